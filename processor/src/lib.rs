@@ -1,0 +1,16 @@
+//! One shard, two pipelines, one checkpoint.
+//!
+//! A [`ShardConsumer`](shard_consumer) per owned lease reads its shard through enhanced fan-out,
+//! looks into each record once and offers every batch to two lanes: `sync-store` keeps messages
+//! queryable, `async-delivery` pushes them. A lane's position moves over what is settled in it,
+//! and both positions are written together, in one conditional write of the lease.
+//!
+//! It never decides who owns a shard (`lease-manager` does), never creates tables, and never
+//! holds one lane up for the other. Start reading at `shard_consumer`, then `batch`.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod async_delivery;
+mod batch;
+mod decode;
+mod fan_out;
+pub mod integration;
