@@ -127,20 +127,41 @@ fn first_unsettled(entries: &[Entry], skip_to: Option<&Place>) -> usize {
     skip_to.map_or(0, |skip| entries.partition_point(|e| e.place <= *skip))
 }
 
-/// Answers whether the shard's lease can still be trusted.
+/// Answers whether the shard's lease can still be trusted: asked before every attempt.
 #[derive(Clone)]
-pub(crate) struct LeaseCheck(pub(crate) Arc<dyn Fn() -> bool + Send + Sync>);
+pub(crate) struct LeaseCheck {
+    valid: Arc<dyn Fn() -> bool + Send + Sync>,
+    lost: Arc<AtomicBool>,
+}
 
 impl LeaseCheck {
+    /// A check that asks `valid` each time.
+    pub(crate) fn new(valid: impl Fn() -> bool + Send + Sync + 'static) -> LeaseCheck {
+        LeaseCheck {
+            valid: Arc::new(valid),
+            lost: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
     /// False once another worker may own the shard: hold, and attempt nothing.
     pub(crate) fn is_valid(&self) -> bool {
-        (self.0)()
+        !self.is_lost() && (self.valid)()
+    }
+
+    /// True once the loss is proven: let go of the work, its new owner does it.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// The shard consumer learnt that the lease is another worker's.
+    pub(crate) fn mark_lost(&self) {
+        self.lost.store(true, Ordering::Release);
     }
 }
 
 impl std::fmt::Debug for LeaseCheck {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "LeaseCheck({})", self.is_valid())
+        write!(f, "LeaseCheck {{ valid: {}, lost: {} }}", self.is_valid(), self.is_lost())
     }
 }
 
