@@ -1,1 +1,55 @@
-//! Placeholder.
+//! What both services share, kept in three DynamoDB tables: messages, parked deliveries with dead
+//! letters, and access (subscriptions, clients, keys).
+//!
+//! This room knows how things are keyed, written once, read back whole and signed. It knows
+//! nothing of streams, shards' owners or HTTP, never reads the environment, never makes a client
+//! and never retries for long: it answers what happened ([`StoreError::class`],
+//! [`PutOutcome`]) and its callers decide.
+//!
+//! Start at [`MessageStore`] (what sync-store writes and the API reads), then [`DeliveryStore`]
+//! (what async-delivery parks), [`SubscriptionStore`] and [`AccessStore`]. The keys of every item
+//! are made in one place per folder (`keys.rs`).
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod access;
+mod batch;
+mod deliveries;
+mod epoch;
+mod error;
+mod identity;
+mod item;
+mod messages;
+mod metrics;
+mod parts;
+mod signer;
+mod subscriptions;
+mod tables;
+#[cfg(test)]
+mod testing;
+
+pub use access::{
+    AccessStore, Action, ApiKey, ApiKeyError, AuditEntry, Change, Client, ClientId, ClientLimits,
+    Decision, Denial, Grant, GrantScope, KeyCheck, KeyHash, KeyId, KeyRecord, NewKey, Pepper,
+    authorise,
+};
+pub use deliveries::{
+    Claim, ClaimedDelivery, DEAD_LETTER_RETENTION, DUE_BUCKETS, DeadLetter, DeadLetterPage,
+    DeadReason, DeliveryKey, DeliveryStore, DueDelivery, MadeDue, Parked, ParkedCount,
+    ParkedDelivery, ParkedPage, ParkedSummary, due_bucket,
+};
+pub use error::{Class, StoreError};
+pub use identity::{Entity, IdentityError, IntegrationName, MessageId, Position};
+pub use messages::{
+    Cursor, DynamoMessages, Locator, MAX_PAGE, Message, MessagePage, MessageQuery, MessageStore,
+    Order, PutOutcome, PutReport, RetryReason, StoreItem, sort_time,
+};
+pub use signer::{Signer, TokenError};
+pub use subscriptions::{
+    DeliveryPolicy, Destination, STANDARD_RETRY_SCHEDULE_MS, SigningSecret, Subscription,
+    SubscriptionError, SubscriptionId, SubscriptionSnapshot, SubscriptionStore, WebhookUrl,
+    retry_delay,
+};
+pub use tables::{SchemaError, TableReport, create_tables};
+
+/// Random bytes for secrets: the app passes the operating system's generator, tests a fixed one.
+pub type RandomBytes<'a> = &'a mut dyn FnMut(&mut [u8]);

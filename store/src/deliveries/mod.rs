@@ -1,0 +1,250 @@
+//! Deliveries that wait for another attempt, and what was given up for good.
+//!
+//! A parked delivery is one item whose key does not depend on when it is due: parking the same
+//! message for the same subscription again finds the same item, so a redelivered record never makes
+//! a second delivery. The schedule lives in an index (`byDue`) whose sort value a claim moves
+//! behind its own end: what is claimed is not due, and what a dead worker claimed becomes due again
+//! by itself. Nothing here sends anything or decides when to try again (`retry_delay` does).
+//! Start at [`DeliveryStore`].
+
+mod dead;
+mod dead_item;
+mod keys;
+mod parked_item;
+mod parking;
+mod schedule;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub(crate) use keys::{BY_DUE, BY_SUBSCRIPTION};
+pub use keys::{DUE_BUCKETS, due_bucket};
+pub use parking::DeliveryStore;
+
+use crate::identity::{Entity, IntegrationName, MessageId, Position};
+use crate::messages::Message;
+use crate::subscriptions::SubscriptionId;
+
+/// How long a dead letter is kept, from its last writing.
+pub const DEAD_LETTER_RETENTION: Duration = Duration::from_secs(14 * 24 * 3_600);
+
+/// A delivery that failed and waits for its next attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedDelivery {
+    /// For whom.
+    pub subscription: SubscriptionId,
+    /// What.
+    pub message: Message,
+    /// Attempts made so far.
+    pub attempts: u32,
+    /// When the first attempt failed (or would have been made), in ms since 1970.
+    pub first_failed_at_ms: i64,
+    /// When the next attempt is due, in ms since 1970.
+    pub due_at_ms: i64,
+    /// What the last attempt met, in words; cut at 1,000 characters.
+    pub last_error: String,
+    /// Fencing token of the lease under which the message was read.
+    pub fence: u64,
+}
+
+impl ParkedDelivery {
+    /// The key it is parked under.
+    pub fn key(&self) -> DeliveryKey {
+        DeliveryKey {
+            subscription: self.subscription.clone(),
+            message: self.message.id.clone(),
+        }
+    }
+}
+
+/// What identifies a parked delivery: one message for one subscription.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryKey {
+    /// For whom.
+    pub subscription: SubscriptionId,
+    /// What.
+    pub message: MessageId,
+}
+
+/// How a delivery came to be parked. Both mean: it is parked durably.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parked {
+    /// By this call.
+    New,
+    /// By an earlier one; its attempts and schedule stand.
+    Already,
+}
+
+/// A parked delivery that is due; claim it before working on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueDelivery {
+    /// Which.
+    pub key: DeliveryKey,
+    /// Since when, in ms since 1970.
+    pub due_at_ms: i64,
+}
+
+/// The right to attempt one parked delivery until it ends. Given back by `settle` or `reschedule`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Which delivery.
+    pub key: DeliveryKey,
+    /// Who may attempt it.
+    pub worker: String,
+    /// Until when, in ms since 1970: behind this another worker may claim it.
+    pub until_ms: i64,
+    /// Where its payload's parts are, if it has any.
+    pub(crate) parts: Option<crate::parts::PartsRef>,
+}
+
+/// A claimed delivery, read back whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimedDelivery {
+    /// The right to attempt it.
+    pub claim: Claim,
+    /// What to attempt.
+    pub delivery: ParkedDelivery,
+}
+
+/// How far `make_due` got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MadeDue {
+    /// Deliveries that are due now and were not before.
+    pub made: usize,
+    /// True if more may be waiting: call again.
+    pub more: bool,
+}
+
+/// How many deliveries are parked for a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParkedCount {
+    /// The count, at most the cap asked for.
+    pub count: usize,
+    /// False if there are more than the count says.
+    pub complete: bool,
+}
+
+/// One line of a list of parked deliveries, without its payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedSummary {
+    /// Which.
+    pub key: DeliveryKey,
+    /// The integration of its message.
+    pub integration: IntegrationName,
+    /// What its message is about.
+    pub entity: Entity,
+    /// Attempts made so far.
+    pub attempts: u32,
+    /// When the first attempt failed, in ms since 1970.
+    pub first_failed_at_ms: i64,
+    /// When the next attempt is due, in ms since 1970.
+    pub due_at_ms: i64,
+    /// What the last attempt met.
+    pub last_error: String,
+}
+
+/// Some parked deliveries, the one due first in front.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedPage {
+    /// The lines.
+    pub deliveries: Vec<ParkedSummary>,
+    /// Opaque; pass it to get the next page. `None` at the end.
+    pub next: Option<String>,
+}
+
+/// A message that could not be processed, with its raw payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Whose dead letters it goes to.
+    pub integration: IntegrationName,
+    /// Why, as a code.
+    pub reason: DeadReason,
+    /// Why, in words; cut at 1,000 characters.
+    pub detail: String,
+    /// Where it stands in its stream.
+    pub position: Position,
+    /// The partition key it was put with.
+    pub partition_key: Arc<str>,
+    /// When it arrived, in ms since 1970.
+    pub arrived_at_ms: i64,
+    /// Fencing token of the lease under which it was read.
+    pub fence: u64,
+    /// Attempts made.
+    pub attempts: u32,
+    /// The raw bytes.
+    pub payload: Bytes,
+    /// The subscription whose delivery was given up; `None` if the message itself was.
+    pub subscription: Option<SubscriptionId>,
+    /// When it was given up, in ms since 1970.
+    pub at_ms: i64,
+}
+
+/// Some dead letters, the newest arrival first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterPage {
+    /// The letters, whole.
+    pub letters: Vec<DeadLetter>,
+    /// Opaque; pass it to get the next page. `None` at the end.
+    pub next: Option<String>,
+}
+
+macro_rules! dead_reasons {
+    ($($(#[$doc:meta])* $name:ident => $code:literal),+ $(,)?) => {
+        /// Why a message became a dead letter.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum DeadReason {
+            $($(#[$doc])* $name),+
+        }
+
+        impl DeadReason {
+            /// Every reason.
+            pub const ALL: &'static [DeadReason] = &[$(DeadReason::$name),+];
+
+            /// The code for items, metrics and lists.
+            pub fn code(self) -> &'static str {
+                match self { $(DeadReason::$name => $code),+ }
+            }
+        }
+    };
+}
+
+dead_reasons! {
+    /// Not JSON.
+    NotJson => "not-json",
+    /// No bytes at all.
+    Empty => "empty",
+    /// Larger than its integration allows.
+    TooLarge => "too-large",
+    /// Not UTF-8.
+    InvalidUtf8 => "invalid-utf8",
+    /// A required field is not there.
+    MissingField => "missing-field",
+    /// A field is there, but not of a usable kind or size.
+    InvalidField => "invalid-field",
+    /// A KPL aggregate that cannot be taken apart.
+    BrokenAggregate => "broken-aggregate",
+    /// The store refuses this very message.
+    StoreRejected => "store-rejected",
+    /// All attempts failed.
+    DeliveryExhausted => "delivery-exhausted",
+    /// The destination said that it is gone, or its subscription was deleted.
+    DestinationGone => "destination-gone",
+    /// The destination refuses this very message.
+    DeliveryRejected => "delivery-rejected",
+}
+
+impl DeadReason {
+    /// The reason of a code.
+    pub fn from_code(code: &str) -> Option<DeadReason> {
+        DeadReason::ALL.iter().copied().find(|r| r.code() == code)
+    }
+}
+
+/// Cuts free text (an error, a detail) to what an item keeps of it.
+pub(crate) fn kept_text(text: &str) -> String {
+    text.chars().take(1_000).collect()
+}

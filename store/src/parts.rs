@@ -1,0 +1,4 @@
+//! Placeholder.
+/// Where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PartsRef;

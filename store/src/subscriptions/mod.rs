@@ -1,0 +1,179 @@
+//! Subscriptions: who gets which messages pushed where, and how persistently.
+//!
+//! Types, the store behind them ([`SubscriptionStore`]) and the pure retry schedule
+//! ([`retry_delay`]). Every change bumps an epoch in the same transaction, so a watcher polls one
+//! small item. Nothing here matches messages or sends them. Start at [`Subscription`].
+
+mod document;
+mod dynamodb;
+mod retry;
+mod secret;
+mod url;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use dynamodb::{SubscriptionSnapshot, SubscriptionStore};
+pub use retry::{STANDARD_RETRY_SCHEDULE_MS, retry_delay};
+pub use secret::SigningSecret;
+pub use url::WebhookUrl;
+
+use crate::access::ClientId;
+use crate::identity::{IdentityError, IntegrationName, is_plain_id, shown, text_type};
+
+/// Longest id of a subscription, in characters.
+const MAX_ID: usize = 64;
+
+/// A part of a subscription that cannot be one: what was found and what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubscriptionError {
+    /// Not a signing secret. What was found is not repeated: it may be one.
+    #[error("signing secret is refused: \"whsec_\" and base64 of 24 to 64 bytes are allowed ({detail})")]
+    Secret {
+        /// What is wrong with it.
+        detail: &'static str,
+    },
+    /// Not a usable URL.
+    #[error("webhook URL {found:?} is refused: {detail}")]
+    Url {
+        /// The URL as found, cut, without what stands before an `@`.
+        found: String,
+        /// What is wrong with it and what is allowed.
+        detail: &'static str,
+    },
+    /// A number of the policy outside its bounds.
+    #[error("{field} is {found}: {allowed} is allowed")]
+    Policy {
+        /// Which number.
+        field: &'static str,
+        /// As found.
+        found: u64,
+        /// Its bounds, in words.
+        allowed: &'static str,
+    },
+}
+
+/// Id of a subscription: 1 to 64 letters, digits, `_` and `-`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubscriptionId(Arc<str>);
+text_type!(SubscriptionId);
+
+impl SubscriptionId {
+    /// Checks and takes an id.
+    pub fn parse(text: &str) -> Result<SubscriptionId, IdentityError> {
+        if is_plain_id(text, MAX_ID) {
+            Ok(SubscriptionId(Arc::from(text)))
+        } else {
+            Err(IdentityError::Id { kind: "subscription id", found: shown(text), max: MAX_ID })
+        }
+    }
+
+    /// A new id: `sub_` and 20 characters of base62.
+    pub fn generate(random: crate::RandomBytes<'_>) -> SubscriptionId {
+        SubscriptionId(Arc::from(format!("sub_{}", crate::access::base62(20, random))))
+    }
+}
+
+/// One client's wish to have messages pushed to one destination.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subscription {
+    /// Its name.
+    pub id: SubscriptionId,
+    /// Whose it is.
+    pub client: ClientId,
+    /// Which integrations; empty means all.
+    pub integrations: Vec<IntegrationName>,
+    /// Only entities that start with this.
+    pub entity_prefix: Option<String>,
+    /// Where to.
+    pub destination: Destination,
+    /// How persistently.
+    pub policy: DeliveryPolicy,
+    /// Messages that arrived at or after this are delivered, in ms since 1970.
+    pub created_at_ms: i64,
+    /// Counts its changes; 0 before it is stored. A `put` must carry the version it read.
+    pub version: u64,
+    /// False: nothing is attempted.
+    pub enabled: bool,
+}
+
+/// Where messages are pushed to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Destination {
+    /// An HTTP POST per message, signed by Standard Webhooks.
+    Webhook {
+        /// The receiver.
+        url: WebhookUrl,
+        /// Newest first; all of them sign, so that rotation overlaps.
+        secrets: Vec<SigningSecret>,
+    },
+}
+
+/// How a destination is treated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeliveryPolicy {
+    /// Longest a single attempt may take, in ms.
+    pub timeout_ms: u64,
+    /// Most attempts under way at once.
+    pub concurrency: u32,
+    /// Most attempts per second; `None` is without limit.
+    pub rate_per_second: Option<u32>,
+    /// Delay before each attempt, the first included, in ms; its length is the number of attempts.
+    pub retry_schedule_ms: Vec<u64>,
+}
+
+impl Default for DeliveryPolicy {
+    /// 15 s, 16 at once, no rate limit, Standard Webhooks' schedule.
+    fn default() -> DeliveryPolicy {
+        DeliveryPolicy {
+            timeout_ms: 15_000,
+            concurrency: 16,
+            rate_per_second: None,
+            retry_schedule_ms: STANDARD_RETRY_SCHEDULE_MS.to_vec(),
+        }
+    }
+}
+
+impl DeliveryPolicy {
+    /// Refuses what has no sensible meaning, naming the field.
+    pub fn check(&self) -> Result<(), SubscriptionError> {
+        let bounds = |field, found: u64, range: std::ops::RangeInclusive<u64>, allowed| {
+            if range.contains(&found) {
+                Ok(())
+            } else {
+                Err(SubscriptionError::Policy { field, found, allowed })
+            }
+        };
+        bounds("timeout_ms", self.timeout_ms, 100..=60_000, "100 to 60000")?;
+        bounds("concurrency", u64::from(self.concurrency), 1..=1_000, "1 to 1000")?;
+        let rate = u64::from(self.rate_per_second.unwrap_or(1));
+        bounds("rate_per_second", rate, 1..=100_000, "1 to 100000")?;
+        let attempts = self.retry_schedule_ms.len() as u64;
+        bounds("retry_schedule_ms' length", attempts, 1..=50, "1 to 50 delays")?;
+        let total = self.retry_schedule_ms.iter().fold(0u64, |sum, ms| sum.saturating_add(*ms));
+        let week = 7 * 24 * 3_600 * 1_000;
+        bounds("retry_schedule_ms' sum", total, 0..=week, "up to 604800000 (7 days)")
+    }
+}
+
+impl Destination {
+    /// What kind it is, for metrics and lists.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Destination::Webhook { .. } => "webhook",
+        }
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Destination::Webhook { url, .. } => write!(f, "webhook {}", url.origin()),
+        }
+    }
+}
