@@ -1,0 +1,519 @@
+//! The producer's loop: one task that owns the source, the schedule, the queue and the requests.
+
+use std::future::pending;
+use std::sync::Arc;
+
+use aws_sdk_kinesis::Client;
+use aws_smithy_async::time::SharedTimeSource;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::aggregate::Aggregator;
+use super::options::{HashKeys, InvalidOptions, Keys, Options, Pace, TimeField, TimeUnit};
+use super::put::{Fate, Sender, Settled};
+use super::queue::{Queue, Unit, UserMessage};
+use super::replay::ReplayError;
+use super::schedule::{Recorded, Schedule};
+use super::shard_map::{ShardMap, hash_of, stable_hash};
+use super::source::{Message, Messages};
+use super::stats::{Counters, Handle, Summary};
+
+/// Most characters of a partition key.
+const MAX_KEY_CHARS: usize = 256;
+
+/// Why a producer ended before its source did.
+#[derive(Debug, thiserror::Error)]
+pub enum ProduceError {
+    /// The source cannot be read on.
+    #[error(transparent)]
+    Source(#[from] ReplayError),
+    /// The stream's shards are not to be had; needed for aggregation.
+    #[error("ListShards failed: {cause}")]
+    ListShards {
+        /// What went wrong.
+        cause: String,
+    },
+    /// The stream refuses every request.
+    #[error("PutRecords was refused: {cause}")]
+    PutRecords {
+        /// What went wrong.
+        cause: String,
+    },
+}
+
+impl ProduceError {
+    pub(crate) fn list_shards(cause: String) -> ProduceError {
+        ProduceError::ListShards { cause }
+    }
+
+    pub(crate) fn put_records(cause: String) -> ProduceError {
+        ProduceError::PutRecords { cause }
+    }
+}
+
+/// How a producer ended.
+#[derive(Debug)]
+pub enum Exit {
+    /// The source ended or the limit was reached, and every message is settled.
+    Done(Summary),
+    /// It was stopped; what had not been acknowledged is counted as abandoned.
+    Stopped(Summary),
+    /// It cannot go on.
+    Failed(Summary, ProduceError),
+}
+
+impl Exit {
+    /// What was done until the end.
+    pub fn summary(&self) -> &Summary {
+        match self {
+            Exit::Done(summary) | Exit::Stopped(summary) | Exit::Failed(summary, _) => summary,
+        }
+    }
+}
+
+/// Puts messages into a stream until its source ends or it is stopped.
+#[derive(Debug)]
+pub struct Producer {
+    options: Options,
+    client: Client,
+    time: SharedTimeSource,
+    counters: Arc<Counters>,
+}
+
+impl Producer {
+    /// A producer and a handle to watch it. `client` should have timeouts and no retries of its
+    /// own; `time` stamps generated messages.
+    pub fn new(
+        options: Options,
+        client: Client,
+        time: SharedTimeSource,
+    ) -> Result<(Producer, Handle), InvalidOptions> {
+        options.validate()?;
+        let counters = Arc::new(Counters::default());
+        let handle = Handle::new(Arc::clone(&counters));
+        Ok((
+            Producer {
+                options,
+                client,
+                time,
+                counters,
+            },
+            handle,
+        ))
+    }
+
+    /// Runs to the end; cancelling `stop` ends it after the requests in flight.
+    pub async fn run(self, stop: CancellationToken) -> Exit {
+        let counters = Arc::clone(&self.counters);
+        let started = Instant::now();
+        let mut run = Run::new(self, stop.clone(), started);
+        let ended = run.run(&stop).await;
+        run.abandon();
+        let summary = Summary {
+            stats: counters.read(),
+            elapsed: started.elapsed(),
+        };
+        match ended {
+            Err(error) => Exit::Failed(summary, error),
+            Ok(()) if stop.is_cancelled() && !run.is_finished() => Exit::Stopped(summary),
+            Ok(()) => Exit::Done(summary),
+        }
+    }
+}
+
+/// A message that waits for its time.
+struct Staged {
+    due: Instant,
+    message: UserMessage,
+}
+
+struct Run {
+    options: Options,
+    started: Instant,
+    messages: Messages,
+    source_ended: bool,
+    left: u64,
+    schedule: Schedule,
+    staged: Option<Staged>,
+    aggregator: Option<Aggregator>,
+    shards: ShardMap,
+    /// The shard map is known to be older than the stream's shards.
+    shards_are_stale: bool,
+    queue: Queue,
+    sender: Arc<Sender>,
+    in_flight: FuturesUnordered<BoxFuture<'static, Settled>>,
+    rng: fastrand::Rng,
+    counters: Arc<Counters>,
+}
+
+/// What the loop does next.
+enum Step {
+    Stop,
+    Settled(Settled),
+    Read(Result<Option<Message>, ReplayError>),
+    Tick,
+}
+
+impl Run {
+    fn new(producer: Producer, stop: CancellationToken, started: Instant) -> Run {
+        let Producer {
+            options,
+            client,
+            time,
+            counters,
+        } = producer;
+        let aggregator = options
+            .aggregation
+            .map(|limits| Aggregator::new(limits, options.linger));
+        Run {
+            started,
+            messages: Messages::new(&options.source, options.seed, time),
+            source_ended: false,
+            left: options.limit.unwrap_or(u64::MAX),
+            schedule: Schedule::new(&options.pace),
+            staged: None,
+            shards: ShardMap::default(),
+            shards_are_stale: aggregator.is_some(),
+            aggregator,
+            queue: Queue::new(&options),
+            sender: Arc::new(Sender {
+                client,
+                stream: options.stream.clone(),
+                attempts: options.attempts,
+                attempt_timeout: options.attempt_timeout,
+                counters: Arc::clone(&counters),
+                stop,
+            }),
+            in_flight: FuturesUnordered::new(),
+            rng: fastrand::Rng::with_seed(options.seed ^ 0x5eed),
+            options,
+            counters,
+        }
+    }
+
+    async fn run(&mut self, stop: &CancellationToken) -> Result<(), ProduceError> {
+        loop {
+            if self.shards_are_stale {
+                self.load_shards().await?;
+            }
+            self.admit_due();
+            self.send_ready();
+            if self.is_finished() {
+                return Ok(());
+            }
+            match self.wait(stop).await {
+                Step::Stop => return self.drain().await,
+                Step::Settled(settled) => self.settle(settled)?,
+                Step::Read(message) => self.stage(message?),
+                Step::Tick => {}
+            }
+        }
+    }
+
+    async fn wait(&mut self, stop: &CancellationToken) -> Step {
+        let wants_message = self.staged.is_none() && !self.source_ended;
+        let wake = self.wake();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Step::Stop,
+            Some(settled) = self.in_flight.next(), if !self.in_flight.is_empty() => Step::Settled(settled),
+            message = self.messages.next(), if wants_message => Step::Read(message),
+            () = sleep_until(wake) => Step::Tick,
+        }
+    }
+
+    /// When something happens by itself: a message is due, a request or a record has waited enough.
+    fn wake(&self) -> Option<Instant> {
+        let staged = self
+            .staged
+            .as_ref()
+            .filter(|_| self.has_room())
+            .map(|staged| staged.due);
+        let can_send = self.in_flight.len() < self.options.in_flight;
+        let request = self.queue.deadline().filter(|_| can_send);
+        let record = self.aggregator.as_ref().and_then(Aggregator::deadline);
+        [staged, request, record].into_iter().flatten().min()
+    }
+
+    fn has_room(&self) -> bool {
+        self.queue
+            .has_room(self.aggregator.as_ref().map_or(0, Aggregator::bytes))
+    }
+
+    /// Nothing more comes, nothing waits, nothing is in flight.
+    fn is_finished(&self) -> bool {
+        self.source_ended
+            && self.staged.is_none()
+            && self.aggregator.as_ref().is_none_or(Aggregator::is_empty)
+            && self.queue.is_empty()
+            && self.in_flight.is_empty()
+    }
+
+    /// Gives a message its key and its time.
+    fn stage(&mut self, message: Option<Message>) {
+        let Some(message) = message.filter(|_| self.left > 0) else {
+            self.source_ended = true;
+            return;
+        };
+        self.left -= 1;
+        self.source_ended = self.left == 0;
+        Counters::add(&self.counters.messages_read, 1);
+        let needs_json = matches!(self.options.keys, Keys::Pointer(_))
+            || matches!(self.options.pace, Pace::Recorded { .. });
+        let json = needs_json
+            .then(|| serde_json::from_slice(&message.data).ok())
+            .flatten();
+        let time_ms = match &self.options.pace {
+            Pace::Recorded { time, .. } => json.as_ref().and_then(|json| recorded_ms(json, time)),
+            _ => None,
+        };
+        let due = self.schedule.next_due(Recorded {
+            pass: message.pass,
+            time_ms,
+        });
+        let partition_key = self.partition_key(&message, json.as_ref());
+        let explicit_hash_key = match self.options.hash_keys {
+            HashKeys::FromPartitionKey => None,
+            HashKeys::PerKey => Some(stable_hash(self.options.seed, &partition_key)),
+            HashKeys::Random => Some(self.rng.u128(..)),
+        };
+        let is_malformed =
+            self.options.malformed_share > 0.0 && self.rng.f64() < self.options.malformed_share;
+        let data = match is_malformed {
+            true => {
+                Counters::add(&self.counters.messages_malformed, 1);
+                spoil(&message.data, self.rng.u8(..))
+            }
+            false => message.data,
+        };
+        let message = UserMessage {
+            partition_key,
+            explicit_hash_key,
+            data,
+        };
+        self.staged = Some(Staged {
+            due: self.started + due,
+            message,
+        });
+    }
+
+    fn partition_key(&mut self, message: &Message, json: Option<&serde_json::Value>) -> Arc<str> {
+        let key = match &self.options.keys {
+            Keys::Random => None,
+            Keys::Generated => message.key.clone(),
+            Keys::Pointer(pointer) => {
+                let key = json.and_then(|json| pointer.find(json)).and_then(key_text);
+                Counters::add(
+                    &self.counters.messages_without_key,
+                    usize::from(key.is_none()),
+                );
+                key
+            }
+        };
+        key.unwrap_or_else(|| format!("{:016x}", self.rng.u64(..)).into())
+    }
+
+    /// Moves the staged message on if its time has come and there is room.
+    fn admit_due(&mut self) {
+        let now = Instant::now();
+        if !self.has_room() {
+            // Half-full aggregates may be all that takes the room: only sending them makes some.
+            if self.queue.is_empty() && self.in_flight.is_empty() {
+                self.close_aggregates(now, true);
+            }
+            return;
+        }
+        if let Some(staged) = self.staged.take_if(|staged| staged.due <= now) {
+            let late = now.saturating_duration_since(staged.due).as_millis() as u64;
+            let late = if matches!(self.options.pace, Pace::Unlimited) {
+                0
+            } else {
+                late
+            };
+            Counters::set(&self.counters.late_ms, late);
+            self.admit(staged.message, now);
+        }
+    }
+
+    fn admit(&mut self, message: UserMessage, now: Instant) {
+        let hash = message
+            .explicit_hash_key
+            .unwrap_or_else(|| hash_of(&message.partition_key));
+        let record = match &mut self.aggregator {
+            None => Some(Unit::plain(message, now)),
+            Some(aggregator) => match self.shards.shard_of(hash) {
+                Some(shard) => aggregator.push(shard, message, now),
+                // A hole in the map is a reshard in progress: alone, the message finds its way.
+                None => Some(Unit::plain(message, now)),
+            },
+        };
+        if let Some(record) = record {
+            self.enqueue(record);
+        }
+    }
+
+    fn enqueue(&mut self, unit: Unit) {
+        if let Err(refused) = self.queue.push(unit) {
+            Counters::add(&self.counters.messages_failed, refused.messages);
+            let limit = self.options.request_bytes;
+            tracing::warn!(
+                bytes = refused.bytes,
+                limit,
+                "record too large for a request"
+            );
+        }
+    }
+
+    fn close_aggregates(&mut self, now: Instant, all: bool) {
+        let closed = self
+            .aggregator
+            .as_mut()
+            .map(|aggregator| aggregator.close_due(now, all));
+        for unit in closed.into_iter().flatten() {
+            self.enqueue(unit);
+        }
+    }
+
+    /// Starts as many requests as are ready and allowed.
+    fn send_ready(&mut self) {
+        let now = Instant::now();
+        let is_last = self.source_ended && self.staged.is_none();
+        self.close_aggregates(now, is_last);
+        while self.in_flight.len() < self.options.in_flight {
+            let Some(units) = self.queue.take(now, is_last) else {
+                break;
+            };
+            let rng = self.rng.fork();
+            self.in_flight
+                .push(Box::pin(Arc::clone(&self.sender).put(units, rng)));
+        }
+        Counters::set(&self.counters.in_flight, self.in_flight.len() as u64);
+    }
+
+    /// Counts what became of a request's records; sends misplaced messages again.
+    fn settle(&mut self, settled: Settled) -> Result<(), ProduceError> {
+        for (unit, fate) in settled.units {
+            self.queue.release(&unit.order);
+            match fate {
+                Fate::Abandoned => Counters::add(&self.counters.messages_abandoned, unit.messages),
+                Fate::Failed(cause) => {
+                    Counters::add(&self.counters.messages_failed, unit.messages);
+                    tracing::warn!(messages = unit.messages, %cause, "record given up");
+                }
+                Fate::Sent(shard) => {
+                    Counters::add(&self.counters.records_sent, 1);
+                    Counters::add(&self.counters.bytes_sent, unit.bytes());
+                    let misplaced = self.send_misplaced_again(&unit, &shard);
+                    Counters::add(&self.counters.messages_sent, unit.messages - misplaced);
+                }
+            }
+        }
+        settled.fatal.map_or(Ok(()), Err)
+    }
+
+    /// A consumer ignores the messages of an aggregate that belong to another shard than the one
+    /// it came through, so after a reshard they go again, alone. Gives back how many.
+    fn send_misplaced_again(&mut self, unit: &Unit, shard: &str) -> usize {
+        let Some((expected, messages)) = &unit.aggregate else {
+            return 0;
+        };
+        if **expected == *shard {
+            return 0;
+        }
+        self.shards_are_stale = true;
+        let now = Instant::now();
+        // The first message decided the shard, so it is where it belongs.
+        for message in &messages[1..] {
+            self.enqueue(Unit::plain(message.clone(), now));
+        }
+        Counters::add(&self.counters.messages_misplaced, messages.len() - 1);
+        messages.len() - 1
+    }
+
+    async fn load_shards(&mut self) -> Result<(), ProduceError> {
+        let Sender {
+            client,
+            stream,
+            attempt_timeout,
+            ..
+        } = &*self.sender;
+        self.shards = ShardMap::load(client, stream, *attempt_timeout).await?;
+        self.shards_are_stale = false;
+        Ok(())
+    }
+
+    /// Waits for the requests in flight, which stop by themselves before their next attempt.
+    async fn drain(&mut self) -> Result<(), ProduceError> {
+        while let Some(settled) = self.in_flight.next().await {
+            self.settle(settled)?;
+        }
+        Ok(())
+    }
+
+    /// Counts what has been read but will not be sent.
+    fn abandon(&mut self) {
+        let staged = usize::from(self.staged.take().is_some());
+        let now = Instant::now();
+        self.close_aggregates(now, true);
+        Counters::add(
+            &self.counters.messages_abandoned,
+            staged + self.queue.abandon(),
+        );
+        Counters::set(&self.counters.in_flight, 0);
+    }
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake).await,
+        None => pending().await,
+    }
+}
+
+/// A value as a partition key: 1 to 256 characters.
+fn key_text(value: &serde_json::Value) -> Option<Arc<str>> {
+    match value {
+        serde_json::Value::String(text) if text.is_empty() => None,
+        serde_json::Value::String(text) => {
+            Some(text.chars().take(MAX_KEY_CHARS).collect::<String>().into())
+        }
+        serde_json::Value::Number(number) => Some(number.to_string().into()),
+        serde_json::Value::Bool(value) => Some(value.to_string().into()),
+        _ => None,
+    }
+}
+
+/// When a message says it happened, in ms since 1970.
+fn recorded_ms(json: &serde_json::Value, field: &TimeField) -> Option<i64> {
+    let value = field.pointer.find(json)?;
+    match field.unit {
+        TimeUnit::Seconds => value.as_f64().map(|seconds| (seconds * 1000.0) as i64),
+        TimeUnit::Milliseconds => value
+            .as_i64()
+            .or_else(|| value.as_f64().map(|ms| ms as i64)),
+        TimeUnit::Rfc3339 => {
+            let time = DateTime::from_str(value.as_str()?, Format::DateTimeWithOffset).ok()?;
+            time.to_millis().ok()
+        }
+    }
+}
+
+/// The message, broken in one of four ways.
+fn spoil(data: &Bytes, how: u8) -> Bytes {
+    match how % 4 {
+        0 => data.slice(..data.len() / 2),
+        1 => Bytes::from_static(b"this is not JSON"),
+        2 => Bytes::from_static(b"{}"),
+        _ => Bytes::from([b"{\"text\":\"".as_slice(), &[0xff, 0xfe], b"\"}"].concat()),
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
