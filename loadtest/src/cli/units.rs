@@ -13,7 +13,9 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "m" => 60.0,
         "h" => 3_600.0,
         _ => {
-            return Err("a duration is a number and ms, s, m or h, such as 250ms or 10s".to_owned());
+            return Err(
+                "a duration is a number and ms, s, m or h, such as 250ms or 10s".to_owned(),
+            );
         }
     };
     let seconds = number.parse::<f64>().map_err(|e| e.to_string())? * scale;

@@ -7,7 +7,9 @@
 //! [`Options::in_flight`] requests; when the stream throttles, the source waits.
 
 mod aggregate;
+mod exit;
 mod generate;
+mod names;
 mod options;
 mod producer;
 mod put;
@@ -16,13 +18,19 @@ mod replay;
 mod schedule;
 mod shard_map;
 mod source;
+mod stamp;
 mod stats;
 
+pub use exit::{Exit, ProduceError};
+pub use names::{JsonPointer, StreamRef};
 pub use options::{
-    Aggregation, Burst, Generate, HashKeys, InvalidOptions, JsonPointer, Keys, MAX_GENERATED_KEYS,
+    Aggregation, Burst, Generate, HashKeys, InvalidOptions, Keys, MAX_GENERATED_KEYS,
     MAX_REQUEST_BYTES, MAX_REQUEST_RECORDS, Options, Pace, Replay, ReplayInput, Size, Source,
-    StreamRef, TimeField, TimeUnit,
+    TimeField, TimeUnit,
 };
-pub use producer::{Exit, ProduceError, Producer};
+pub use producer::Producer;
 pub use replay::ReplayError;
 pub use stats::{Handle, Stats, Summary};
+
+#[cfg(test)]
+mod tests;

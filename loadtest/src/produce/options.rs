@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::names::{JsonPointer, StreamRef};
+
 /// Most records that one PutRecords request may carry.
 pub const MAX_REQUEST_RECORDS: usize = 500;
 /// Most bytes of data and partition keys that one PutRecords request may carry.
@@ -191,46 +193,6 @@ pub struct InvalidOptions {
     pub allowed: String,
 }
 
-/// A stream, by name or by ARN.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StreamRef {
-    /// The stream's name, in the client's account and region.
-    Name(String),
-    /// The stream's ARN.
-    Arn(String),
-}
-
-impl std::str::FromStr for StreamRef {
-    type Err = InvalidOptions;
-
-    fn from_str(text: &str) -> Result<StreamRef, InvalidOptions> {
-        let name_is_valid = |name: &str| {
-            (1..=128).contains(&name.len())
-                && name
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
-        };
-        match text.strip_prefix("arn:") {
-            Some(rest) => match rest.split_once(":stream/") {
-                Some((_, name)) if name_is_valid(name) => Ok(StreamRef::Arn(text.to_owned())),
-                _ => Err(bad_stream(text)),
-            },
-            None if name_is_valid(text) => Ok(StreamRef::Name(text.to_owned())),
-            None => Err(bad_stream(text)),
-        }
-    }
-}
-
-fn bad_stream(found: &str) -> InvalidOptions {
-    InvalidOptions {
-        option: "stream",
-        found: format!("{found:?}"),
-        allowed:
-            "a name of 1 to 128 of a-z A-Z 0-9 _ . - or arn:aws:kinesis:REGION:ACCOUNT:stream/NAME"
-                .to_owned(),
-    }
-}
-
 /// Where messages come from.
 #[derive(Debug, Clone)]
 pub enum Source {
@@ -377,39 +339,5 @@ impl Default for Aggregation {
             max_messages: 100,
             max_bytes: 50 * 1024,
         }
-    }
-}
-
-/// A JSON pointer (RFC 6901) that is known to be well formed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JsonPointer(String);
-
-impl JsonPointer {
-    /// The value in `document` that the pointer leads to.
-    pub(crate) fn find<'d>(
-        &self,
-        document: &'d serde_json::Value,
-    ) -> Option<&'d serde_json::Value> {
-        document.pointer(&self.0)
-    }
-}
-
-impl std::str::FromStr for JsonPointer {
-    type Err = InvalidOptions;
-
-    fn from_str(text: &str) -> Result<JsonPointer, InvalidOptions> {
-        let escapes_are_valid = text
-            .split('~')
-            .skip(1)
-            .all(|rest| rest.starts_with(['0', '1']));
-        if (text.is_empty() || text.starts_with('/')) && escapes_are_valid && text.len() <= 1024 {
-            return Ok(JsonPointer(text.to_owned()));
-        }
-        Err(InvalidOptions {
-            option: "pointer",
-            found: format!("{text:?}"),
-            allowed: "a JSON pointer such as /properties/time, with ~0 for ~ and ~1 for /"
-                .to_owned(),
-        })
     }
 }

@@ -5,9 +5,6 @@ use std::sync::Arc;
 
 use aws_sdk_kinesis::Client;
 use aws_smithy_async::time::SharedTimeSource;
-use aws_smithy_types::DateTime;
-use aws_smithy_types::date_time::Format;
-use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -15,67 +12,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::aggregate::Aggregator;
-use super::options::{HashKeys, InvalidOptions, Keys, Options, Pace, TimeField, TimeUnit};
+use super::exit::{Exit, ProduceError};
+use super::options::{InvalidOptions, Options, Pace};
 use super::put::{Fate, Sender, Settled};
 use super::queue::{Queue, Unit, UserMessage};
 use super::replay::ReplayError;
-use super::schedule::{Recorded, Schedule};
-use super::shard_map::{ShardMap, hash_of, stable_hash};
+use super::schedule::Schedule;
+use super::shard_map::{ShardMap, hash_of};
 use super::source::{Message, Messages};
+use super::stamp::Stamp;
 use super::stats::{Counters, Handle, Summary};
-
-/// Most characters of a partition key.
-const MAX_KEY_CHARS: usize = 256;
-
-/// Why a producer ended before its source did.
-#[derive(Debug, thiserror::Error)]
-pub enum ProduceError {
-    /// The source cannot be read on.
-    #[error(transparent)]
-    Source(#[from] ReplayError),
-    /// The stream's shards are not to be had; needed for aggregation.
-    #[error("ListShards failed: {cause}")]
-    ListShards {
-        /// What went wrong.
-        cause: String,
-    },
-    /// The stream refuses every request.
-    #[error("PutRecords was refused: {cause}")]
-    PutRecords {
-        /// What went wrong.
-        cause: String,
-    },
-}
-
-impl ProduceError {
-    pub(crate) fn list_shards(cause: String) -> ProduceError {
-        ProduceError::ListShards { cause }
-    }
-
-    pub(crate) fn put_records(cause: String) -> ProduceError {
-        ProduceError::PutRecords { cause }
-    }
-}
-
-/// How a producer ended.
-#[derive(Debug)]
-pub enum Exit {
-    /// The source ended or the limit was reached, and every message is settled.
-    Done(Summary),
-    /// It was stopped; what had not been acknowledged is counted as abandoned.
-    Stopped(Summary),
-    /// It cannot go on.
-    Failed(Summary, ProduceError),
-}
-
-impl Exit {
-    /// What was done until the end.
-    pub fn summary(&self) -> &Summary {
-        match self {
-            Exit::Done(summary) | Exit::Stopped(summary) | Exit::Failed(summary, _) => summary,
-        }
-    }
-}
 
 /// Puts messages into a stream until its source ends or it is stopped.
 #[derive(Debug)]
@@ -140,6 +86,7 @@ struct Run {
     source_ended: bool,
     left: u64,
     schedule: Schedule,
+    stamp: Stamp,
     staged: Option<Staged>,
     aggregator: Option<Aggregator>,
     shards: ShardMap,
@@ -177,6 +124,7 @@ impl Run {
             source_ended: false,
             left: options.limit.unwrap_or(u64::MAX),
             schedule: Schedule::new(&options.pace),
+            stamp: Stamp::new(options.seed),
             staged: None,
             shards: ShardMap::default(),
             shards_are_stale: aggregator.is_some(),
@@ -255,7 +203,7 @@ impl Run {
             && self.in_flight.is_empty()
     }
 
-    /// Gives a message its key and its time.
+    /// Gives a message its keys and its time.
     fn stage(&mut self, message: Option<Message>) {
         let Some(message) = message.filter(|_| self.left > 0) else {
             self.source_ended = true;
@@ -264,59 +212,9 @@ impl Run {
         self.left -= 1;
         self.source_ended = self.left == 0;
         Counters::add(&self.counters.messages_read, 1);
-        let needs_json = matches!(self.options.keys, Keys::Pointer(_))
-            || matches!(self.options.pace, Pace::Recorded { .. });
-        let json = needs_json
-            .then(|| serde_json::from_slice(&message.data).ok())
-            .flatten();
-        let time_ms = match &self.options.pace {
-            Pace::Recorded { time, .. } => json.as_ref().and_then(|json| recorded_ms(json, time)),
-            _ => None,
-        };
-        let due = self.schedule.next_due(Recorded {
-            pass: message.pass,
-            time_ms,
-        });
-        let partition_key = self.partition_key(&message, json.as_ref());
-        let explicit_hash_key = match self.options.hash_keys {
-            HashKeys::FromPartitionKey => None,
-            HashKeys::PerKey => Some(stable_hash(self.options.seed, &partition_key)),
-            HashKeys::Random => Some(self.rng.u128(..)),
-        };
-        let is_malformed =
-            self.options.malformed_share > 0.0 && self.rng.f64() < self.options.malformed_share;
-        let data = match is_malformed {
-            true => {
-                Counters::add(&self.counters.messages_malformed, 1);
-                spoil(&message.data, self.rng.u8(..))
-            }
-            false => message.data,
-        };
-        let message = UserMessage {
-            partition_key,
-            explicit_hash_key,
-            data,
-        };
-        self.staged = Some(Staged {
-            due: self.started + due,
-            message,
-        });
-    }
-
-    fn partition_key(&mut self, message: &Message, json: Option<&serde_json::Value>) -> Arc<str> {
-        let key = match &self.options.keys {
-            Keys::Random => None,
-            Keys::Generated => message.key.clone(),
-            Keys::Pointer(pointer) => {
-                let key = json.and_then(|json| pointer.find(json)).and_then(key_text);
-                Counters::add(
-                    &self.counters.messages_without_key,
-                    usize::from(key.is_none()),
-                );
-                key
-            }
-        };
-        key.unwrap_or_else(|| format!("{:016x}", self.rng.u64(..)).into())
+        let (message, recorded) = self.stamp.stamp(&self.options, message, &self.counters);
+        let due = self.started + self.schedule.next_due(recorded);
+        self.staged = Some(Staged { due, message });
     }
 
     /// Moves the staged message on if its time has come and there is room.
@@ -475,45 +373,3 @@ async fn sleep_until(wake: Option<Instant>) {
         None => pending().await,
     }
 }
-
-/// A value as a partition key: 1 to 256 characters.
-fn key_text(value: &serde_json::Value) -> Option<Arc<str>> {
-    match value {
-        serde_json::Value::String(text) if text.is_empty() => None,
-        serde_json::Value::String(text) => {
-            Some(text.chars().take(MAX_KEY_CHARS).collect::<String>().into())
-        }
-        serde_json::Value::Number(number) => Some(number.to_string().into()),
-        serde_json::Value::Bool(value) => Some(value.to_string().into()),
-        _ => None,
-    }
-}
-
-/// When a message says it happened, in ms since 1970.
-fn recorded_ms(json: &serde_json::Value, field: &TimeField) -> Option<i64> {
-    let value = field.pointer.find(json)?;
-    match field.unit {
-        TimeUnit::Seconds => value.as_f64().map(|seconds| (seconds * 1000.0) as i64),
-        TimeUnit::Milliseconds => value
-            .as_i64()
-            .or_else(|| value.as_f64().map(|ms| ms as i64)),
-        TimeUnit::Rfc3339 => {
-            let time = DateTime::from_str(value.as_str()?, Format::DateTimeWithOffset).ok()?;
-            time.to_millis().ok()
-        }
-    }
-}
-
-/// The message, broken in one of four ways.
-fn spoil(data: &Bytes, how: u8) -> Bytes {
-    match how % 4 {
-        0 => data.slice(..data.len() / 2),
-        1 => Bytes::from_static(b"this is not JSON"),
-        2 => Bytes::from_static(b"{}"),
-        _ => Bytes::from([b"{\"text\":\"".as_slice(), &[0xff, 0xfe], b"\"}"].concat()),
-    }
-}
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;

@@ -11,8 +11,8 @@ use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
 use tokio_util::sync::CancellationToken;
 
-use super::options::StreamRef;
-use super::producer::ProduceError;
+use super::exit::ProduceError;
+use super::names::StreamRef;
 use super::queue::Unit;
 use super::stats::Counters;
 

@@ -214,7 +214,8 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use super::super::options::{Generate, Size, Source, StreamRef};
+    use super::super::names::StreamRef;
+    use super::super::options::{Generate, Size, Source};
     use super::*;
 
     fn queue(order_per_key: bool) -> Queue {

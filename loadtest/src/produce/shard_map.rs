@@ -7,8 +7,8 @@ use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::types::{Shard, ShardFilter, ShardFilterType};
 use md5::{Digest, Md5};
 
-use super::options::StreamRef;
-use super::producer::ProduceError;
+use super::exit::ProduceError;
+use super::names::StreamRef;
 
 /// Most pages of ListShards that are read: 1,000 shards each.
 const MAX_PAGES: usize = 50;
