@@ -1,1 +1,25 @@
-//! Placeholder.
+//! The HTTPS API: recent messages, exposed to those who were granted them, and to nobody else.
+//!
+//! It reads what the other service stored and never writes a message; it knows neither streams nor
+//! leases. The app gives it stores, a signer, a clock, a certificate and options; it reads no
+//! environment and makes no client.
+//!
+//! Three layers, each of which does not know the one before it: `server` (sockets, TLS, deadlines),
+//! `routes` (paths, parameters, problem details) over `access` (who asks, how much), and `backend`
+//! (what they may read). Start at [`Service`], then `routes::router`, then `backend`.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod access;
+mod backend;
+mod cursor;
+mod metrics;
+mod options;
+mod readiness;
+mod routes;
+mod server;
+mod service;
+mod timestamp;
+
+pub use options::{ClientLimits, IntegrationInfo, Limits, Options, Transport};
+pub use server::{TlsError, TlsReloader};
+pub use service::{Backing, Error, Exit, Handle, Service, Stats};

@@ -1,0 +1,328 @@
+//! What a client may read, as values: every decision about access to messages is made here, and
+//! nothing here knows HTTP. Start at [`Backend::page`]; an [`Exposed`] message can be made nowhere
+//! else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use aws_smithy_async::time::SharedTimeSource;
+use store::{
+    Action, Class, Client, Entity, IntegrationName, Locator, Message, MessageQuery, MessageStore,
+    Order, Signer, StoreError, authorise,
+};
+
+use crate::cursor::PageToken;
+use crate::metrics;
+use crate::options::IntegrationInfo;
+
+/// A message that the client who asked was granted (invariant A1).
+#[derive(Debug)]
+pub(crate) struct Exposed {
+    message: Message,
+    locator: String,
+}
+
+impl Exposed {
+    pub(crate) fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// The signed name of its place, for its `self` link.
+    pub(crate) fn locator(&self) -> &str {
+        &self.locator
+    }
+}
+
+/// Some messages, and the token of the next page if there is one.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) messages: Vec<Exposed>,
+    pub(crate) next: Option<String>,
+}
+
+/// A question for messages, as the client asked it.
+#[derive(Debug, Default)]
+pub(crate) struct PageQuestion {
+    pub(crate) from_ms: Option<i64>,
+    pub(crate) to_ms: Option<i64>,
+    pub(crate) order: Option<Order>,
+    pub(crate) limit: usize,
+    pub(crate) cursor: Option<String>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub(crate) enum BackendError {
+    /// It does not exist, or not for this client.
+    #[error("not found")]
+    NotFound,
+    /// A part of the question is not allowed.
+    #[error("{parameter}: found {found}, allowed is {allowed}")]
+    Invalid {
+        parameter: &'static str,
+        found: String,
+        allowed: &'static str,
+    },
+    /// The store cannot answer now.
+    #[error("the store cannot answer now")]
+    Unavailable,
+    /// A defect on this side, written to the log.
+    #[error("internal error")]
+    Internal,
+}
+
+/// See the module.
+pub(crate) struct Backend {
+    messages: Arc<dyn MessageStore>,
+    signer: Signer,
+    integrations: BTreeMap<IntegrationName, IntegrationInfo>,
+    time: SharedTimeSource,
+    max_page_bytes: usize,
+}
+
+impl Backend {
+    pub(crate) fn new(
+        messages: Arc<dyn MessageStore>,
+        signer: Signer,
+        integrations: Vec<IntegrationInfo>,
+        time: SharedTimeSource,
+        max_page_bytes: usize,
+    ) -> Self {
+        let integrations = integrations
+            .into_iter()
+            .map(|info| (info.name.clone(), info))
+            .collect();
+        Self {
+            messages,
+            signer,
+            integrations,
+            time,
+            max_page_bytes,
+        }
+    }
+
+    /// The integrations that this client may do anything with.
+    pub(crate) fn integrations(&self, client: &Client) -> Vec<&IntegrationInfo> {
+        let actions = [Action::Read, Action::Publish, Action::Subscribe];
+        let seen =
+            |name: &IntegrationName| actions.iter().any(|action| client.may_see(*action, name));
+        self.integrations
+            .values()
+            .filter(|info| seen(&info.name))
+            .collect()
+    }
+
+    /// One page of an entity's messages.
+    pub(crate) async fn page(
+        &self,
+        client: &Client,
+        integration: &str,
+        entity: &str,
+        question: &PageQuestion,
+    ) -> Result<Page, BackendError> {
+        let (integration, entity) = self.readable(client, integration, entity)?;
+        let token = match &question.cursor {
+            Some(text) => Some(self.token(text, &integration, &entity)?),
+            None => None,
+        };
+        let query = plan_page(
+            question,
+            token,
+            MessageQuery::new(integration, entity, self.now_ms()),
+        )?;
+        let query = MessageQuery {
+            max_bytes: self.max_page_bytes,
+            ..query
+        };
+        let page = self
+            .messages
+            .query(&query)
+            .await
+            .map_err(|error| note(&error))?;
+        let next = page.next.map(|place| {
+            let token = PageToken {
+                from_ms: query.from_ms,
+                to_ms: query.to_ms,
+                place,
+            };
+            token.encode(&self.signer)
+        });
+        let messages = page
+            .messages
+            .into_iter()
+            .filter_map(|message| self.expose(client, message))
+            .collect();
+        Ok(Page { messages, next })
+    }
+
+    /// The newest message of an entity.
+    pub(crate) async fn latest(
+        &self,
+        client: &Client,
+        integration: &str,
+        entity: &str,
+    ) -> Result<Exposed, BackendError> {
+        let (integration, entity) = self.readable(client, integration, entity)?;
+        let found = self
+            .messages
+            .latest(&integration, &entity, self.now_ms(), false)
+            .await;
+        self.one(client, found)
+    }
+
+    /// The message behind the locator of a `self` link.
+    pub(crate) async fn message(
+        &self,
+        client: &Client,
+        integration: &str,
+        locator: &str,
+    ) -> Result<Exposed, BackendError> {
+        let locator = Locator::decode(&self.signer, locator).map_err(|_| BackendError::NotFound)?;
+        if locator.integration().as_str() != integration {
+            return Err(BackendError::NotFound);
+        }
+        self.readable(client, integration, locator.entity().as_str())?;
+        let found = self.messages.get(&locator, self.now_ms(), false).await;
+        self.one(client, found)
+    }
+
+    fn one(
+        &self,
+        client: &Client,
+        found: Result<Option<Message>, StoreError>,
+    ) -> Result<Exposed, BackendError> {
+        let message = found
+            .map_err(|error| note(&error))?
+            .ok_or(BackendError::NotFound)?;
+        self.expose(client, message).ok_or(BackendError::NotFound)
+    }
+
+    /// The integration and the entity, if both exist for this client.
+    fn readable(
+        &self,
+        client: &Client,
+        integration: &str,
+        entity: &str,
+    ) -> Result<(IntegrationName, Entity), BackendError> {
+        let (name, _) = IntegrationName::parse(integration)
+            .ok()
+            .and_then(|name| self.integrations.get_key_value(&name))
+            .filter(|(name, _)| client.may_see(Action::Read, name))
+            .ok_or(BackendError::NotFound)?;
+        let entity = Entity::parse(entity).map_err(|_| BackendError::Invalid {
+            parameter: "entity",
+            found: format!("{} bytes", entity.len()),
+            allowed: "1 to 512 bytes of UTF-8",
+        })?;
+        if authorise(client, Action::Read, name, Some(&entity)).is_allowed() {
+            Ok((name.clone(), entity))
+        } else {
+            Err(BackendError::NotFound)
+        }
+    }
+
+    /// The place that a client goes on from, if it belongs to this entity.
+    fn token(
+        &self,
+        text: &str,
+        integration: &IntegrationName,
+        entity: &Entity,
+    ) -> Result<PageToken, BackendError> {
+        let token = PageToken::decode(&self.signer, text).ok();
+        let here = |token: &PageToken| {
+            token.place.after.integration() == integration && token.place.after.entity() == entity
+        };
+        token.filter(here).ok_or(BackendError::Invalid {
+            parameter: "cursor",
+            found: text.to_owned(),
+            allowed: "the next of an earlier page of this entity, unchanged",
+        })
+    }
+
+    /// The last look before a message leaves: whatever was asked and found, only what is granted
+    /// gets out.
+    fn expose(&self, client: &Client, message: Message) -> Option<Exposed> {
+        if !authorise(
+            client,
+            Action::Read,
+            &message.integration,
+            Some(&message.entity),
+        )
+        .is_allowed()
+        {
+            tracing::error!(
+                client = client.id.as_str(),
+                id = message.id.as_str(),
+                "a message outside the grants was held back"
+            );
+            return None;
+        }
+        let locator = Locator::of(&message).encode(&self.signer);
+        Some(Exposed { message, locator })
+    }
+
+    fn now_ms(&self) -> i64 {
+        let since = self
+            .time
+            .now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+/// What to ask the store: the question, completed by the token, which it must not contradict.
+fn plan_page(
+    question: &PageQuestion,
+    token: Option<PageToken>,
+    mut query: MessageQuery,
+) -> Result<MessageQuery, BackendError> {
+    query.limit = question.limit;
+    let Some(token) = token else {
+        query.from_ms = question.from_ms;
+        query.to_ms = question.to_ms;
+        query.order = question.order.unwrap_or_default();
+        return Ok(query);
+    };
+    let contradicts = |parameter, found: String| BackendError::Invalid {
+        parameter,
+        found,
+        allowed: "what the cursor was made with, or nothing",
+    };
+    for (parameter, asked, kept) in [
+        ("from", question.from_ms, token.from_ms),
+        ("to", question.to_ms, token.to_ms),
+    ] {
+        if let Some(asked) = asked.filter(|asked| Some(*asked) != kept) {
+            return Err(contradicts(parameter, asked.to_string()));
+        }
+    }
+    if let Some(order) = question.order.filter(|order| *order != token.place.order) {
+        return Err(contradicts("order", format!("{order:?}").to_lowercase()));
+    }
+    query.from_ms = token.from_ms;
+    query.to_ms = token.to_ms;
+    query.order = token.place.order;
+    query.after = Some(token.place);
+    Ok(query)
+}
+
+/// What a client learns of a store error; the rest stands in the log.
+fn note(error: &StoreError) -> BackendError {
+    metrics::store_failed(error.class());
+    match error.class() {
+        Class::Retry => {
+            tracing::warn!(%error, "the store did not answer");
+            BackendError::Unavailable
+        }
+        Class::Skip => {
+            tracing::error!(%error, "the store refused a read");
+            BackendError::Internal
+        }
+        Class::Fatal => {
+            tracing::error!(%error, "the store cannot be used");
+            BackendError::Unavailable
+        }
+    }
+}

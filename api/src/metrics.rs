@@ -1,0 +1,66 @@
+//! What this room measures, one function per observation. Every label has a bounded set of values.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use metrics::{counter, gauge, histogram};
+use store::Class;
+
+/// A request was answered; `route` is a path template.
+pub(crate) fn request_answered(route: &str, status: StatusCode, took: Duration) {
+    let labels = [
+        ("route", route.to_owned()),
+        ("status", status.as_u16().to_string()),
+    ];
+    histogram!("sluicegate.api.request_seconds", &labels).record(took.as_secs_f64());
+}
+
+/// A connection was taken.
+pub(crate) fn connection_opened() {
+    gauge!("sluicegate.api.connections").increment(1.0);
+}
+
+/// A connection ended.
+pub(crate) fn connection_closed(end: &'static str) {
+    gauge!("sluicegate.api.connections").decrement(1.0);
+    counter!("sluicegate.api.connections_ended", "end" => end).increment(1);
+}
+
+/// Somebody could not be recognised.
+pub(crate) fn authentication_failed(reason: &'static str) {
+    counter!("sluicegate.api.authentications_failed", "reason" => reason).increment(1);
+}
+
+/// A key was read from the store, not from memory.
+pub(crate) fn key_looked_up() {
+    counter!("sluicegate.api.key_lookups").increment(1);
+}
+
+/// A client asked for more than its limits allow.
+pub(crate) fn client_limited(policy: &'static str) {
+    counter!("sluicegate.api.requests_limited", "policy" => policy).increment(1);
+}
+
+/// The access epoch was looked at.
+pub(crate) fn epoch_looked(well: bool) {
+    counter!("sluicegate.api.epoch_looks", "ok" => bool_word(well)).increment(1);
+}
+
+/// A certificate was taken into use, or could not be.
+pub(crate) fn certificate_loaded(well: bool) {
+    counter!("sluicegate.api.certificate_loads", "ok" => bool_word(well)).increment(1);
+}
+
+/// The store did not answer a read.
+pub(crate) fn store_failed(class: Class) {
+    let class = match class {
+        Class::Retry => "retry",
+        Class::Skip => "skip",
+        Class::Fatal => "fatal",
+    };
+    counter!("sluicegate.api.store_failures", "class" => class).increment(1);
+}
+
+fn bool_word(value: bool) -> &'static str {
+    if value { "true" } else { "false" }
+}

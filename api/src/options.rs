@@ -1,0 +1,225 @@
+//! What the app decides about the API: where it listens, how, for which integrations, and every
+//! limit.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use store::IntegrationName;
+
+use crate::server::TlsReloader;
+
+/// How connections are protected. Plain HTTP exists only when the app asks for it by name.
+#[derive(Clone, Debug)]
+pub enum Transport {
+    /// TLS 1.2 or newer ends in this process (HTTP/2 and HTTP/1.1 by ALPN).
+    Tls(TlsReloader),
+    /// HTTP/1.1 without TLS: only behind a load balancer that ends TLS, in a private network.
+    PlainBehindLoadBalancer,
+}
+
+/// An integration as the API describes it to the clients who may see it.
+#[derive(Clone, Debug)]
+pub struct IntegrationInfo {
+    /// Its name in paths and grants.
+    pub name: IntegrationName,
+    /// One sentence for people.
+    pub description: String,
+    /// How long a message can be read after it arrived.
+    pub retention: Duration,
+    /// JSON Pointer (RFC 6901) to the entity inside a message.
+    pub entity_pointer: String,
+    /// JSON Pointer to the time inside a message; `None` when the arrival time is used.
+    pub time_pointer: Option<String>,
+}
+
+/// What one client may ask for unless its record says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// Sustained requests per second. At least 1.
+    pub rate_per_second: u32,
+    /// Requests that may come at once after a pause. At least 1.
+    pub burst: u32,
+    /// Requests answered at the same time. At least 1.
+    pub concurrent: u32,
+}
+
+impl Default for ClientLimits {
+    fn default() -> Self {
+        Self {
+            rate_per_second: 50,
+            burst: 100,
+            concurrent: 20,
+        }
+    }
+}
+
+/// The ceilings of the server. Every one holds for one process.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Open connections; further ones wait in the kernel's queue.
+    pub max_connections: usize,
+    /// Requests in work over all clients; more are answered 503.
+    pub max_requests_in_flight: usize,
+    /// HTTP/2 streams of one connection.
+    pub max_streams_per_connection: u32,
+    /// From accept to the end of the TLS handshake.
+    pub handshake_timeout: Duration,
+    /// From "ready for a request" to its complete head. It is HTTP/1.1's idle timeout as well, so
+    /// behind a load balancer it must be longer than the balancer's own idle timeout.
+    pub header_read_timeout: Duration,
+    /// A connection without a request in work for so long is closed (HTTP/2).
+    pub idle_timeout: Duration,
+    /// A connection so old is closed once its requests are answered, so that clients spread over
+    /// new tasks.
+    pub max_connection_age: Duration,
+    /// A client that takes no byte of its answer for so long is cut.
+    pub write_stall_timeout: Duration,
+    /// From the complete head to the complete answer, body upload included.
+    pub request_timeout: Duration,
+    /// From the stop to the end of the last request; what is left then is cut.
+    pub shutdown_deadline: Duration,
+    /// Path and query together, in bytes.
+    pub max_uri_bytes: usize,
+    /// All header names and values together, in bytes.
+    pub max_header_bytes: usize,
+    /// A request's body, in bytes.
+    pub max_body_bytes: u64,
+    /// Payload bytes in one page of messages; a page is cut short before it gets larger (but holds
+    /// at least one).
+    pub max_page_bytes: usize,
+    /// API keys kept in memory, and, counted apart, key ids known not to exist.
+    pub max_cached_keys: usize,
+    /// Look-ups per second of keys that this process has not seen before.
+    pub unknown_key_lookups_per_second: u32,
+    /// Failed authentications per second that are answered 401; more are answered 503.
+    pub failed_authentications_per_second: u32,
+    /// For a client whose record sets none.
+    pub client: ClientLimits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 8_192,
+            max_requests_in_flight: 1_024,
+            max_streams_per_connection: 100,
+            handshake_timeout: Duration::from_secs(10),
+            header_read_timeout: Duration::from_secs(20),
+            idle_timeout: Duration::from_secs(75),
+            max_connection_age: Duration::from_secs(900),
+            write_stall_timeout: Duration::from_secs(20),
+            request_timeout: Duration::from_secs(15),
+            shutdown_deadline: Duration::from_secs(10),
+            max_uri_bytes: 8 * 1024,
+            max_header_bytes: 16 * 1024,
+            max_body_bytes: 1024 * 1024,
+            max_page_bytes: 4 * 1024 * 1024,
+            max_cached_keys: 10_000,
+            unknown_key_lookups_per_second: 50,
+            failed_authentications_per_second: 200,
+            client: ClientLimits::default(),
+        }
+    }
+}
+
+/// Everything the app decides about the API.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to listen; port 0 lets the system choose ([`crate::Handle::address`]).
+    pub listen: SocketAddr,
+    /// TLS, or plain behind a load balancer.
+    pub transport: Transport,
+    /// The integrations that exist. A client sees those that it was granted.
+    pub integrations: Vec<IntegrationInfo>,
+    /// Scheme and authority in front of `self` links (`https://api.example.com`); `None` makes them
+    /// relative.
+    pub base_url: Option<String>,
+    /// Whether browsers are told to use HTTPS only from now on: not for a certificate that nobody
+    /// trusts.
+    pub hsts: bool,
+    /// Ceilings.
+    pub limits: Limits,
+    /// Seed of the request ids, so that two tasks do not number alike.
+    pub seed: u64,
+}
+
+impl Options {
+    /// Loopback on any port, default limits, relative links, HSTS on.
+    pub fn new(transport: Transport, integrations: Vec<IntegrationInfo>) -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            transport,
+            integrations,
+            base_url: None,
+            hsts: true,
+            limits: Limits::default(),
+            seed: 0,
+        }
+    }
+
+    /// What is wrong with these options, in words, naming the key, what was found and what is
+    /// allowed.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let limits = &self.limits;
+        let at_least_one = [
+            ("max_connections", limits.max_connections as u64),
+            (
+                "max_requests_in_flight",
+                limits.max_requests_in_flight as u64,
+            ),
+            (
+                "max_streams_per_connection",
+                limits.max_streams_per_connection.into(),
+            ),
+            ("max_uri_bytes", limits.max_uri_bytes as u64),
+            ("max_header_bytes", limits.max_header_bytes as u64),
+            ("max_page_bytes", limits.max_page_bytes as u64),
+            ("max_cached_keys", limits.max_cached_keys as u64),
+            (
+                "unknown_key_lookups_per_second",
+                limits.unknown_key_lookups_per_second.into(),
+            ),
+            (
+                "failed_authentications_per_second",
+                limits.failed_authentications_per_second.into(),
+            ),
+            (
+                "client.rate_per_second",
+                limits.client.rate_per_second.into(),
+            ),
+            ("client.burst", limits.client.burst.into()),
+            ("client.concurrent", limits.client.concurrent.into()),
+        ];
+        if let Some((key, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("limits.{key}: found 0, allowed is 1 or more"));
+        }
+        let mut names = std::collections::BTreeSet::new();
+        for integration in &self.integrations {
+            if !names.insert(integration.name.as_str()) {
+                return Err(format!(
+                    "integrations: found {} twice, allowed is once",
+                    integration.name.as_str()
+                ));
+            }
+        }
+        check_base_url(self.base_url.as_deref())
+    }
+}
+
+fn check_base_url(base_url: Option<&str>) -> Result<(), String> {
+    let Some(text) = base_url else { return Ok(()) };
+    let allowed = "an http or https URL without path, such as https://api.example.com";
+    let uri: http::Uri = text
+        .parse()
+        .map_err(|_| format!("base_url: found {text:?}, allowed is {allowed}"))?;
+    let scheme_fits = matches!(uri.scheme_str(), Some("http" | "https"));
+    if !scheme_fits
+        || uri.authority().is_none()
+        || uri.path() != "/"
+        || uri.query().is_some()
+        || text.ends_with('/')
+    {
+        return Err(format!("base_url: found {text:?}, allowed is {allowed}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! The layer of every route that needs a client: who asks, and whether it may ask now.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use store::Client;
+
+use super::App;
+use super::envelope::RequestContext;
+use super::held::HeldBody;
+use super::problem::Problem;
+use crate::access::{Refused, Standing, write_fields};
+use crate::metrics;
+
+/// Who asks, for the handlers.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// The client.
+    pub(crate) client: Arc<Client>,
+    /// What is left of its limits.
+    pub(crate) standing: Standing,
+}
+
+/// See the module.
+pub(crate) async fn authenticated(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let client = match app.authenticator.client(request.headers()).await {
+        Ok(client) => client,
+        Err(refused) => return refusal(&refused).into_response(),
+    };
+    if let Some(context) = request.extensions().get::<Arc<RequestContext>>() {
+        // Set once per request; a second time would be the same client.
+        let _ = context.client.set(client.id.clone());
+    }
+    match app.gates.admit(&client) {
+        Err(refused) => {
+            metrics::client_limited(refused.policy);
+            let mut response =
+                Problem::quota_exceeded(&[refused.policy], refused.wait).into_response();
+            write_fields(&refused.standing, response.headers_mut());
+            response
+        }
+        Ok(admission) => {
+            let standing = admission.standing;
+            request.extensions_mut().insert(Caller { client, standing });
+            let mut response = next.run(request).await;
+            write_fields(&standing, response.headers_mut());
+            response.map(|body| HeldBody::wrap(body, admission.permit))
+        }
+    }
+}
+
+fn refusal(refused: &Refused) -> Problem {
+    match refused {
+        Refused::Unauthenticated => Problem::unauthorized(),
+        Refused::Overloaded => {
+            Problem::reduced_capacity("too many keys that do not work", Duration::from_secs(1))
+        }
+        Refused::Unavailable => Problem::unavailable("keys cannot be checked now"),
+    }
+}

@@ -1,0 +1,214 @@
+//! What holds for every request, whatever its route: limits, time, panics, headers, the access log.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http_body_util::Limited;
+use store::ClientId;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::App;
+use super::held::HeldBody;
+use super::problem::Problem;
+use crate::metrics;
+use crate::options::Limits;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Only for browsers that reached us by HTTPS; two years, as the preload lists ask.
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=63072000; includeSubDomains");
+
+/// What is known of a request beside its own content.
+#[derive(Debug)]
+pub(crate) struct RequestContext {
+    /// Its name in the log and in the answer.
+    pub(crate) id: String,
+    /// Who asks, once that is known.
+    pub(crate) client: OnceLock<ClientId>,
+}
+
+/// The outermost layer of every route.
+pub(crate) async fn envelope(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let started = Instant::now();
+    let context = Arc::new(RequestContext {
+        id: app.next_request_id(),
+        client: OnceLock::new(),
+    });
+    let method = request.method().clone();
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
+    request.extensions_mut().insert(Arc::clone(&context));
+
+    let response = match enter(&app, route, &request) {
+        Err(problem) => problem.into_response(),
+        Ok(permit) => {
+            let response = run(&app.limits, request, next).await;
+            response.map(|body| HeldBody::wrap(body, permit))
+        }
+    };
+    let response = finish(response, &method, &context, app.hsts);
+    note(
+        &method,
+        route,
+        response.status(),
+        &context,
+        started.elapsed(),
+    );
+    response
+}
+
+/// The place that a request takes among all requests in work, or what stands against the request as
+/// a whole. Health checks take none: they must be answered most of all when there is no room.
+fn enter(
+    app: &App,
+    route: &str,
+    request: &Request,
+) -> Result<Option<OwnedSemaphorePermit>, Problem> {
+    check_size(&app.limits, request)?;
+    if super::health::is_health(route) {
+        return Ok(None);
+    }
+    let permit = Arc::clone(&app.in_flight).try_acquire_owned();
+    permit
+        .map(Some)
+        .map_err(|_| Problem::reduced_capacity("too many requests in work", Duration::from_secs(1)))
+}
+
+fn check_size(limits: &Limits, request: &Request) -> Result<(), Problem> {
+    let uri = request.uri();
+    if uri.path_and_query().map_or(0, |text| text.as_str().len()) > limits.max_uri_bytes {
+        return Err(Problem::uri_too_long(limits.max_uri_bytes));
+    }
+    let header_bytes: usize = request
+        .headers()
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    if header_bytes > limits.max_header_bytes {
+        return Err(Problem::header_too_large(limits.max_header_bytes));
+    }
+    let declared = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|bytes| bytes > limits.max_body_bytes) {
+        return Err(Problem::body_too_large(limits.max_body_bytes));
+    }
+    Ok(())
+}
+
+/// The route's answer, or one for its silence, or for its panic.
+async fn run(limits: &Limits, request: Request, next: Next) -> Response {
+    let max_body_bytes = usize::try_from(limits.max_body_bytes).unwrap_or(usize::MAX);
+    let request = request.map(|body| Body::new(Limited::new(body, max_body_bytes)));
+    let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
+    match tokio::time::timeout(limits.request_timeout, answer).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => {
+            tracing::error!("a request handler panicked");
+            Problem::internal().into_response()
+        }
+        Err(_) => Problem::timeout(limits.request_timeout).into_response(),
+    }
+}
+
+/// The headers that every answer has.
+fn finish(
+    mut response: Response,
+    method: &Method,
+    context: &RequestContext,
+    hsts: bool,
+) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    if hsts {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
+    }
+    if let Ok(id) = HeaderValue::from_str(&context.id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    if method == Method::HEAD {
+        without_body(response)
+    } else {
+        response
+    }
+}
+
+/// The answer to HEAD: the length that GET would have, and nothing of it.
+fn without_body(response: Response) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let length = axum::body::HttpBody::size_hint(&body).exact();
+    if let Some(length) = length.filter(|length| *length > 0) {
+        parts
+            .headers
+            .entry(header::CONTENT_LENGTH)
+            .or_insert(HeaderValue::from(length));
+    }
+    Response::from_parts(parts, Body::empty())
+}
+
+/// One line of the access log. Never the raw path: it may carry cursors and entities.
+fn note(
+    method: &Method,
+    route: &str,
+    status: StatusCode,
+    context: &RequestContext,
+    took: Duration,
+) {
+    metrics::request_answered(route, status, took);
+    let client = context.client.get().map_or("-", ClientId::as_str);
+    let (duration_us, status) = (took.as_micros(), status.as_u16());
+    let (method, request_id) = (method_name(method), context.id.as_str());
+    if super::health::is_health(route) {
+        tracing::debug!(
+            method,
+            route,
+            status,
+            client,
+            duration_us,
+            request_id,
+            "request"
+        );
+    } else {
+        tracing::info!(
+            method,
+            route,
+            status,
+            client,
+            duration_us,
+            request_id,
+            "request"
+        );
+    }
+}
+
+/// A method as a bounded word: clients may invent methods.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "OTHER",
+    }
+}

@@ -1,0 +1,115 @@
+//! The routes: what HTTP asks, put to a backend that does not know HTTP. Start at [`router`].
+
+mod authenticated;
+mod conditional;
+mod envelope;
+mod handlers;
+mod health;
+pub(crate) mod held;
+mod params;
+pub(crate) mod problem;
+mod render;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::sync::Semaphore;
+
+use crate::access::{Authenticator, Gates};
+use crate::backend::Backend;
+use crate::options::Limits;
+use crate::readiness::Readiness;
+use problem::Problem;
+
+/// What the routes share.
+pub(crate) struct App {
+    pub(crate) backend: Backend,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) gates: Gates,
+    pub(crate) limits: Limits,
+    /// In front of `self` links; may be empty.
+    pub(crate) base_url: String,
+    /// Whether clients are told to use HTTPS only.
+    pub(crate) hsts: bool,
+    pub(crate) readiness: Readiness,
+    /// A permit for every request in work.
+    pub(crate) in_flight: Arc<Semaphore>,
+    pub(crate) request_ids: RequestIds,
+}
+
+impl App {
+    fn next_request_id(&self) -> String {
+        self.request_ids.next()
+    }
+}
+
+/// Names for requests: different within a process, and between processes as far as their seeds are.
+pub(crate) struct RequestIds {
+    seed: u64,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            next: AtomicU64::new(1),
+        }
+    }
+
+    fn next(&self) -> String {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        format!("req_{:08x}{number:08x}", self.seed & 0xffff_ffff)
+    }
+}
+
+/// All routes over one [`App`].
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let guarded = Router::new()
+        .route("/v1/me", get(handlers::me))
+        .route("/v1/integrations", get(handlers::integrations))
+        .route(
+            "/v1/integrations/{integration}/entities/{entity}/messages",
+            get(handlers::page),
+        )
+        .route(
+            "/v1/integrations/{integration}/entities/{entity}/latest",
+            get(handlers::latest),
+        )
+        .route(
+            "/v1/integrations/{integration}/messages/{locator}",
+            get(handlers::message),
+        )
+        .route_layer(from_fn_with_state(
+            Arc::clone(&app),
+            authenticated::authenticated,
+        ));
+    Router::new()
+        .route(health::HEALTHZ, get(health::healthz))
+        .route(health::READYZ, get(health::readyz))
+        .merge(guarded)
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn(problems_only))
+        .layer(from_fn_with_state(Arc::clone(&app), envelope::envelope))
+        .with_state(app)
+}
+
+async fn nothing_here() -> Response {
+    Problem::not_found().into_response()
+}
+
+async fn wrong_method() -> Response {
+    Problem::method_not_allowed().into_response()
+}
+
+/// An error that the framework answered in its own words is answered in ours.
+async fn problems_only(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
+    problem::normalise(next.run(request).await)
+}

@@ -1,0 +1,200 @@
+//! One connection from accept to end: handshake, HTTP, and the reasons to end it. Knows no routes.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use super::stall::StallGuard;
+use crate::options::{Limits, Transport};
+use crate::routes::held::HeldBody;
+
+/// What hyper itself takes of a head, above our own limits: within it we answer in our own words.
+const HYPER_HEAD_BYTES: usize = 64 * 1024;
+
+/// Why a connection ended; the label of its metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// By the client, or after an orderly close.
+    Closed,
+    /// No TLS handshake in time, or a failed one.
+    Handshake,
+    /// The transport or the protocol failed, or the client was too slow.
+    Broken,
+    /// By us, in the middle of work.
+    Cut,
+}
+
+impl End {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Handshake => "handshake",
+            Self::Broken => "broken",
+            Self::Cut => "cut",
+        }
+    }
+}
+
+/// What every connection of a server shares.
+pub(crate) struct Shared {
+    pub(crate) transport: Transport,
+    pub(crate) limits: Limits,
+    pub(crate) router: Router,
+    /// Finish what is in work, take nothing new.
+    pub(crate) stop: CancellationToken,
+    /// End now.
+    pub(crate) cut: CancellationToken,
+}
+
+/// Requests in work on one connection, and since when there are none.
+struct Activity {
+    in_work: AtomicUsize,
+    opened: Instant,
+    last_end_ms: AtomicU64,
+}
+
+/// Counts one request until it, and the body of its answer, are gone.
+pub(crate) struct Working(Arc<Activity>);
+
+impl Activity {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            in_work: AtomicUsize::new(0),
+            opened: Instant::now(),
+            last_end_ms: AtomicU64::new(0),
+        })
+    }
+
+    fn begin(self: &Arc<Self>) -> Working {
+        self.in_work.fetch_add(1, Ordering::Relaxed);
+        Working(Arc::clone(self))
+    }
+
+    /// When the connection will have been idle for `limit`, if nothing happens until then.
+    fn idle_at(&self, limit: Duration) -> Instant {
+        if self.in_work.load(Ordering::Relaxed) > 0 {
+            return Instant::now() + limit;
+        }
+        let last_end_ms = self.last_end_ms.load(Ordering::Relaxed);
+        self.opened + Duration::from_millis(last_end_ms) + limit
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        let elapsed_ms = u64::try_from(self.0.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.last_end_ms.store(elapsed_ms, Ordering::Relaxed);
+        self.0.in_work.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Serves one accepted stream to its end.
+pub(crate) async fn drive(stream: TcpStream, shared: Arc<Shared>) -> End {
+    // Small answers should not wait for more; a socket that refuses this is about to fail anyway.
+    let _ = stream.set_nodelay(true);
+    let stream = StallGuard::new(stream, shared.limits.write_stall_timeout);
+    match &shared.transport {
+        Transport::PlainBehindLoadBalancer => serve_http1(stream, &shared).await,
+        Transport::Tls(reloader) => {
+            let handshake = tokio::time::timeout(
+                shared.limits.handshake_timeout,
+                reloader.acceptor().accept(stream),
+            );
+            let accepted = tokio::select! { biased;
+                () = shared.stop.cancelled() => return End::Closed,
+                accepted = handshake => accepted,
+            };
+            let Ok(Ok(stream)) = accepted else {
+                return End::Handshake;
+            };
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                serve_http2(stream, &shared).await
+            } else {
+                serve_http1(stream, &shared).await
+            }
+        }
+    }
+}
+
+async fn serve_http1<S>(stream: S, shared: &Shared) -> End
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let activity = Activity::new();
+    let service = service_fn(|request| answer(shared.router.clone(), request, activity.begin()));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(shared.limits.header_read_timeout)
+        .max_buf_size(HYPER_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    watch(connection, &activity, shared).await
+}
+
+async fn serve_http2<S>(stream: S, shared: &Shared) -> End
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let activity = Activity::new();
+    let (router, begun) = (shared.router.clone(), Arc::clone(&activity));
+    let service = service_fn(move |request| answer(router.clone(), request, begun.begin()));
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(shared.limits.header_read_timeout)
+        .keep_alive_timeout(shared.limits.write_stall_timeout)
+        .max_concurrent_streams(shared.limits.max_streams_per_connection)
+        .max_header_list_size(HYPER_HEAD_BYTES as u32)
+        .serve_connection(TokioIo::new(stream), service);
+    watch(connection, &activity, shared).await
+}
+
+async fn answer(
+    router: Router,
+    request: Request<Incoming>,
+    working: Working,
+) -> Result<Response<Body>, Infallible> {
+    let response = router.oneshot(request).await?;
+    Ok(response.map(|body| HeldBody::wrap(body, working)))
+}
+
+/// Runs a connection until it ends, is idle or old enough to be closed in order, or is cut.
+async fn watch<C: GracefulConnection>(connection: C, activity: &Activity, shared: &Shared) -> End {
+    let limits = &shared.limits;
+    let mut connection = pin!(connection);
+    let mut too_old = pin!(tokio::time::sleep(limits.max_connection_age));
+    loop {
+        let idle_at = activity.idle_at(limits.idle_timeout);
+        tokio::select! { biased;
+            () = shared.cut.cancelled() => return End::Cut,
+            () = shared.stop.cancelled() => break,
+            result = connection.as_mut() => return ended(result.is_ok()),
+            () = too_old.as_mut() => break,
+            () = tokio::time::sleep_until(idle_at) => if activity.idle_at(limits.idle_timeout) <= Instant::now() { break },
+        }
+    }
+    connection.as_mut().graceful_shutdown();
+    tokio::select! { biased;
+        () = shared.cut.cancelled() => End::Cut,
+        result = connection.as_mut() => ended(result.is_ok()),
+        () = tokio::time::sleep(limits.shutdown_deadline) => End::Cut,
+    }
+}
+
+fn ended(well: bool) -> End {
+    if well { End::Closed } else { End::Broken }
+}

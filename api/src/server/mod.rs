@@ -1,0 +1,92 @@
+//! Accepts connections, protects them and ends them: knows sockets and TLS, nothing of routes or
+//! messages. Start at [`serve`]; [`connection`] is the life of one connection.
+
+mod connection;
+mod stall;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use tls::{TlsError, TlsReloader};
+
+use crate::metrics;
+use crate::options::{Limits, Transport};
+use connection::{Shared, drive};
+
+/// Pause after a failed accept (mostly: no file descriptors left), so that it is no busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// What connections that were told to end at once get for it.
+const CUT_GRACE: Duration = Duration::from_millis(500);
+
+/// Serves `router` on `listener` until `stop`, then lets requests in work end. Gives the number of
+/// connections that were cut because they did not end within the shutdown deadline.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    transport: Transport,
+    limits: Limits,
+    router: Router,
+    stop: CancellationToken,
+) -> usize {
+    let slots = Arc::new(Semaphore::new(limits.max_connections));
+    let deadline = limits.shutdown_deadline;
+    let cut = CancellationToken::new();
+    let shared = Arc::new(Shared {
+        transport,
+        limits,
+        router,
+        stop: stop.clone(),
+        cut: cut.clone(),
+    });
+    let tasks = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! { biased;
+            () = stop.cancelled() => break,
+            accepted = accept(&listener, &slots) => accepted,
+        };
+        let Some((stream, slot)) = accepted else {
+            continue;
+        };
+        let shared = Arc::clone(&shared);
+        tasks.spawn(async move {
+            metrics::connection_opened();
+            let end = drive(stream, shared).await;
+            metrics::connection_closed(end.as_str());
+            drop(slot);
+        });
+    }
+    drop(listener);
+    tasks.close();
+    if tokio::time::timeout(deadline, tasks.wait()).await.is_ok() {
+        return 0;
+    }
+    let left = tasks.len();
+    cut.cancel();
+    // They only have to notice; a task that does not is dropped with the runtime.
+    let _ = tokio::time::timeout(CUT_GRACE, tasks.wait()).await;
+    left
+}
+
+/// The next connection, once there is a slot for it; `None` is a failed accept, after a pause.
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => Some((stream, slot)),
+        Err(error) => {
+            tracing::warn!(%error, "accept failed");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The API as one thing that runs: [`Service::bind`] makes it, [`Service::run`] serves until it is
+//! stopped, and a [`Handle`] tells and switches from outside.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use aws_smithy_async::time::SharedTimeSource;
+use axum::Router;
+use store::{AccessStore, MessageStore, Signer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::access::{Authenticator, Gates};
+use crate::backend::Backend;
+use crate::options::{Limits, Options, Transport};
+use crate::readiness::Readiness;
+use crate::routes::{App, RequestIds, router};
+use crate::server;
+
+/// What the API reads from and proves things with.
+#[derive(Clone)]
+pub struct Backing {
+    /// The messages.
+    pub messages: Arc<dyn MessageStore>,
+    /// Clients and keys.
+    pub access: AccessStore,
+    /// Signs links and cursors; the same in every task.
+    pub signer: Signer,
+    /// The wall clock.
+    pub time: SharedTimeSource,
+}
+
+/// The API cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An option is not allowed; the text names it, what was found and what is allowed.
+    #[error("{0}")]
+    Options(String),
+    /// The address cannot be listened on.
+    #[error("listen on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        error: std::io::Error,
+    },
+}
+
+/// Why the API ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It was stopped.
+    Shutdown {
+        /// Connections that did not end within the deadline and were cut.
+        cut_connections: usize,
+    },
+}
+
+/// A bound API. It answers once it [runs](Service::run).
+pub struct Service {
+    listener: TcpListener,
+    transport: Transport,
+    limits: Limits,
+    app: Arc<App>,
+}
+
+/// What the app holds of a running API.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    address: SocketAddr,
+    readiness: Readiness,
+    in_flight: Arc<Semaphore>,
+    max_in_flight: usize,
+}
+
+/// Figures of one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Requests in work.
+    pub requests_in_flight: usize,
+    /// As many as there may be.
+    pub max_requests_in_flight: usize,
+}
+
+impl Service {
+    /// Checks the options and takes the address. It is not ready until [`Handle::ready`] says so.
+    pub async fn bind(options: Options, backing: Backing) -> Result<(Self, Handle), Error> {
+        options.check().map_err(Error::Options)?;
+        let address = options.listen;
+        let failed = |error| Error::Listen { address, error };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let (transport, limits) = (options.transport.clone(), options.limits.clone());
+        let app = app(options, backing);
+        let handle = Handle {
+            address,
+            readiness: app.readiness.clone(),
+            in_flight: Arc::clone(&app.in_flight),
+            max_in_flight: limits.max_requests_in_flight,
+        };
+        Ok((
+            Self {
+                listener,
+                transport,
+                limits,
+                app,
+            },
+            handle,
+        ))
+    }
+
+    /// The routes alone, for a host that brings its own connections.
+    pub fn router(&self) -> Router {
+        router(Arc::clone(&self.app))
+    }
+
+    /// Serves until `stop`, then lets the requests in work end within the shutdown deadline.
+    pub async fn run(self, stop: CancellationToken) -> Exit {
+        let router = self.router();
+        let draining = async {
+            stop.cancelled().await;
+            self.app.readiness.not_ready("draining");
+        };
+        // Requests in work still need to know who was revoked, so the watch outlives the stop until
+        // the last one ended.
+        let served = CancellationToken::new();
+        let serve = async {
+            let cut = server::serve(
+                self.listener,
+                self.transport,
+                self.limits,
+                router,
+                stop.clone(),
+            )
+            .await;
+            served.cancel();
+            cut
+        };
+        let (cut_connections, (), ()) = tokio::join!(
+            serve,
+            self.app.authenticator.watch(served.clone()),
+            draining
+        );
+        tracing::info!(cut_connections, "api stopped");
+        Exit::Shutdown { cut_connections }
+    }
+}
+
+fn app(options: Options, backing: Backing) -> Arc<App> {
+    let limits = options.limits;
+    let Backing {
+        messages,
+        access,
+        signer,
+        time,
+    } = backing;
+    Arc::new(App {
+        backend: Backend::new(
+            messages,
+            signer,
+            options.integrations,
+            time.clone(),
+            limits.max_page_bytes,
+        ),
+        authenticator: Authenticator::new(access, time, &limits),
+        gates: Gates::new(limits.client, limits.max_cached_keys),
+        base_url: options.base_url.unwrap_or_default(),
+        hsts: options.hsts,
+        readiness: Readiness::starting(),
+        in_flight: Arc::new(Semaphore::new(limits.max_requests_in_flight)),
+        request_ids: RequestIds::new(options.seed),
+        limits,
+    })
+}
+
+impl Handle {
+    /// The address that is listened on, with the port that the system chose for port 0.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From now on `/readyz` says yes (as long as the store lets it).
+    pub fn ready(&self) {
+        self.readiness.ready();
+    }
+
+    /// From now on `/readyz` says no and why. Requests are still answered.
+    pub fn not_ready(&self, reason: &str) {
+        self.readiness.not_ready(reason);
+    }
+
+    /// Figures of this moment.
+    pub fn stats(&self) -> Stats {
+        let free = self.in_flight.available_permits();
+        Stats {
+            requests_in_flight: self.max_in_flight.saturating_sub(free),
+            max_requests_in_flight: self.max_in_flight,
+        }
+    }
+}
