@@ -1,0 +1,1 @@
+//! The wire, through the real SDK client.
