@@ -1,19 +1,72 @@
 //! An embedded Kinesis and DynamoDB that speak the AWS wire, in process and on loopback.
 //!
 //! It never verifies a signature, never talks to the real AWS, and knows nothing of the product that is tested against it: callers
-//! reach it through real AWS SDK clients only. Its time is tokio's, so a test may pause it.
+//! reach it through real AWS SDK clients only, so it cannot be helpful to them.
+//!
+//! # Two ways in, one dispatcher
+//!
+//! - [`LocalAws::http_client`] is an HTTP client for SDK clients: a call runs in the task that makes it, without a socket, and a
+//!   subscription's event stream is handed over as it is. With tokio's time paused a run is fast, and with one seed the same each time.
+//! - [`LocalAws::serve`] answers HTTP/1.1 and HTTP/2 (prior knowledge, no TLS) on a listener: the `aws` CLI, boto3, a KCL with CBOR
+//!   switched off, or our own processes. Under `/_local/` it also takes faults and tells counters (see `control.rs`).
+//!
+//! Both end in [`LocalAws::dispatch`]: the checks that AWS makes first (`dispatch/`), what goes wrong on purpose (`faults/`), then the
+//! service: `dynamodb/` is a thin wire over the library dynoxide, `kinesis/` is ours.
+//!
+//! # Time
+//!
+//! [`Options::epoch`] is taken once; from there on tokio's clock moves everything: arrival times, expiries, limits, idle events. A
+//! simulation whose runtimes must agree gives its own [`Clock`]. Expired DynamoDB items stay until [`LocalAws::sweep_expired`], as
+//! the service may keep them; a server sweeps every ten minutes.
+//!
+//! # Faults
+//!
+//! [`Faults::inject`] takes a [`Fault`]: which calls (service, operation, table or stream, caller) and which [`Effect`]: a throttle, a
+//! lost reply, a late write, a partition and so on. A caller is the access key id that signed: give each worker its own.
+//!
+//! ```
+//! use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+//! use local_aws::{Effect, Fault, LocalAws, Options, Service};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let aws = LocalAws::new(Options::default())?;
+//! let config = aws_sdk_dynamodb::Config::builder()
+//!     .behavior_version(BehaviorVersion::latest())
+//!     .region(Region::new("us-east-1"))
+//!     .credentials_provider(Credentials::from_keys("worker-1", "any", None))
+//!     .http_client(aws.http_client())
+//!     .build();
+//! let dynamodb = aws_sdk_dynamodb::Client::from_conf(config);
+//! let throttle = Fault::new(Service::Dynamodb, Effect::Throttle);
+//! aws.faults().inject(throttle.operation("ListTables").times(1));
+//! dynamodb.list_tables().send().await?; // the SDK tries again
+//! assert_eq!(aws.calls()[0].calls, 2);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Limits
+//!
+//! Bodies of 16 MiB, 2,048 connections of 1,024 streams, 32 KiB of headers; each service adds its own. Table ARNs carry the account
+//! and region of the engine, whatever [`Options`] says.
 //!
 //! Start reading at [`LocalAws::dispatch`].
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod calls;
 mod clock;
 mod connector;
+mod control;
 mod dispatch;
 mod dynamodb;
+mod faults;
 mod kinesis;
+mod serve;
 mod wire;
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,15 +74,22 @@ use std::time::SystemTime;
 
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use futures::StreamExt;
+use http::HeaderValue;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
+use crate::calls::Calls;
 use crate::dispatch::Call;
 use crate::dynamodb::DynamoDb;
+use crate::faults::Partial;
 use crate::kinesis::Kinesis;
 use crate::wire::Answer;
 
+pub use crate::calls::CallCount;
 pub use crate::clock::Clock;
 pub use crate::dispatch::Service;
+pub use crate::faults::{Effect, Fault, FaultId, Faults};
 pub use crate::kinesis::KinesisOptions;
 pub use crate::wire::BodyStream;
 
@@ -94,6 +154,9 @@ pub struct LocalAws(Arc<Inner>);
 struct Inner {
     dynamodb: DynamoDb,
     kinesis: Kinesis,
+    clock: Clock,
+    faults: Faults,
+    calls: Calls,
     seed: u64,
     requests: AtomicU64,
 }
@@ -122,11 +185,14 @@ impl LocalAws {
             &options.account,
             &options.region,
             options.seed,
-            clock,
+            clock.clone(),
         );
         Ok(Self(Arc::new(Inner {
             dynamodb,
             kinesis,
+            clock,
+            faults: Faults::new(options.seed),
+            calls: Calls::default(),
             seed: options.seed,
             requests: AtomicU64::new(0),
         })))
@@ -138,6 +204,26 @@ impl LocalAws {
         SharedHttpClient::new(connector::InProcess::new(self.clone()))
     }
 
+    /// Serves HTTP/1.1 and HTTP/2 (prior knowledge) on `listener`, AWS calls and the control endpoint under `/_local/`, until `stop`.
+    ///
+    /// # Errors
+    /// When the listener is unusable.
+    pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
+        serve::run(self.clone(), listener, stop).await
+    }
+
+    /// What goes wrong on purpose.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.0.faults
+    }
+
+    /// How often each operation was called, in the order of service, operation and resource.
+    #[must_use]
+    pub fn calls(&self) -> Vec<CallCount> {
+        self.0.calls.snapshot()
+    }
+
     /// Answers one AWS call.
     ///
     /// # Errors
@@ -146,17 +232,96 @@ impl LocalAws {
         &self,
         request: http::Request<Bytes>,
     ) -> Result<http::Response<BodyStream>, ConnectionCut> {
-        let (service, answer) = match Call::parse(request) {
-            Ok(call) => (Some(call.service), self.apply(&call).await),
-            Err(refusal) => (None, refusal),
+        let call = match Call::parse(request) {
+            Ok(call) => call,
+            Err(refusal) => return Ok(self.respond(None, refusal)),
         };
-        Ok(self.respond(service, answer))
+        self.0.calls.count(&call);
+        let plan = self.0.faults.plan(&call);
+        if !plan.delay.is_zero() {
+            tokio::time::sleep(plan.delay).await;
+        }
+        self.land_late_calls().await;
+        let answer = match plan.effect {
+            None => self.apply(&call).await,
+            Some(effect) => self.apply_under(effect, &call).await?,
+        };
+        Ok(self.respond(Some(call), answer))
     }
 
     async fn apply(&self, call: &Call) -> Answer {
+        let body = call.body.clone();
         match call.service {
-            Service::Dynamodb => self.0.dynamodb.handle(&call.operation, call.body.clone()).await,
-            Service::Kinesis => self.0.kinesis.handle(&call.operation, call.body.clone()).await,
+            Service::Dynamodb => self.0.dynamodb.handle(&call.operation, body).await,
+            Service::Kinesis => self.0.kinesis.handle(&call.operation, body).await,
+        }
+    }
+
+    async fn apply_under(&self, effect: Effect, call: &Call) -> Result<Answer, ConnectionCut> {
+        match effect {
+            Effect::Throttle => Ok(throttled()),
+            Effect::Refuse {
+                status,
+                code,
+                message,
+            } => Ok(Answer::error(status, &code, &message)),
+            Effect::InternalError => Ok(call.service.internal_error()),
+            Effect::ErrorAfterApply => {
+                self.apply(call).await;
+                Ok(call.service.internal_error())
+            }
+            Effect::LostReply => {
+                self.apply(call).await;
+                Err(ConnectionCut)
+            }
+            Effect::Unanswered => {
+                self.apply(call).await;
+                std::future::pending().await
+            }
+            Effect::Cut => Err(ConnectionCut),
+            Effect::LateApply(after) => {
+                let after = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
+                let due_ms = self.0.clock.now_ms().saturating_add(after);
+                self.0.faults.postpone(due_ms, call.clone());
+                std::future::pending().await
+            }
+            Effect::Partition => std::future::pending().await,
+            Effect::Partial(share) => Ok(self.apply_partially(share, call).await),
+            // Both are spent by now: a latency before this, a stream's cut while it is open.
+            Effect::Latency(_) | Effect::CutStream => Ok(self.apply(call).await),
+        }
+    }
+
+    async fn apply_partially(&self, share: f64, call: &Call) -> Answer {
+        let mut rng = self.0.faults.fork_rng();
+        let Some(partial) = Partial::divide(&call.operation, &call.body, share, &mut rng) else {
+            return self.apply(call).await;
+        };
+        let answered = match partial.applied.clone() {
+            Some(body) => {
+                let call = Call {
+                    body,
+                    ..call.clone()
+                };
+                self.apply(&call).await
+            }
+            None => match partial.answer_to_nothing() {
+                Some(body) => Answer::ok(body),
+                None => return throttled(),
+            },
+        };
+        match answered {
+            Answer::Json { status: 200, body } => {
+                partial.complete(&body).map_or_else(throttled, Answer::ok)
+            }
+            refused => refused,
+        }
+    }
+
+    /// Applies the calls of [`Effect::LateApply`] whose moment has passed; nobody waits for their answers.
+    async fn land_late_calls(&self) {
+        for call in self.0.faults.take_due(self.0.clock.now_ms()) {
+            self.apply(&call).await;
         }
     }
 
@@ -169,22 +334,52 @@ impl LocalAws {
         swept.map_err(|error| error.to_string())
     }
 
-    fn respond(&self, service: Option<Service>, answer: Answer) -> http::Response<BodyStream> {
-        let mut headers = HeaderMap::new();
-        let number = self.0.requests.fetch_add(1, Ordering::Relaxed);
-        let (high, low) = (self.0.seed >> 32, self.0.seed & 0xffff_ffff);
-        let id = format!("{high:08x}-{:04x}-4000-8000-{number:012x}", low & 0xffff);
-        if let Ok(id) = HeaderValue::from_str(&id) {
+    fn respond(&self, call: Option<Call>, answer: Answer) -> http::Response<BodyStream> {
+        let service = call.as_ref().map(|call| call.service);
+        let content_type = service.unwrap_or(Service::Kinesis).content_type();
+        let mut checksum = None;
+        let mut response = match (answer, call) {
+            (Answer::Json { status, body }, _) => {
+                checksum = (service == Some(Service::Dynamodb)).then(|| crc32fast::hash(&body));
+                wire::response(status, content_type, BodyStream::whole(body))
+            }
+            (Answer::Stream(frames), None) => {
+                let frames = frames.map(Ok).boxed();
+                wire::response(200, wire::EVENT_STREAM, BodyStream::pieces(frames))
+            }
+            (Answer::Stream(frames), Some(call)) => {
+                let guarded = faults::guard(frames, self.0.faults.clone(), call);
+                wire::response(200, wire::EVENT_STREAM, BodyStream::pieces(guarded))
+            }
+        };
+        let headers = response.headers_mut();
+        if let Ok(id) = HeaderValue::from_str(&self.next_request_id()) {
             headers.insert("x-amzn-requestid", id);
         }
-        if let (Some(Service::Dynamodb), Answer::Json { body, .. }) = (service, &answer) {
-            headers.insert("x-amz-crc32", HeaderValue::from(crc32fast::hash(body)));
+        if let Some(checksum) = checksum {
+            headers.insert("x-amz-crc32", HeaderValue::from(checksum));
         }
-        let content_type = service.unwrap_or(Service::Kinesis).content_type();
-        let mut response = answer.into_response(content_type);
-        response.headers_mut().extend(headers);
         response
     }
+
+    /// In the form of a UUID, but counted: a run that is repeated gives the same ids.
+    fn next_request_id(&self) -> String {
+        let number = self.0.requests.fetch_add(1, Ordering::Relaxed);
+        let seed = self.0.seed;
+        format!(
+            "{:08x}-{:04x}-4000-8000-{number:012x}",
+            seed & 0xffff_ffff,
+            (seed >> 32) & 0xffff
+        )
+    }
+}
+
+fn throttled() -> Answer {
+    Answer::error(
+        400,
+        "ProvisionedThroughputExceededException",
+        "Rate exceeded",
+    )
 }
 
 impl fmt::Debug for LocalAws {

@@ -1,7 +1,7 @@
 //! What an answer looks like before and after it is HTTP: [`Answer`] is what a service returns, [`BodyStream`] is the response body
 //! that both the in-process connector and the loopback server carry.
 //!
-//! Nothing here knows an operation. Start reading at [`Answer::into_response`].
+//! Nothing here knows an operation. Start reading at [`Answer`].
 
 use std::io;
 use std::pin::Pin;
@@ -49,24 +49,22 @@ impl Answer {
             body: body.to_string().into(),
         }
     }
+}
 
-    /// The HTTP response, without the headers that only the dispatcher knows (request id, checksum).
-    pub(crate) fn into_response(self, json_content_type: &'static str) -> Response<BodyStream> {
-        let (status, content_type, body) = match self {
-            Self::Json { status, body } => (
-                StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-                json_content_type,
-                BodyStream::whole(body),
-            ),
-            Self::Stream(frames) => (StatusCode::OK, EVENT_STREAM, BodyStream::frames(frames)),
-        };
-        let mut response = Response::new(body);
-        *response.status_mut() = status;
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        response
-    }
+/// An HTTP response of this crate.
+pub(crate) fn response(
+    status: u16,
+    content_type: &'static str,
+    body: BodyStream,
+) -> Response<BodyStream> {
+    let mut response = Response::new(body);
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let content_type = HeaderValue::from_static(content_type);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
+    response
 }
 
 /// A response body: one piece, or a stream of pieces that may end in an error (a cut connection).
@@ -85,13 +83,6 @@ impl BodyStream {
     #[must_use]
     pub fn whole(body: Bytes) -> Self {
         Self(Inner::Whole(Some(body).filter(|bytes| !bytes.is_empty())))
-    }
-
-    /// A body whose pieces come as the stream gives them and that ends cleanly with it.
-    #[must_use]
-    pub fn frames(frames: BoxStream<'static, Bytes>) -> Self {
-        use futures::StreamExt;
-        Self::pieces(frames.map(Ok).boxed())
     }
 
     /// A body that may fail on the way; an error reaches the client as a cut connection.

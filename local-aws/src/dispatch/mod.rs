@@ -2,6 +2,10 @@
 //!
 //! It knows targets, headers and limits, and no operation's meaning. Signatures are not verified. Start at [`Call::parse`].
 
+mod resources;
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 
@@ -30,6 +34,15 @@ impl Service {
             Self::Kinesis => "application/x-amz-json-1.1",
         }
     }
+
+    /// How it says that it failed itself.
+    pub(crate) fn internal_error(self) -> Answer {
+        let code = match self {
+            Self::Dynamodb => "InternalServerError",
+            Self::Kinesis => "InternalFailure",
+        };
+        Answer::error(500, code, "Internal server error")
+    }
 }
 
 /// What was asked of which service.
@@ -39,6 +52,8 @@ pub(crate) struct Call {
     pub(crate) operation: String,
     /// The access key id of the signature: who is calling.
     pub(crate) caller: String,
+    /// The tables or streams that the body names.
+    pub(crate) resources: Vec<String>,
     pub(crate) body: Bytes,
 }
 
@@ -70,6 +85,7 @@ impl Call {
             service,
             operation,
             caller: caller(&parts.headers)?,
+            resources: resources::of(&body),
             body,
         })
     }
