@@ -183,3 +183,45 @@ async fn a_call_that_is_never_answered_does_not_hold_up_the_stop() {
     server.stop().await;
     assert!(waiting.await.unwrap().is_err());
 }
+
+#[tokio::test]
+async fn an_open_event_stream_does_not_hold_up_the_stop() {
+    let server = Server::start().await;
+    let client = hyper_client(true);
+    let call = |operation: &str, body: &str| {
+        let request = Request::post(server.url("/"))
+            .header("content-type", "application/x-amz-json-1.1")
+            .header(
+                "authorization",
+                "AWS4-HMAC-SHA256 Credential=k/d/r/s/aws4_request",
+            )
+            .header("x-amz-target", format!("Kinesis_20131202.{operation}"))
+            .body(Full::from(body.to_owned()));
+        client.request(request.unwrap())
+    };
+    let created = call("CreateStream", r#"{"StreamName":"orders","ShardCount":1}"#);
+    assert_eq!(created.await.unwrap().status(), StatusCode::OK);
+    let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/orders";
+    let register = format!(r#"{{"StreamARN":"{arn}","ConsumerName":"app"}}"#);
+    let registered = call("RegisterStreamConsumer", &register).await.unwrap();
+    let registered = registered.into_body().collect().await.unwrap().to_bytes();
+    let registered: serde_json::Value = serde_json::from_slice(&registered).unwrap();
+    let subscribe = serde_json::json!({
+        "ConsumerARN": registered["Consumer"]["ConsumerARN"],
+        "ShardId": "shardId-000000000000",
+        "StartingPosition": { "Type": "TRIM_HORIZON" },
+    });
+    let response = call("SubscribeToShard", &subscribe.to_string())
+        .await
+        .unwrap();
+    let content_type = &response.headers()["content-type"];
+    assert_eq!(content_type, "application/vnd.amazon.eventstream");
+    let mut frames = response.into_body();
+    assert!(frames.frame().await.unwrap().is_ok());
+    server.stop().await;
+    while let Some(frame) = frames.frame().await {
+        if frame.is_err() {
+            break;
+        }
+    }
+}
