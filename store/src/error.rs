@@ -59,7 +59,9 @@ pub enum StoreError {
         detail: String,
     },
     /// The table is missing, or this process may not use it.
-    #[error("{operation}: not possible as set up ({code}: {detail}); check the tables and the permissions")]
+    #[error(
+        "{operation}: not possible as set up ({code}: {detail}); check the tables and the permissions"
+    )]
     SetUp {
         /// What was asked.
         operation: &'static str,
@@ -116,9 +118,7 @@ impl StoreError {
         let Some(code) = error.code() else {
             let detail = cut(&DisplayErrorContext(error).to_string());
             return match error {
-                SdkError::ConstructionFailure(_) => {
-                    StoreError::Invalid { operation, detail }
-                }
+                SdkError::ConstructionFailure(_) => StoreError::Invalid { operation, detail },
                 _ => StoreError::Unavailable { operation, detail },
             };
         };
@@ -207,7 +207,11 @@ mod tests {
 
     #[test]
     fn errors_name_the_operation_and_stay_small() {
-        let error = from_code("park delivery", "ValidationException", cut(&"x".repeat(10_000)));
+        let error = from_code(
+            "park delivery",
+            "ValidationException",
+            cut(&"x".repeat(10_000)),
+        );
         let text = error.to_string();
         assert!(text.starts_with("park delivery: refused by DynamoDB (ValidationException: xxx"));
         assert!(text.len() < 600);

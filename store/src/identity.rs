@@ -58,7 +58,9 @@ pub(crate) fn shown(text: &str) -> String {
 /// True for 1 to `max` letters, digits, `_` and `-`.
 pub(crate) fn is_plain_id(text: &str, max: usize) -> bool {
     (1..=max).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
 macro_rules! text_type {
@@ -90,7 +92,9 @@ macro_rules! text_type {
             }
         }
         impl<'de> serde::Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
+            fn deserialize<D: serde::Deserializer<'de>>(
+                deserializer: D,
+            ) -> Result<$name, D::Error> {
                 let text = <String as serde::Deserialize>::deserialize(deserializer)?;
                 $name::parse(&text).map_err(serde::de::Error::custom)
             }
@@ -110,7 +114,9 @@ impl IntegrationName {
         let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let ok = text.len() <= MAX_INTEGRATION_BYTES
             && text.bytes().next().is_some_and(allowed)
-            && text.bytes().all(|b| allowed(b) || matches!(b, b'_' | b'.' | b'-'));
+            && text
+                .bytes()
+                .all(|b| allowed(b) || matches!(b, b'_' | b'.' | b'-'));
         if ok {
             Ok(IntegrationName(Arc::from(text)))
         } else {
@@ -219,7 +225,10 @@ mod tests {
 
     #[test]
     fn a_message_id_is_the_same_for_ever() {
-        let id = MessageId::derive(&position("49590338271490256608559692538361571095921575989136588898", 0));
+        let id = MessageId::derive(&position(
+            "49590338271490256608559692538361571095921575989136588898",
+            0,
+        ));
         assert_eq!(id.as_str(), "PLACEHOLDER");
         assert_eq!(MessageId::parse(id.as_str()).unwrap(), id);
     }
@@ -241,7 +250,12 @@ mod tests {
 
     #[test]
     fn message_ids_are_checked() {
-        for bad in ["msg_", "msg_AAAAAAAAAAAAAAAAAAAAAAAAAA", "mxg_aaaaaaaaaaaaaaaaaaaaaaaaaa", "msg_aaaaaaaaaaaaaaaaaaaaaaaa.a"] {
+        for bad in [
+            "msg_",
+            "msg_AAAAAAAAAAAAAAAAAAAAAAAAAA",
+            "mxg_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "msg_aaaaaaaaaaaaaaaaaaaaaaaa.a",
+        ] {
             assert!(MessageId::parse(bad).is_err(), "{bad:?}");
         }
     }

@@ -74,11 +74,16 @@ impl Signer {
         if token.len() > MAX_TOKEN {
             return Err(TokenError::Form);
         }
-        let bytes = BASE64URL_NOPAD.decode(token.as_bytes()).map_err(|_| TokenError::Form)?;
+        let bytes = BASE64URL_NOPAD
+            .decode(token.as_bytes())
+            .map_err(|_| TokenError::Form)?;
         let (found, content) = bytes.split_at_checked(TAG_BYTES).ok_or(TokenError::Form)?;
-        let valid = self.keys.iter().fold(subtle::Choice::from(0), |valid, key| {
-            valid | tag(key, domain, content)[..].ct_eq(found)
-        });
+        let valid = self
+            .keys
+            .iter()
+            .fold(subtle::Choice::from(0), |valid, key| {
+                valid | tag(key, domain, content)[..].ct_eq(found)
+            });
         if bool::from(valid) {
             Ok(content.to_vec())
         } else {
@@ -108,7 +113,10 @@ mod tests {
         let signer = Signer::new(&[7; 32]).unwrap();
         let token = signer.seal("cursor", b"content");
         assert_eq!(signer.open("cursor", &token).unwrap(), b"content");
-        assert_eq!(signer.open("cursor", &signer.seal("cursor", b"")).unwrap(), b"");
+        assert_eq!(
+            signer.open("cursor", &signer.seal("cursor", b"")).unwrap(),
+            b""
+        );
     }
 
     #[test]
@@ -128,7 +136,10 @@ mod tests {
         let signer = Signer::new(&[7; 32]).unwrap();
         let token = signer.seal("cursor", b"x");
         assert_eq!(signer.open("locator", &token), Err(TokenError::Signature));
-        assert_eq!(Signer::new(&[8; 32]).unwrap().open("cursor", &token), Err(TokenError::Signature));
+        assert_eq!(
+            Signer::new(&[8; 32]).unwrap().open("cursor", &token),
+            Err(TokenError::Signature)
+        );
         for bad in ["", "AAAA", "***", &"A".repeat(5_000)] {
             assert_eq!(signer.open("cursor", bad), Err(TokenError::Form));
         }
@@ -145,6 +156,9 @@ mod tests {
     #[test]
     fn short_keys_are_refused_and_debug_shows_none() {
         assert!(Signer::new(&[7; 31]).is_none());
-        assert_eq!(format!("{:?}", Signer::new(&[7; 32]).unwrap()), "Signer { keys: 1 (redacted) }");
+        assert_eq!(
+            format!("{:?}", Signer::new(&[7; 32]).unwrap()),
+            "Signer { keys: 1 (redacted) }"
+        );
     }
 }

@@ -1,4 +1,14 @@
-//! What is written down about every change of access.
+//! What is written down about every change of access, in the transaction that makes it.
+
+use crate::error::StoreError;
+use crate::item::{Item, ItemReader, key, n, s};
+use crate::messages::time_part;
+
+const AT: &str = "at";
+const BY: &str = "by";
+const ACTION: &str = "action";
+const SUBJECT: &str = "subject";
+const DAY_MS: i64 = 24 * 3_600 * 1_000;
 
 /// Who changes something, and when.
 #[derive(Clone, Debug)]
@@ -18,8 +28,34 @@ pub struct AuditEntry {
     pub by: String,
     /// What was done, e.g. `key.issue`.
     pub action: String,
-    /// To what, e.g. a client's id or a key's id. Never a secret.
+    /// To what: a client's id or a key's id. Never a secret.
     pub subject: String,
-    /// The access epoch that the change made.
-    pub epoch: u64,
+}
+
+/// Partition of one UTC day, counted from 1970.
+pub(super) fn partition(day: i64) -> String {
+    format!("audit#{day}")
+}
+
+/// The entry of a change.
+pub(super) fn to_item(change: &Change<'_>, action: &str, subject: &str) -> Item {
+    let sort = format!("{}#{action}#{subject}", time_part(change.at_ms));
+    let mut item = key(partition(change.at_ms.div_euclid(DAY_MS)), sort);
+    item.insert(AT.to_owned(), n(change.at_ms));
+    item.insert(
+        BY.to_owned(),
+        s(change.by.chars().take(200).collect::<String>()),
+    );
+    item.insert(ACTION.to_owned(), s(action));
+    item.insert(SUBJECT.to_owned(), s(subject));
+    item
+}
+
+pub(super) fn from_item(reader: &ItemReader) -> Result<AuditEntry, StoreError> {
+    Ok(AuditEntry {
+        at_ms: reader.number(AT)?,
+        by: reader.text(BY)?.to_owned(),
+        action: reader.text(ACTION)?.to_owned(),
+        subject: reader.text(SUBJECT)?.to_owned(),
+    })
 }

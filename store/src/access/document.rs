@@ -1,1 +1,119 @@
-//! Placeholder.
+//! Clients and keys as items, and back.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Client, ClientId, ClientLimits, Grant, KeyHash, KeyId, KeyRecord};
+use crate::epoch::VERSION;
+use crate::error::StoreError;
+use crate::item::{Item, ItemReader, PK, SK, b, key, n, s};
+
+/// Partition of all clients.
+pub(super) const CLIENTS: &str = "clients";
+/// Sort key of a key's record.
+pub(super) const KEY: &str = "key";
+/// The form that this version writes and reads.
+const FORM: u32 = 1;
+const DOCUMENT: &str = "document";
+const CLIENT: &str = "client";
+const HASH: &str = "hash";
+const LABEL: &str = "label";
+const CREATED_AT: &str = "createdAt";
+const EXPIRY: &str = "validUntil";
+pub(super) const REVOKED_AT: &str = "revokedAt";
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    form: u32,
+    name: String,
+    grants: Vec<Grant>,
+    limits: Option<ClientLimits>,
+    enabled: bool,
+    created_at_ms: i64,
+}
+
+/// The item of a client at its next version.
+pub(super) fn client_item(client: &Client) -> Result<Item, StoreError> {
+    let document = Document {
+        form: FORM,
+        name: client.name.clone(),
+        grants: client.grants.clone(),
+        limits: client.limits,
+        enabled: client.enabled,
+        created_at_ms: client.created_at_ms,
+    };
+    let text = serde_json::to_string(&document).map_err(|e| StoreError::Invalid {
+        operation: "put client",
+        detail: e.to_string(),
+    })?;
+    let mut item = key(CLIENTS, client.id.as_str());
+    item.insert(DOCUMENT.to_owned(), s(text));
+    item.insert(VERSION.to_owned(), n(client.version.saturating_add(1)));
+    Ok(item)
+}
+
+/// Reads a client.
+pub(super) fn read_client(reader: &ItemReader) -> Result<Client, StoreError> {
+    let document: Document = serde_json::from_str(reader.text(DOCUMENT)?)
+        .map_err(|e| reader.unreadable(format!("its document is not of form {FORM}: {e}")))?;
+    if document.form != FORM {
+        let found = document.form;
+        return Err(reader.unreadable(format!(
+            "its document has form {found}, this version reads {FORM}"
+        )));
+    }
+    Ok(Client {
+        id: reader.parsed(SK, ClientId::parse)?,
+        name: document.name,
+        grants: document.grants,
+        limits: document.limits,
+        enabled: document.enabled,
+        created_at_ms: document.created_at_ms,
+        version: reader.number(VERSION)?,
+    })
+}
+
+/// Partition of a key's record.
+pub(super) fn key_partition(id: &KeyId) -> String {
+    format!("key#{id}")
+}
+
+/// Partition of the list of a client's keys.
+pub(super) fn list_partition(client: &ClientId) -> String {
+    format!("client-keys#{client}")
+}
+
+/// The item of a key: its hash, never the key.
+pub(super) fn key_item(record: &KeyRecord) -> Item {
+    let mut item = key(key_partition(&record.id), KEY);
+    item.insert(CLIENT.to_owned(), s(record.client.as_str()));
+    item.insert(HASH.to_owned(), b(record.hash.as_bytes()));
+    item.insert(LABEL.to_owned(), s(record.label.as_str()));
+    item.insert(CREATED_AT.to_owned(), n(record.created_at_ms));
+    // Not `expiresAt`: an expired key is kept, so that it can be seen why it does not work.
+    item.insert(EXPIRY.to_owned(), n(record.expires_at_ms));
+    if let Some(at) = record.revoked_at_ms {
+        item.insert(REVOKED_AT.to_owned(), n(at));
+    }
+    item
+}
+
+/// Reads a key's record.
+pub(super) fn read_key(mut reader: ItemReader) -> Result<KeyRecord, StoreError> {
+    let hash = reader
+        .take_bytes(HASH)?
+        .and_then(|bytes| KeyHash::from_bytes(&bytes));
+    let hash = hash.ok_or_else(|| reader.unreadable("its hash is missing or not of 32 bytes"))?;
+    let id = reader.parsed(PK, |partition| {
+        KeyId::parse(partition.strip_prefix("key#").unwrap_or_default())
+    })?;
+    Ok(KeyRecord {
+        id,
+        client: reader.parsed(CLIENT, ClientId::parse)?,
+        hash,
+        label: reader.text(LABEL)?.to_owned(),
+        created_at_ms: reader.number(CREATED_AT)?,
+        expires_at_ms: reader.number(EXPIRY)?,
+        revoked_at_ms: reader.optional_number(REVOKED_AT)?,
+    })
+}

@@ -1,34 +1,150 @@
-//! Placeholder.
-#![allow(clippy::todo, clippy::unused_async, unused_variables, dead_code)]
-use super::*;
-use crate::StoreError;
-use std::time::Duration;
+//! [`AccessStore`]: clients in the access table, each change with its epoch and its audit entry.
+//!
+//! All reads are strongly consistent; caching with a bounded age is the caller's. Keys are in
+//! `keys_store`.
+
+use super::document::{CLIENTS, client_item, read_client};
+use super::{AuditEntry, Change, Client, ClientId, Pepper, audit};
+use crate::epoch::EpochTable;
+use crate::error::StoreError;
+
+/// Most clients of one application.
+const MAX_CLIENTS: usize = 10_000;
+/// Most grants of one client.
+const MAX_GRANTS: usize = 200;
+/// Most audit entries read at once.
+const MAX_AUDIT: usize = 100_000;
+
 /// Clients and keys in the table `<app>-access`.
 #[derive(Clone, Debug)]
-pub struct AccessStore { client: aws_sdk_dynamodb::Client, pepper: Pepper }
+pub struct AccessStore {
+    pub(super) table: EpochTable,
+    pub(super) pepper: Pepper,
+}
+
 impl AccessStore {
-    /// Over the table `<app>-access`.
-    pub fn new(client: aws_sdk_dynamodb::Client, app: &str, pepper: Pepper) -> AccessStore { AccessStore { client, pepper } }
-    /// For checking keys.
-    pub fn pepper(&self) -> &Pepper { &self.pepper }
-    /// The epoch: changes with every change of access. 0 before the first.
-    pub async fn epoch(&self) -> Result<u64, StoreError> { todo!() }
-    /// Stores a client if nobody changed it since its version was read; gives it back with its new version.
-    pub async fn put_client(&self, client: &Client, change: &Change<'_>) -> Result<Client, StoreError> { todo!() }
-    /// Reads one.
-    pub async fn get_client(&self, id: &ClientId) -> Result<Option<Client>, StoreError> { todo!() }
-    /// Reads all.
-    pub async fn list_clients(&self) -> Result<Vec<Client>, StoreError> { todo!() }
-    /// Deletes a client; its keys stop working. False if there was none.
-    pub async fn delete_client(&self, id: &ClientId, change: &Change<'_>) -> Result<bool, StoreError> { todo!() }
-    /// Keeps a new key (made by `ApiKey::generate`); `lifetime: None` = 90 days.
-    pub async fn issue_key(&self, key: ApiKey, client: &ClientId, label: &str, lifetime: Option<Duration>, change: &Change<'_>) -> Result<NewKey, StoreError> { todo!() }
-    /// Reads a key's record.
-    pub async fn get_key(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> { todo!() }
-    /// Reads a client's keys.
-    pub async fn list_keys(&self, client: &ClientId) -> Result<Vec<KeyRecord>, StoreError> { todo!() }
-    /// Revokes a key; false if there is none or it was revoked before.
-    pub async fn revoke_key(&self, id: &KeyId, change: &Change<'_>) -> Result<bool, StoreError> { todo!() }
-    /// Changes of access on one UTC day (days since 1970), oldest first, at most `limit`.
-    pub async fn audit(&self, day: i64, limit: usize) -> Result<Vec<AuditEntry>, StoreError> { todo!() }
+    /// Over the table of the application `app`; `pepper` makes and checks the hashes of keys. The
+    /// SDK client's timeouts are its maker's.
+    pub fn new(client: aws_sdk_dynamodb::Client, app: &str, pepper: Pepper) -> AccessStore {
+        let table = EpochTable::new(client, crate::tables::access_table(app), "access");
+        AccessStore { table, pepper }
+    }
+
+    /// What keys are checked with.
+    pub fn pepper(&self) -> &Pepper {
+        &self.pepper
+    }
+
+    /// The epoch: it changes with every change of a client or a key. 0 before the first.
+    pub async fn epoch(&self) -> Result<u64, StoreError> {
+        self.table.read("read access epoch").await
+    }
+
+    /// Stores a client if nobody changed it since its version was read (0: it must be new), and
+    /// gives it back with its new version. [`StoreError::Conflict`] if somebody did.
+    pub async fn put_client(
+        &self,
+        client: &Client,
+        change: &Change<'_>,
+    ) -> Result<Client, StoreError> {
+        let operation = "put client";
+        check(client).map_err(|detail| StoreError::Invalid { operation, detail })?;
+        let action = if client.version == 0 {
+            "client.create"
+        } else {
+            "client.change"
+        };
+        let changes = vec![
+            self.table
+                .put(operation, client_item(client)?, client.version)?,
+            self.table.put_any(
+                operation,
+                audit::to_item(change, action, client.id.as_str()),
+            )?,
+        ];
+        self.table
+            .commit(operation, &format!("client {}", client.id), changes)
+            .await?;
+        let version = client.version.saturating_add(1);
+        Ok(Client {
+            version,
+            ..client.clone()
+        })
+    }
+
+    /// Reads one client.
+    pub async fn get_client(&self, id: &ClientId) -> Result<Option<Client>, StoreError> {
+        let found = self.table.get("get client", CLIENTS, id.as_str()).await?;
+        found.as_ref().map(read_client).transpose()
+    }
+
+    /// Reads all clients, in the order of their ids.
+    pub async fn list_clients(&self) -> Result<Vec<Client>, StoreError> {
+        let items = self.table.all("list clients", CLIENTS, MAX_CLIENTS).await?;
+        items.iter().map(read_client).collect()
+    }
+
+    /// Deletes a client, whose keys then prove nothing; false if there was none.
+    pub async fn delete_client(
+        &self,
+        id: &ClientId,
+        change: &Change<'_>,
+    ) -> Result<bool, StoreError> {
+        let operation = "delete client";
+        let changes = vec![
+            self.table.delete(operation, CLIENTS, id.as_str())?,
+            self.table.put_any(
+                operation,
+                audit::to_item(change, "client.delete", id.as_str()),
+            )?,
+        ];
+        match self
+            .table
+            .commit(operation, &format!("client {id}"), changes)
+            .await
+        {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_conflict() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The changes of access on one UTC day (counted from 1970), oldest first.
+    pub async fn audit(&self, day: i64) -> Result<Vec<AuditEntry>, StoreError> {
+        let items = self
+            .table
+            .all("read audit", &audit::partition(day), MAX_AUDIT)
+            .await?;
+        items.iter().map(audit::from_item).collect()
+    }
+}
+
+/// What no client may be stored with.
+fn check(client: &Client) -> Result<(), String> {
+    if client.grants.len() > MAX_GRANTS {
+        return Err(format!(
+            "{} grants: up to {MAX_GRANTS} are allowed",
+            client.grants.len()
+        ));
+    }
+    if client.name.is_empty() || client.name.len() > 200 {
+        return Err(format!(
+            "a name of {} bytes: 1 to 200 are allowed",
+            client.name.len()
+        ));
+    }
+    let too_long = |prefix: &String| prefix.len() > 512;
+    if client
+        .grants
+        .iter()
+        .any(|g| g.entity_prefix.as_ref().is_some_and(too_long))
+    {
+        return Err("a grant's entity prefix has more than 512 bytes".to_owned());
+    }
+    match client.limits {
+        Some(limits) if limits.rate_per_second == 0 || limits.burst == 0 => {
+            Err("limits of 0: 1 or more is allowed, or none for the default".to_owned())
+        }
+        _ => Ok(()),
+    }
 }

@@ -1,1 +1,88 @@
-//! Placeholder.
+//! A dead letter as an item, and back.
+
+use super::keys::{ATTEMPTS, INTEGRATION, SUBSCRIPTION, dead_key};
+use super::parked_item::{read_position, write_position};
+use super::{DEAD_LETTER_RETENTION, DeadLetter, DeadReason, kept_text};
+use crate::error::StoreError;
+use crate::identity::IntegrationName;
+use crate::item::{EXPIRES_AT, Item, ItemReader, b, expires_at_s, key, n, s};
+use crate::messages::item::{ARRIVED_AT, FENCE, PARTITION_KEY, PAYLOAD};
+use crate::parts::PartsRef;
+use crate::subscriptions::SubscriptionId;
+
+const REASON: &str = "reason";
+const DETAIL: &str = "detail";
+const AT: &str = "at";
+
+/// When a dead letter disappears.
+pub(super) fn expiry(letter: &DeadLetter) -> i64 {
+    expires_at_s(letter.at_ms, DEAD_LETTER_RETENTION.as_millis())
+}
+
+/// The item of a letter, with its payload or where that is.
+pub(super) fn to_item(letter: &DeadLetter, parts: Option<&PartsRef>) -> Item {
+    let at = dead_key(letter);
+    let mut item = key(at.partition, at.sort);
+    item.insert(INTEGRATION.to_owned(), s(letter.integration.as_str()));
+    item.insert(REASON.to_owned(), s(letter.reason.code()));
+    item.insert(DETAIL.to_owned(), s(kept_text(&letter.detail)));
+    item.insert(PARTITION_KEY.to_owned(), s(&*letter.partition_key));
+    item.insert(ARRIVED_AT.to_owned(), n(letter.arrived_at_ms));
+    item.insert(FENCE.to_owned(), n(letter.fence));
+    item.insert(ATTEMPTS.to_owned(), n(letter.attempts));
+    item.insert(AT.to_owned(), n(letter.at_ms));
+    item.insert(EXPIRES_AT.to_owned(), n(expiry(letter)));
+    write_position(&mut item, &letter.position);
+    if let Some(subscription) = &letter.subscription {
+        item.insert(SUBSCRIPTION.to_owned(), s(subscription.as_str()));
+    }
+    match parts {
+        Some(parts) => parts.write_to(&mut item),
+        None => {
+            item.insert(PAYLOAD.to_owned(), b(&letter.payload));
+        }
+    }
+    item
+}
+
+/// A letter read back; its payload is empty yet if it is in parts.
+pub(super) struct Head {
+    pub(super) letter: DeadLetter,
+    pub(super) expires_at_s: i64,
+    pub(super) parts: Option<PartsRef>,
+}
+
+pub(super) fn from_item(operation: &'static str, item: Item) -> Result<Head, StoreError> {
+    let mut reader = ItemReader::new(operation, item);
+    let parts = PartsRef::read_from(&reader)?;
+    let payload = match (reader.take_bytes(PAYLOAD)?, &parts) {
+        (Some(payload), _) => payload,
+        (None, Some(_)) => bytes::Bytes::new(),
+        (None, None) => return Err(reader.unreadable("payload is missing")),
+    };
+    let subscription = match reader.optional_text(SUBSCRIPTION)? {
+        None => None,
+        Some(_) => Some(reader.parsed(SUBSCRIPTION, SubscriptionId::parse)?),
+    };
+    let letter = DeadLetter {
+        integration: reader.parsed(INTEGRATION, IntegrationName::parse)?,
+        reason: reader.parsed(REASON, |code| {
+            DeadReason::from_code(code).ok_or_else(|| format!("{code:?} is not known"))
+        })?,
+        detail: reader.text(DETAIL)?.to_owned(),
+        position: read_position(&reader)?,
+        partition_key: reader.shared(PARTITION_KEY)?,
+        arrived_at_ms: reader.number(ARRIVED_AT)?,
+        fence: reader.number(FENCE)?,
+        attempts: reader.number(ATTEMPTS)?,
+        payload,
+        subscription,
+        at_ms: reader.number(AT)?,
+    };
+    let expires_at_s = reader.number(EXPIRES_AT)?;
+    Ok(Head {
+        letter,
+        expires_at_s,
+        parts,
+    })
+}

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub(crate) use keys::{BY_DUE, BY_SUBSCRIPTION};
+pub(crate) use keys::{BUCKET, BY_DUE, BY_SUBSCRIPTION, SUBSCRIPTION, SUMMARY, VISIBLE_AT};
 pub use keys::{DUE_BUCKETS, due_bucket};
 pub use parking::DeliveryStore;
 
@@ -97,6 +97,8 @@ pub struct Claim {
     pub worker: String,
     /// Until when, in ms since 1970: behind this another worker may claim it.
     pub until_ms: i64,
+    /// What no other claim has: proves this one.
+    pub(crate) token: String,
     /// Where its payload's parts are, if it has any.
     pub(crate) parts: Option<crate::parts::PartsRef>,
 }

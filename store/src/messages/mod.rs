@@ -5,26 +5,26 @@
 //! batches over time or decides what is kept. Start at [`MessageStore`], then `keys`.
 
 mod dynamodb;
-mod item;
+pub(crate) mod item;
 mod keys;
 mod locator;
 mod query;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
 pub use dynamodb::DynamoMessages;
-pub(crate) use keys::{Key, read_position, sort_key, time_part};
 pub use keys::sort_time;
+pub(crate) use keys::{Key, sort_key, time_part};
 pub use locator::{Cursor, Locator};
 
 use crate::error::StoreError;
 use crate::identity::{Entity, IntegrationName, MessageId, Position};
-use std::sync::Arc;
 
 /// Most messages that one page may hold.
 pub const MAX_PAGE: usize = 500;
@@ -162,8 +162,10 @@ pub trait MessageStore: Send + Sync + 'static {
     fn put<'a>(&'a self, batch: &'a [StoreItem]) -> BoxFuture<'a, PutReport>;
 
     /// One page of an entity's messages.
-    fn query<'a>(&'a self, query: &'a MessageQuery)
-    -> BoxFuture<'a, Result<MessagePage, StoreError>>;
+    fn query<'a>(
+        &'a self,
+        query: &'a MessageQuery,
+    ) -> BoxFuture<'a, Result<MessagePage, StoreError>>;
 
     /// The newest message of an entity, by the time it carries.
     fn latest<'a>(

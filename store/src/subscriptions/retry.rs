@@ -23,7 +23,11 @@ pub fn retry_delay(
     cap: Duration,
 ) -> Option<Duration> {
     let base_ms = *schedule.get(usize::try_from(attempts).ok()?)?;
-    let unit = if jitter_unit.is_finite() { jitter_unit.clamp(0.0, 1.0) } else { 0.5 };
+    let unit = if jitter_unit.is_finite() {
+        jitter_unit.clamp(0.0, 1.0)
+    } else {
+        0.5
+    };
     let own = Duration::from_millis(base_ms).mul_f64(1.0 - JITTER + 2.0 * JITTER * unit);
     Some(retry_after.map_or(own, |asked| own.max(asked.min(cap))))
 }
@@ -62,7 +66,15 @@ mod tests {
 
     #[test]
     fn retry_after_lengthens_up_to_the_cap_and_never_shortens() {
-        let delay = |asked| retry_delay(&[0, 10_000], 1, 0.5, Some(Duration::from_secs(asked)), Duration::from_secs(60));
+        let delay = |asked| {
+            retry_delay(
+                &[0, 10_000],
+                1,
+                0.5,
+                Some(Duration::from_secs(asked)),
+                Duration::from_secs(60),
+            )
+        };
         assert_eq!(delay(1), Some(Duration::from_secs(10)));
         assert_eq!(delay(30), Some(Duration::from_secs(30)));
         assert_eq!(delay(u64::MAX), Some(Duration::from_secs(60)));
