@@ -11,7 +11,7 @@
 //!   switched off, or our own processes. Under `/_local/` it also takes faults and tells counters (see `control.rs`).
 //!
 //! Both end in [`LocalAws::dispatch`]: the checks that AWS makes first (`dispatch/`), what goes wrong on purpose (`faults/`), then the
-//! service: `dynamodb/` is a thin wire over the library dynoxide, `kinesis/` is ours.
+//! service (`apply.rs`): `dynamodb/` is a thin wire over the library dynoxide, `kinesis/` is ours.
 //!
 //! # Time
 //!
@@ -54,6 +54,7 @@
 //! Start reading at [`LocalAws::dispatch`].
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod apply;
 mod calls;
 mod clock;
 mod connector;
@@ -79,10 +80,10 @@ use http::HeaderValue;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::apply::Services;
 use crate::calls::Calls;
 use crate::dispatch::Call;
 use crate::dynamodb::DynamoDb;
-use crate::faults::Partial;
 use crate::kinesis::Kinesis;
 use crate::wire::Answer;
 
@@ -152,10 +153,7 @@ pub struct ConnectionCut;
 pub struct LocalAws(Arc<Inner>);
 
 struct Inner {
-    dynamodb: DynamoDb,
-    kinesis: Kinesis,
-    clock: Clock,
-    faults: Faults,
+    services: Services,
     calls: Calls,
     seed: u64,
     requests: AtomicU64,
@@ -188,10 +186,12 @@ impl LocalAws {
             clock.clone(),
         );
         Ok(Self(Arc::new(Inner {
-            dynamodb,
-            kinesis,
-            clock,
-            faults: Faults::new(options.seed),
+            services: Services {
+                dynamodb,
+                kinesis,
+                clock,
+                faults: Faults::new(options.seed),
+            },
             calls: Calls::default(),
             seed: options.seed,
             requests: AtomicU64::new(0),
@@ -215,7 +215,7 @@ impl LocalAws {
     /// What goes wrong on purpose.
     #[must_use]
     pub fn faults(&self) -> &Faults {
-        &self.0.faults
+        &self.0.services.faults
     }
 
     /// How often each operation was called, in the order of service, operation and resource.
@@ -237,92 +237,17 @@ impl LocalAws {
             Err(refusal) => return Ok(self.respond(None, refusal)),
         };
         self.0.calls.count(&call);
-        let plan = self.0.faults.plan(&call);
+        let plan = self.0.services.faults.plan(&call);
         if !plan.delay.is_zero() {
             tokio::time::sleep(plan.delay).await;
         }
-        self.land_late_calls().await;
+        let services = &self.0.services;
+        services.land_late_calls().await;
         let answer = match plan.effect {
-            None => self.apply(&call).await,
-            Some(effect) => self.apply_under(effect, &call).await?,
+            None => services.apply(&call).await,
+            Some(effect) => services.apply_under(effect, &call).await?,
         };
         Ok(self.respond(Some(call), answer))
-    }
-
-    async fn apply(&self, call: &Call) -> Answer {
-        let body = call.body.clone();
-        match call.service {
-            Service::Dynamodb => self.0.dynamodb.handle(&call.operation, body).await,
-            Service::Kinesis => self.0.kinesis.handle(&call.operation, body).await,
-        }
-    }
-
-    async fn apply_under(&self, effect: Effect, call: &Call) -> Result<Answer, ConnectionCut> {
-        match effect {
-            Effect::Throttle => Ok(throttled()),
-            Effect::Refuse {
-                status,
-                code,
-                message,
-            } => Ok(Answer::error(status, &code, &message)),
-            Effect::InternalError => Ok(call.service.internal_error()),
-            Effect::ErrorAfterApply => {
-                self.apply(call).await;
-                Ok(call.service.internal_error())
-            }
-            Effect::LostReply => {
-                self.apply(call).await;
-                Err(ConnectionCut)
-            }
-            Effect::Unanswered => {
-                self.apply(call).await;
-                std::future::pending().await
-            }
-            Effect::Cut => Err(ConnectionCut),
-            Effect::LateApply(after) => {
-                let after = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
-                let due_ms = self.0.clock.now_ms().saturating_add(after);
-                self.0.faults.postpone(due_ms, call.clone());
-                std::future::pending().await
-            }
-            Effect::Partition => std::future::pending().await,
-            Effect::Partial(share) => Ok(self.apply_partially(share, call).await),
-            // Both are spent by now: a latency before this, a stream's cut while it is open.
-            Effect::Latency(_) | Effect::CutStream => Ok(self.apply(call).await),
-        }
-    }
-
-    async fn apply_partially(&self, share: f64, call: &Call) -> Answer {
-        let mut rng = self.0.faults.fork_rng();
-        let Some(partial) = Partial::divide(&call.operation, &call.body, share, &mut rng) else {
-            return self.apply(call).await;
-        };
-        let answered = match partial.applied.clone() {
-            Some(body) => {
-                let call = Call {
-                    body,
-                    ..call.clone()
-                };
-                self.apply(&call).await
-            }
-            None => match partial.answer_to_nothing() {
-                Some(body) => Answer::ok(body),
-                None => return throttled(),
-            },
-        };
-        match answered {
-            Answer::Json { status: 200, body } => {
-                partial.complete(&body).map_or_else(throttled, Answer::ok)
-            }
-            refused => refused,
-        }
-    }
-
-    /// Applies the calls of [`Effect::LateApply`] whose moment has passed; nobody waits for their answers.
-    async fn land_late_calls(&self) {
-        for call in self.0.faults.take_due(self.0.clock.now_ms()) {
-            self.apply(&call).await;
-        }
     }
 
     /// Deletes the DynamoDB items whose time to live has passed, as the service does at some later time; returns how many.
@@ -330,7 +255,7 @@ impl LocalAws {
     /// # Errors
     /// The engine's own message.
     pub async fn sweep_expired(&self) -> Result<usize, String> {
-        let swept = self.0.dynamodb.sweep_expired().await;
+        let swept = self.0.services.dynamodb.sweep_expired().await;
         swept.map_err(|error| error.to_string())
     }
 
@@ -348,7 +273,7 @@ impl LocalAws {
                 wire::response(200, wire::EVENT_STREAM, BodyStream::pieces(frames))
             }
             (Answer::Stream(frames), Some(call)) => {
-                let guarded = faults::guard(frames, self.0.faults.clone(), call);
+                let guarded = faults::guard(frames, self.0.services.faults.clone(), call);
                 wire::response(200, wire::EVENT_STREAM, BodyStream::pieces(guarded))
             }
         };
@@ -372,14 +297,6 @@ impl LocalAws {
             (seed >> 32) & 0xffff
         )
     }
-}
-
-fn throttled() -> Answer {
-    Answer::error(
-        400,
-        "ProvisionedThroughputExceededException",
-        "Rate exceeded",
-    )
 }
 
 impl fmt::Debug for LocalAws {

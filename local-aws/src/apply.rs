@@ -1,0 +1,111 @@
+//! Where a call that was planned is applied: the two services, and what each [`Effect`] leaves of the call and of its answer.
+//!
+//! It decides nothing (that is `faults/`) and knows no HTTP. Start at [`Services::apply_under`].
+
+use crate::ConnectionCut;
+use crate::clock::Clock;
+use crate::dispatch::{Call, Service};
+use crate::dynamodb::DynamoDb;
+use crate::faults::{Effect, Faults, Partial};
+use crate::kinesis::Kinesis;
+use crate::wire::Answer;
+
+/// The services and what may go wrong with them.
+pub(crate) struct Services {
+    pub(crate) dynamodb: DynamoDb,
+    pub(crate) kinesis: Kinesis,
+    pub(crate) clock: Clock,
+    pub(crate) faults: Faults,
+}
+
+impl Services {
+    /// The service's own answer.
+    pub(crate) async fn apply(&self, call: &Call) -> Answer {
+        let body = call.body.clone();
+        match call.service {
+            Service::Dynamodb => self.dynamodb.handle(&call.operation, body).await,
+            Service::Kinesis => self.kinesis.handle(&call.operation, body).await,
+        }
+    }
+
+    /// Applies a call, or does not, as the effect of a fault says.
+    pub(crate) async fn apply_under(
+        &self,
+        effect: Effect,
+        call: &Call,
+    ) -> Result<Answer, ConnectionCut> {
+        match effect {
+            Effect::Throttle => Ok(throttled()),
+            Effect::Refuse {
+                status,
+                code,
+                message,
+            } => Ok(Answer::error(status, &code, &message)),
+            Effect::InternalError => Ok(call.service.internal_error()),
+            Effect::ErrorAfterApply => {
+                self.apply(call).await;
+                Ok(call.service.internal_error())
+            }
+            Effect::LostReply => {
+                self.apply(call).await;
+                Err(ConnectionCut)
+            }
+            Effect::Unanswered => {
+                self.apply(call).await;
+                std::future::pending().await
+            }
+            Effect::Cut => Err(ConnectionCut),
+            Effect::LateApply(after) => {
+                let after = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
+                let due_ms = self.clock.now_ms().saturating_add(after);
+                self.faults.postpone(due_ms, call.clone());
+                std::future::pending().await
+            }
+            Effect::Partition => std::future::pending().await,
+            Effect::Partial(share) => Ok(self.apply_partially(share, call).await),
+            // Both are spent by now: a latency before this, a stream's cut while it is open.
+            Effect::Latency(_) | Effect::CutStream => Ok(self.apply(call).await),
+        }
+    }
+
+    async fn apply_partially(&self, share: f64, call: &Call) -> Answer {
+        let mut rng = self.faults.fork_rng();
+        let Some(partial) = Partial::divide(&call.operation, &call.body, share, &mut rng) else {
+            return self.apply(call).await;
+        };
+        let answered = match partial.applied.clone() {
+            Some(body) => {
+                let call = Call {
+                    body,
+                    ..call.clone()
+                };
+                self.apply(&call).await
+            }
+            None => match partial.answer_to_nothing() {
+                Some(body) => Answer::ok(body),
+                None => return throttled(),
+            },
+        };
+        match answered {
+            Answer::Json { status: 200, body } => {
+                partial.complete(&body).map_or_else(throttled, Answer::ok)
+            }
+            refused => refused,
+        }
+    }
+
+    /// Applies the calls of [`Effect::LateApply`] whose moment has passed; nobody waits for their answers.
+    pub(crate) async fn land_late_calls(&self) {
+        for call in self.faults.take_due(self.clock.now_ms()) {
+            self.apply(&call).await;
+        }
+    }
+}
+
+fn throttled() -> Answer {
+    Answer::error(
+        400,
+        "ProvisionedThroughputExceededException",
+        "Rate exceeded",
+    )
+}
