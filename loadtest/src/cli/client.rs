@@ -66,19 +66,9 @@ pub(crate) async fn connect(target: &Target) -> anyhow::Result<Client> {
 
 /// True if the host of `url` is this machine itself.
 fn is_loopback(url: &str) -> anyhow::Result<bool> {
-    let usage = || {
-        Usage(format!(
-            "--endpoint-url {url}: not a URL such as http://127.0.0.1:4566"
-        ))
-    };
-    let rest = url
-        .strip_prefix("http://")
-        .or_else(|| url.strip_prefix("https://"));
-    let authority = rest
-        .with_context(usage)?
-        .split('/')
-        .next()
-        .unwrap_or_default();
+    let usage = || Usage(format!("--endpoint-url {url}: not a URL such as http://127.0.0.1:4566"));
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let authority = rest.with_context(usage)?.split('/').next().unwrap_or_default();
     let host = match authority.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => authority.split(':').next().unwrap_or_default(),
@@ -86,9 +76,7 @@ fn is_loopback(url: &str) -> anyhow::Result<bool> {
     if host.is_empty() {
         return Err(anyhow!(usage()));
     }
-    let is_loopback_address = host
-        .parse::<std::net::IpAddr>()
-        .is_ok_and(|ip| ip.is_loopback());
+    let is_loopback_address = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
     Ok(host.eq_ignore_ascii_case("localhost") || is_loopback_address)
 }
 
@@ -98,21 +86,10 @@ mod tests {
 
     #[test]
     fn only_this_machine_gets_made_up_credentials() {
-        let local = [
-            "http://127.0.0.1:4566",
-            "http://localhost:1/",
-            "https://[::1]:8443/x",
-        ];
+        let local = ["http://127.0.0.1:4566", "http://localhost:1/", "https://[::1]:8443/x"];
         assert!(local.iter().all(|url| is_loopback(url).unwrap()));
-        let far = [
-            "https://kinesis.eu-west-1.amazonaws.com",
-            "http://127.0.0.1.example.com:1",
-        ];
+        let far = ["https://kinesis.eu-west-1.amazonaws.com", "http://127.0.0.1.example.com:1"];
         assert!(far.iter().all(|url| !is_loopback(url).unwrap()));
-        assert!(
-            ["127.0.0.1:1", "ftp://x", "http://"]
-                .iter()
-                .all(|url| is_loopback(url).is_err())
-        );
+        assert!(["127.0.0.1:1", "ftp://x", "http://"].iter().all(|url| is_loopback(url).is_err()));
     }
 }

@@ -63,12 +63,7 @@ pub(crate) struct ProduceArguments {
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "10s", requires = "burst")]
     burst_every: Duration,
     /// JSON pointer to the time of a message: replay with the recorded pauses.
-    #[arg(
-        long,
-        value_name = "POINTER",
-        conflicts_with = "rate",
-        requires = "file"
-    )]
+    #[arg(long, value_name = "POINTER", conflicts_with = "rate", requires = "file")]
     time: Option<JsonPointer>,
     /// How the time is written.
     #[arg(long, value_enum, default_value = "ms", requires = "time")]
@@ -178,11 +173,9 @@ fn options(arguments: ProduceArguments) -> Result<Options, Usage> {
         None => Keys::Random,
     };
     let source = match arguments.generate {
-        Some(size) => Source::Generate(Generate {
-            size,
-            keys: arguments.keys,
-            skew: arguments.skew,
-        }),
+        Some(size) => {
+            Source::Generate(Generate { size, keys: arguments.keys, skew: arguments.skew })
+        }
         None => Source::Replay(Replay {
             inputs: arguments.file.into_iter().map(ReplayInput::File).collect(),
             repeat: arguments.r#loop,
@@ -191,16 +184,10 @@ fn options(arguments: ProduceArguments) -> Result<Options, Usage> {
     let pace = match (arguments.rate, arguments.time) {
         (Some(per_second), _) => Pace::Rate {
             per_second,
-            burst: arguments.burst.map(|messages| Burst {
-                every: arguments.burst_every,
-                messages,
-            }),
+            burst: arguments.burst.map(|messages| Burst { every: arguments.burst_every, messages }),
         },
         (None, Some(pointer)) => Pace::Recorded {
-            time: TimeField {
-                pointer,
-                unit: arguments.time_unit.into(),
-            },
+            time: TimeField { pointer, unit: arguments.time_unit.into() },
             speed: arguments.speed,
             longest_gap: arguments.longest_pause,
         },
@@ -272,10 +259,7 @@ async fn show_progress(handle: Handle) {
     loop {
         ticks.tick().await;
         let now = handle.stats();
-        eprint!(
-            "\r\x1b[2K{}",
-            progress_line(&before, &now, PROGRESS_INTERVAL)
-        );
+        eprint!("\r\x1b[2K{}", progress_line(&before, &now, PROGRESS_INTERVAL));
         before = now;
     }
 }
@@ -339,10 +323,7 @@ fn json(exit: &Exit, summary: &Summary) -> serde_json::Value {
         .collect();
     object.insert("outcome".to_owned(), outcome(exit).into());
     object.insert("elapsed_s".to_owned(), summary.elapsed.as_secs_f64().into());
-    object.insert(
-        "messages_per_second".to_owned(),
-        summary.messages_per_second().into(),
-    );
+    object.insert("messages_per_second".to_owned(), summary.messages_per_second().into());
     if let Exit::Failed(_, error) = exit {
         object.insert("error".to_owned(), error.to_string().into());
     }

@@ -13,9 +13,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "m" => 60.0,
         "h" => 3_600.0,
         _ => {
-            return Err(
-                "a duration is a number and ms, s, m or h, such as 250ms or 10s".to_owned(),
-            );
+            return Err("a duration is a number and ms, s, m or h, such as 250ms or 10s".to_owned());
         }
     };
     let seconds = number.parse::<f64>().map_err(|e| e.to_string())? * scale;
@@ -63,9 +61,7 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
 }
 
 fn split(text: &str) -> (&str, &str) {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     text.split_at(end)
 }
 

@@ -48,9 +48,7 @@ pub(crate) fn encode(messages: &[UserMessage]) -> Bytes {
     let mut hash_keys: HashMap<u128, u64> = HashMap::new();
     for message in messages {
         let partition_key_index = *keys.entry(&message.partition_key).or_insert_with(|| {
-            record
-                .partition_key_table
-                .push(message.partition_key.to_string());
+            record.partition_key_table.push(message.partition_key.to_string());
             record.partition_key_table.len() as u64 - 1
         });
         let explicit_hash_key_index = message.explicit_hash_key.map(|hash| {
@@ -60,11 +58,7 @@ pub(crate) fn encode(messages: &[UserMessage]) -> Bytes {
             })
         });
         let data = message.data.clone();
-        record.records.push(UserRecord {
-            partition_key_index,
-            explicit_hash_key_index,
-            data,
-        });
+        record.records.push(UserRecord { partition_key_index, explicit_hash_key_index, data });
     }
     let mut bytes = Vec::with_capacity(MAGIC.len() + record.encoded_len() + 16);
     bytes.extend_from_slice(&MAGIC);
@@ -92,12 +86,7 @@ struct Group {
 
 impl Aggregator {
     pub(crate) fn new(limits: Aggregation, linger: Duration) -> Aggregator {
-        Aggregator {
-            limits,
-            linger,
-            groups: BTreeMap::new(),
-            bytes: 0,
-        }
+        Aggregator { limits, linger, groups: BTreeMap::new(), bytes: 0 }
     }
 
     /// Bytes that wait for their record to fill.
@@ -122,14 +111,11 @@ impl Aggregator {
                 || RECORD_OVERHEAD + group.bytes + bytes > self.limits.max_bytes
         });
         let full = if is_full { self.close(shard) } else { None };
-        let group = self
-            .groups
-            .entry(Arc::clone(shard))
-            .or_insert_with(|| Group {
-                messages: Vec::new(),
-                bytes: 0,
-                since: now,
-            });
+        let group = self.groups.entry(Arc::clone(shard)).or_insert_with(|| Group {
+            messages: Vec::new(),
+            bytes: 0,
+            since: now,
+        });
         group.messages.push(message);
         group.bytes += bytes;
         self.bytes += bytes;
@@ -138,11 +124,7 @@ impl Aggregator {
 
     /// When the oldest record has waited long enough.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.groups
-            .values()
-            .map(|group| group.since)
-            .min()
-            .map(|since| since + self.linger)
+        self.groups.values().map(|group| group.since).min().map(|since| since + self.linger)
     }
 
     /// Closes the records that have waited since `now - linger`, or all of them.
@@ -170,8 +152,18 @@ fn cost(message: &UserMessage) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// The messages of an aggregate with their keys; `None` if it is none.
+    pub(crate) fn decode(bytes: &Bytes) -> Option<Vec<(String, Bytes)>> {
+        let body = bytes.strip_prefix(&MAGIC)?;
+        let (body, digest) = body.split_at(body.len().checked_sub(16)?);
+        assert_eq!(&Md5::digest(body)[..], digest);
+        let record = AggregatedRecord::decode(body).unwrap();
+        let key = |index: u64| record.partition_key_table[index as usize].clone();
+        Some(record.records.iter().map(|r| (key(r.partition_key_index), r.data.clone())).collect())
+    }
 
     fn message(key: &str, hash: Option<u128>, data: &'static str) -> UserMessage {
         UserMessage {
@@ -193,63 +185,31 @@ mod tests {
         assert_eq!(digest, &Md5::digest(body)[..]);
         let expected: &[u8] = b"\x0a\x01k\x0a\x01l\x12\x017\
             \x1a\x07\x08\x00\x1a\x03one\x1a\x09\x08\x01\x10\x00\x1a\x03two\x1a\x04\x08\x00\x1a\x00";
-        assert_eq!(
-            body, expected,
-            "required fields are written even when they are zero or empty"
-        );
+        assert_eq!(body, expected, "required fields are written even when they are zero or empty");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_record_closes_when_full_or_when_it_has_waited() {
-        let limits = Aggregation {
-            max_messages: 2,
-            max_bytes: 1024,
-        };
+        let limits = Aggregation { max_messages: 2, max_bytes: 1024 };
         let mut aggregator = Aggregator::new(limits, Duration::from_millis(100));
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         let start = Instant::now();
+        assert!(aggregator.push(&a, message("1", None, "x"), start).is_none());
+        assert!(aggregator.push(&a, message("2", None, "x"), start).is_none());
         assert!(
             aggregator
-                .push(&a, message("1", None, "x"), start)
-                .is_none()
-        );
-        assert!(
-            aggregator
-                .push(&a, message("2", None, "x"), start)
-                .is_none()
-        );
-        assert!(
-            aggregator
-                .push(
-                    &b,
-                    message("3", None, "x"),
-                    start + Duration::from_millis(50)
-                )
+                .push(&b, message("3", None, "x"), start + Duration::from_millis(50))
                 .is_none()
         );
         let full = aggregator
-            .push(
-                &a,
-                message("4", None, "x"),
-                start + Duration::from_millis(60),
-            )
+            .push(&a, message("4", None, "x"), start + Duration::from_millis(60))
             .unwrap();
         assert_eq!(full.messages, 2);
-        assert_eq!(
-            aggregator.deadline(),
-            Some(start + Duration::from_millis(150))
-        );
-        assert!(
-            aggregator
-                .close_due(start + Duration::from_millis(149), false)
-                .is_empty()
-        );
+        assert_eq!(aggregator.deadline(), Some(start + Duration::from_millis(150)));
+        assert!(aggregator.close_due(start + Duration::from_millis(149), false).is_empty());
         let due = aggregator.close_due(start + Duration::from_millis(150), false);
         assert_eq!(due.len(), 1);
-        assert_eq!(
-            &*due[0].partition_key, "3",
-            "a single message stays a plain record"
-        );
+        assert_eq!(&*due[0].partition_key, "3", "a single message stays a plain record");
         assert_eq!(due[0].data, Bytes::from_static(b"x"));
         assert_eq!(aggregator.close_due(start, true).len(), 1);
         assert!(aggregator.is_empty());
@@ -258,10 +218,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_record_never_grows_over_its_bytes() {
-        let limits = Aggregation {
-            max_messages: 1000,
-            max_bytes: 300,
-        };
+        let limits = Aggregation { max_messages: 1000, max_bytes: 300 };
         let mut aggregator = Aggregator::new(limits, Duration::ZERO);
         let shard: Arc<str> = "a".into();
         let mut closed = Vec::new();

@@ -38,11 +38,7 @@ impl Generator {
         self.sequences[rank] += 1;
         let n = self.made;
         self.made += 1;
-        let time_ms = self
-            .time
-            .now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_millis());
+        let time_ms = self.time.now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
         let size = match self.size {
             Size::Fixed(size) => size,
             Size::Uniform(low, high) => self.rng.usize(low..=high),
@@ -54,11 +50,7 @@ impl Generator {
         let padding = size.saturating_sub(text.len() + 2);
         text.extend((0..padding).map(|_| self.rng.alphanumeric()));
         text.push_str("\"}");
-        Message {
-            data: Bytes::from(text),
-            key: Some(key),
-            pass: 0,
-        }
+        Message { data: Bytes::from(text), key: Some(key), pass: 0 }
     }
 }
 
@@ -84,10 +76,7 @@ impl Popularity {
                 })
                 .collect()
         };
-        Popularity {
-            cumulated,
-            keys: keys as usize,
-        }
+        Popularity { cumulated, keys: keys as usize }
     }
 
     fn draw(&self, rng: &mut fastrand::Rng) -> usize {
@@ -95,9 +84,7 @@ impl Popularity {
             None => rng.usize(..self.keys),
             Some(total) => {
                 let at = rng.f64() * total;
-                self.cumulated
-                    .partition_point(|c| *c <= at)
-                    .min(self.keys - 1)
+                self.cumulated.partition_point(|c| *c <= at).min(self.keys - 1)
             }
         }
     }
@@ -110,11 +97,7 @@ mod tests {
 
     fn generator(size: Size, keys: u32, skew: f64, seed: u64) -> Generator {
         let time = SharedTimeSource::new(StaticTimeSource::from_secs(1_000));
-        Generator::new(
-            Generate { size, keys, skew },
-            fastrand::Rng::with_seed(seed),
-            time,
-        )
+        Generator::new(Generate { size, keys, skew }, fastrand::Rng::with_seed(seed), time)
     }
 
     #[test]
@@ -149,15 +132,10 @@ mod tests {
         let popularity = Popularity::new(100, 1.0);
         let mut rng = fastrand::Rng::with_seed(7);
         let draws = 100_000;
-        let first = (0..draws)
-            .filter(|_| popularity.draw(&mut rng) == 0)
-            .count() as f64;
+        let first = (0..draws).filter(|_| popularity.draw(&mut rng) == 0).count() as f64;
         let harmonic: f64 = (1..=100).map(|r| 1.0 / f64::from(r)).sum();
         let expected = f64::from(draws) / harmonic;
-        assert!(
-            (first - expected).abs() < 0.05 * expected,
-            "{first} of {expected} expected"
-        );
+        assert!((first - expected).abs() < 0.05 * expected, "{first} of {expected} expected");
     }
 
     #[test]

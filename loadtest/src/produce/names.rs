@@ -17,9 +17,7 @@ impl std::str::FromStr for StreamRef {
     fn from_str(text: &str) -> Result<StreamRef, InvalidOptions> {
         let name_is_valid = |name: &str| {
             (1..=128).contains(&name.len())
-                && name
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
         };
         match text.strip_prefix("arn:") {
             Some(rest) => match rest.split_once(":stream/") {
@@ -60,10 +58,7 @@ impl std::str::FromStr for JsonPointer {
     type Err = InvalidOptions;
 
     fn from_str(text: &str) -> Result<JsonPointer, InvalidOptions> {
-        let escapes_are_valid = text
-            .split('~')
-            .skip(1)
-            .all(|rest| rest.starts_with(['0', '1']));
+        let escapes_are_valid = text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
         if (text.is_empty() || text.starts_with('/')) && escapes_are_valid && text.len() <= 1024 {
             return Ok(JsonPointer(text.to_owned()));
         }
@@ -85,13 +80,7 @@ mod tests {
         let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/events";
         assert_eq!("events".parse(), Ok(StreamRef::Name("events".to_owned())));
         assert_eq!(arn.parse(), Ok(StreamRef::Arn(arn.to_owned())));
-        for bad in [
-            "",
-            "a/b",
-            "a b",
-            "arn:aws:kinesis:x",
-            "arn:aws:kinesis:r:1:stream/",
-        ] {
+        for bad in ["", "a/b", "a b", "arn:aws:kinesis:x", "arn:aws:kinesis:r:1:stream/"] {
             assert!(bad.parse::<StreamRef>().is_err(), "{bad}");
         }
         assert!("a".repeat(129).parse::<StreamRef>().is_err());
@@ -100,12 +89,7 @@ mod tests {
     #[test]
     fn a_pointer_starts_with_a_slash_and_escapes_properly() {
         let document = serde_json::json!({"a": {"b/c": [1, 2]}});
-        let found = |text: &str| {
-            text.parse::<JsonPointer>()
-                .unwrap()
-                .find(&document)
-                .cloned()
-        };
+        let found = |text: &str| text.parse::<JsonPointer>().unwrap().find(&document).cloned();
         assert_eq!(found("/a/b~1c/1"), Some(2.into()));
         assert_eq!(found(""), Some(document.clone()));
         assert_eq!(found("/a/x"), None);

@@ -95,56 +95,21 @@ impl Options {
             }
         };
         range("malformed_share", self.malformed_share, 0.0, 1.0)?;
-        range(
-            "request_records",
-            self.request_records as f64,
-            1.0,
-            MAX_REQUEST_RECORDS as f64,
-        )?;
-        range(
-            "request_bytes",
-            self.request_bytes as f64,
-            1024.0,
-            MAX_REQUEST_BYTES as f64,
-        )?;
+        range("request_records", self.request_records as f64, 1.0, MAX_REQUEST_RECORDS as f64)?;
+        range("request_bytes", self.request_bytes as f64, 1024.0, MAX_REQUEST_BYTES as f64)?;
         range("in_flight", self.in_flight as f64, 1.0, 1_000.0)?;
-        range(
-            "queued_records",
-            self.queued_records as f64,
-            1.0,
-            1_000_000.0,
-        )?;
+        range("queued_records", self.queued_records as f64, 1.0, 1_000_000.0)?;
         range("queued_bytes", self.queued_bytes as f64, 1024.0, 1e10)?;
         range("attempts", f64::from(self.attempts), 1.0, 1_000.0)?;
         range("linger", self.linger.as_secs_f64(), 0.0, 60.0)?;
-        range(
-            "attempt_timeout",
-            self.attempt_timeout.as_secs_f64(),
-            0.001,
-            600.0,
-        )?;
+        range("attempt_timeout", self.attempt_timeout.as_secs_f64(), 0.001, 600.0)?;
         if let Some(aggregation) = &self.aggregation {
-            range(
-                "aggregation.max_messages",
-                f64::from(aggregation.max_messages),
-                1.0,
-                10_000.0,
-            )?;
-            range(
-                "aggregation.max_bytes",
-                aggregation.max_bytes as f64,
-                128.0,
-                1_048_576.0,
-            )?;
+            range("aggregation.max_messages", f64::from(aggregation.max_messages), 1.0, 10_000.0)?;
+            range("aggregation.max_bytes", aggregation.max_bytes as f64, 128.0, 1_048_576.0)?;
         }
         self.validate_pace(range)?;
         if let Source::Generate(generate) = &self.source {
-            range(
-                "keys",
-                f64::from(generate.keys),
-                1.0,
-                f64::from(MAX_GENERATED_KEYS),
-            )?;
+            range("keys", f64::from(generate.keys), 1.0, f64::from(MAX_GENERATED_KEYS))?;
             range("skew", generate.skew, 0.0, 10.0)?;
             let (low, high) = generate.size.range();
             range("size", low as f64, 0.0, high as f64)?;
@@ -335,9 +300,6 @@ pub struct Aggregation {
 
 impl Default for Aggregation {
     fn default() -> Aggregation {
-        Aggregation {
-            max_messages: 100,
-            max_bytes: 50 * 1024,
-        }
+        Aggregation { max_messages: 100, max_bytes: 50 * 1024 }
     }
 }

@@ -18,7 +18,7 @@ use super::put::{Fate, Sender, Settled};
 use super::queue::{Queue, Unit, UserMessage};
 use super::replay::ReplayError;
 use super::schedule::Schedule;
-use super::shard_map::{ShardMap, hash_of};
+use super::shard_map::ShardMap;
 use super::source::{Message, Messages};
 use super::stamp::Stamp;
 use super::stats::{Counters, Handle, Summary};
@@ -43,15 +43,7 @@ impl Producer {
         options.validate()?;
         let counters = Arc::new(Counters::default());
         let handle = Handle::new(Arc::clone(&counters));
-        Ok((
-            Producer {
-                options,
-                client,
-                time,
-                counters,
-            },
-            handle,
-        ))
+        Ok((Producer { options, client, time, counters }, handle))
     }
 
     /// Runs to the end; cancelling `stop` ends it after the requests in flight.
@@ -61,10 +53,7 @@ impl Producer {
         let mut run = Run::new(self, stop.clone(), started);
         let ended = run.run(&stop).await;
         run.abandon();
-        let summary = Summary {
-            stats: counters.read(),
-            elapsed: started.elapsed(),
-        };
+        let summary = Summary { stats: counters.read(), elapsed: started.elapsed() };
         match ended {
             Err(error) => Exit::Failed(summary, error),
             Ok(()) if stop.is_cancelled() && !run.is_finished() => Exit::Stopped(summary),
@@ -90,6 +79,8 @@ struct Run {
     staged: Option<Staged>,
     aggregator: Option<Aggregator>,
     shards: ShardMap,
+    /// Messages whose aggregate went to another shard than expected, with that shard.
+    doubtful: Vec<(Arc<str>, UserMessage)>,
     /// The shard map is known to be older than the stream's shards.
     shards_are_stale: bool,
     queue: Queue,
@@ -109,15 +100,8 @@ enum Step {
 
 impl Run {
     fn new(producer: Producer, stop: CancellationToken, started: Instant) -> Run {
-        let Producer {
-            options,
-            client,
-            time,
-            counters,
-        } = producer;
-        let aggregator = options
-            .aggregation
-            .map(|limits| Aggregator::new(limits, options.linger));
+        let Producer { options, client, time, counters } = producer;
+        let aggregator = options.aggregation.map(|limits| Aggregator::new(limits, options.linger));
         Run {
             started,
             messages: Messages::new(&options.source, options.seed, time),
@@ -127,6 +111,7 @@ impl Run {
             stamp: Stamp::new(options.seed),
             staged: None,
             shards: ShardMap::default(),
+            doubtful: Vec::new(),
             shards_are_stale: aggregator.is_some(),
             aggregator,
             queue: Queue::new(&options),
@@ -178,11 +163,7 @@ impl Run {
 
     /// When something happens by itself: a message is due, a request or a record has waited enough.
     fn wake(&self) -> Option<Instant> {
-        let staged = self
-            .staged
-            .as_ref()
-            .filter(|_| self.has_room())
-            .map(|staged| staged.due);
+        let staged = self.staged.as_ref().filter(|_| self.has_room()).map(|staged| staged.due);
         let can_send = self.in_flight.len() < self.options.in_flight;
         let request = self.queue.deadline().filter(|_| can_send);
         let record = self.aggregator.as_ref().and_then(Aggregator::deadline);
@@ -190,8 +171,7 @@ impl Run {
     }
 
     fn has_room(&self) -> bool {
-        self.queue
-            .has_room(self.aggregator.as_ref().map_or(0, Aggregator::bytes))
+        self.queue.has_room(self.aggregator.as_ref().map_or(0, Aggregator::bytes))
     }
 
     /// Nothing more comes, nothing waits, nothing is in flight.
@@ -229,20 +209,14 @@ impl Run {
         }
         if let Some(staged) = self.staged.take_if(|staged| staged.due <= now) {
             let late = now.saturating_duration_since(staged.due).as_millis() as u64;
-            let late = if matches!(self.options.pace, Pace::Unlimited) {
-                0
-            } else {
-                late
-            };
+            let late = if matches!(self.options.pace, Pace::Unlimited) { 0 } else { late };
             Counters::set(&self.counters.late_ms, late);
             self.admit(staged.message, now);
         }
     }
 
     fn admit(&mut self, message: UserMessage, now: Instant) {
-        let hash = message
-            .explicit_hash_key
-            .unwrap_or_else(|| hash_of(&message.partition_key));
+        let hash = message.hash();
         let record = match &mut self.aggregator {
             None => Some(Unit::plain(message, now)),
             Some(aggregator) => match self.shards.shard_of(hash) {
@@ -260,19 +234,12 @@ impl Run {
         if let Err(refused) = self.queue.push(unit) {
             Counters::add(&self.counters.messages_failed, refused.messages);
             let limit = self.options.request_bytes;
-            tracing::warn!(
-                bytes = refused.bytes,
-                limit,
-                "record too large for a request"
-            );
+            tracing::warn!(bytes = refused.bytes, limit, "record too large for a request");
         }
     }
 
     fn close_aggregates(&mut self, now: Instant, all: bool) {
-        let closed = self
-            .aggregator
-            .as_mut()
-            .map(|aggregator| aggregator.close_due(now, all));
+        let closed = self.aggregator.as_mut().map(|aggregator| aggregator.close_due(now, all));
         for unit in closed.into_iter().flatten() {
             self.enqueue(unit);
         }
@@ -288,8 +255,7 @@ impl Run {
                 break;
             };
             let rng = self.rng.fork();
-            self.in_flight
-                .push(Box::pin(Arc::clone(&self.sender).put(units, rng)));
+            self.in_flight.push(Box::pin(Arc::clone(&self.sender).put(units, rng)));
         }
         Counters::set(&self.counters.in_flight, self.in_flight.len() as u64);
     }
@@ -307,42 +273,44 @@ impl Run {
                 Fate::Sent(shard) => {
                     Counters::add(&self.counters.records_sent, 1);
                     Counters::add(&self.counters.bytes_sent, unit.bytes());
-                    let misplaced = self.send_misplaced_again(&unit, &shard);
-                    Counters::add(&self.counters.messages_sent, unit.messages - misplaced);
+                    self.settle_sent(unit, shard);
                 }
             }
         }
         settled.fatal.map_or(Ok(()), Err)
     }
 
-    /// A consumer ignores the messages of an aggregate that belong to another shard than the one
-    /// it came through, so after a reshard they go again, alone. Gives back how many.
-    fn send_misplaced_again(&mut self, unit: &Unit, shard: &str) -> usize {
-        let Some((expected, messages)) = &unit.aggregate else {
-            return 0;
-        };
-        if **expected == *shard {
-            return 0;
+    /// Counts a record's messages as sent, unless it went to another shard than it was made for.
+    fn settle_sent(&mut self, unit: Unit, shard: String) {
+        match unit.aggregate {
+            Some((expected, messages)) if *expected != *shard => {
+                self.shards_are_stale = true;
+                let shard: Arc<str> = shard.into();
+                self.doubtful.extend(messages.into_iter().map(|m| (Arc::clone(&shard), m)));
+            }
+            _ => Counters::add(&self.counters.messages_sent, unit.messages),
         }
-        self.shards_are_stale = true;
+    }
+
+    /// A consumer may ignore the messages of an aggregate that belong to another shard than the
+    /// one it came through. Once the shards are known anew, those go again, alone.
+    fn send_misplaced_again(&mut self) {
         let now = Instant::now();
-        // The first message decided the shard, so it is where it belongs.
-        for message in &messages[1..] {
-            self.enqueue(Unit::plain(message.clone(), now));
+        for (shard, message) in std::mem::take(&mut self.doubtful) {
+            if self.shards.shard_of(message.hash()).is_some_and(|home| **home == *shard) {
+                Counters::add(&self.counters.messages_sent, 1);
+            } else {
+                Counters::add(&self.counters.messages_misplaced, 1);
+                self.enqueue(Unit::plain(message, now));
+            }
         }
-        Counters::add(&self.counters.messages_misplaced, messages.len() - 1);
-        messages.len() - 1
     }
 
     async fn load_shards(&mut self) -> Result<(), ProduceError> {
-        let Sender {
-            client,
-            stream,
-            attempt_timeout,
-            ..
-        } = &*self.sender;
+        let Sender { client, stream, attempt_timeout, .. } = &*self.sender;
         self.shards = ShardMap::load(client, stream, *attempt_timeout).await?;
         self.shards_are_stale = false;
+        self.send_misplaced_again();
         Ok(())
     }
 
@@ -361,7 +329,7 @@ impl Run {
         self.close_aggregates(now, true);
         Counters::add(
             &self.counters.messages_abandoned,
-            staged + self.queue.abandon(),
+            staged + self.doubtful.len() + self.queue.abandon(),
         );
         Counters::set(&self.counters.in_flight, 0);
     }

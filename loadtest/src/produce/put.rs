@@ -57,10 +57,7 @@ impl Sender {
         units: Vec<Unit>,
         mut rng: fastrand::Rng,
     ) -> Settled {
-        let mut settled = Settled {
-            units: Vec::with_capacity(units.len()),
-            fatal: None,
-        };
+        let mut settled = Settled { units: Vec::with_capacity(units.len()), fatal: None };
         let mut left = units;
         for attempt in 1.. {
             let error = match self.attempt(&left).await {
@@ -208,16 +205,12 @@ fn sort_out(
 }
 
 fn settle_all(settled: &mut Settled, units: Vec<Unit>, fate: &Fate) {
-    settled
-        .units
-        .extend(units.into_iter().map(|unit| (unit, fate.clone())));
+    settled.units.extend(units.into_iter().map(|unit| (unit, fate.clone())));
 }
 
 /// How long to wait after attempt `attempt` (from 1): doubling, with full jitter.
 fn retry_delay(attempt: u32, rng: &mut fastrand::Rng) -> Duration {
-    let ceiling = FIRST_DELAY
-        .saturating_mul(1 << (attempt - 1).min(16))
-        .min(LONGEST_DELAY);
+    let ceiling = FIRST_DELAY.saturating_mul(1 << (attempt - 1).min(16)).min(LONGEST_DELAY);
     ceiling.mul_f64(rng.f64())
 }
 
@@ -229,35 +222,24 @@ mod tests {
     use tokio::time::Instant;
 
     fn unit(key: &str) -> Unit {
-        let message = UserMessage {
-            partition_key: key.into(),
-            explicit_hash_key: None,
-            data: Bytes::new(),
-        };
+        let message =
+            UserMessage { partition_key: key.into(), explicit_hash_key: None, data: Bytes::new() };
         Unit::plain(message, Instant::now())
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_failed_records_are_sent_again_in_their_order() {
-        let ok = PutRecordsResultEntry::builder()
-            .shard_id("s-1")
-            .sequence_number("1")
-            .build();
+        let ok = PutRecordsResultEntry::builder().shard_id("s-1").sequence_number("1").build();
         let throttled = PutRecordsResultEntry::builder()
             .error_code("ProvisionedThroughputExceededException")
             .error_message("slow down")
             .build();
-        let broken = PutRecordsResultEntry::builder()
-            .error_code("InternalFailure")
-            .build();
+        let broken = PutRecordsResultEntry::builder().error_code("InternalFailure").build();
         let counters = Counters::default();
         let units = vec![unit("a"), unit("b"), unit("c")];
         let (done, again, error) = sort_out(units, vec![throttled, ok, broken], &counters);
         assert_eq!(done.len(), 1);
-        assert_eq!(
-            (&*done[0].0.partition_key, &done[0].1),
-            ("b", &Fate::Sent("s-1".into()))
-        );
+        assert_eq!((&*done[0].0.partition_key, &done[0].1), ("b", &Fate::Sent("s-1".into())));
         let keys: Vec<_> = again.iter().map(|unit| &*unit.partition_key).collect();
         assert_eq!(keys, ["a", "c"]);
         assert!(error.starts_with("InternalFailure"));

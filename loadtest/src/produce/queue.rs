@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::aggregate;
 use super::options::Options;
+use super::shard_map::hash_of;
 
 /// One message with its keys, as it goes into a record.
 #[derive(Debug, Clone)]
@@ -19,6 +20,13 @@ pub(crate) struct UserMessage {
     pub(crate) partition_key: Arc<str>,
     pub(crate) explicit_hash_key: Option<u128>,
     pub(crate) data: Bytes,
+}
+
+impl UserMessage {
+    /// The hash key that decides its shard.
+    pub(crate) fn hash(&self) -> u128 {
+        self.explicit_hash_key.unwrap_or_else(|| hash_of(&self.partition_key))
+    }
 }
 
 /// One record of a request.
@@ -130,10 +138,7 @@ impl Queue {
     /// Takes a record in, unless no request could ever hold it.
     pub(crate) fn push(&mut self, unit: Unit) -> Result<(), TooLarge> {
         if unit.bytes() > self.request_bytes {
-            return Err(TooLarge {
-                bytes: unit.bytes(),
-                messages: unit.messages,
-            });
+            return Err(TooLarge { bytes: unit.bytes(), messages: unit.messages });
         }
         self.records += 1;
         self.bytes += unit.bytes();
@@ -164,10 +169,7 @@ impl Queue {
         let mut units = Vec::with_capacity(self.ready.len().min(self.request_records));
         let mut bytes = 0;
         while units.len() < self.request_records {
-            let fits = self
-                .ready
-                .front()
-                .is_some_and(|u| bytes + u.bytes() <= self.request_bytes);
+            let fits = self.ready.front().is_some_and(|u| bytes + u.bytes() <= self.request_bytes);
             let Some(unit) = self.ready.pop_front_if(|_| fits) else {
                 break;
             };
@@ -199,12 +201,7 @@ impl Queue {
     /// Lets go of everything; gives back how many messages that were.
     pub(crate) fn abandon(&mut self) -> usize {
         let waiting = self.held.iter().flat_map(|held| held.values().flatten());
-        let messages = self
-            .ready
-            .iter()
-            .chain(waiting)
-            .map(|unit| unit.messages)
-            .sum();
+        let messages = self.ready.iter().chain(waiting).map(|unit| unit.messages).sum();
         self.ready.clear();
         self.held = self.held.take().map(|_| HashMap::new());
         (self.records, self.bytes, self.ready_bytes) = (0, 0, 0);
@@ -219,11 +216,7 @@ mod tests {
     use super::*;
 
     fn queue(order_per_key: bool) -> Queue {
-        let source = Source::Generate(Generate {
-            size: Size::Fixed(1),
-            keys: 1,
-            skew: 0.0,
-        });
+        let source = Source::Generate(Generate { size: Size::Fixed(1), keys: 1, skew: 0.0 });
         let mut options = Options::new(StreamRef::Name("s".into()), source);
         options.order_per_key = order_per_key;
         options.request_records = 3;
@@ -235,24 +228,12 @@ mod tests {
 
     fn unit(key: &str, data: &'static str, since: Instant) -> Unit {
         let data = Bytes::from_static(data.as_bytes());
-        Unit::plain(
-            UserMessage {
-                partition_key: key.into(),
-                explicit_hash_key: None,
-                data,
-            },
-            since,
-        )
+        Unit::plain(UserMessage { partition_key: key.into(), explicit_hash_key: None, data }, since)
     }
 
     fn texts(units: Option<Vec<Unit>>) -> Vec<String> {
-        let text = |unit: Unit| {
-            format!(
-                "{}{}",
-                unit.partition_key,
-                String::from_utf8_lossy(&unit.data)
-            )
-        };
+        let text =
+            |unit: Unit| format!("{}{}", unit.partition_key, String::from_utf8_lossy(&unit.data));
         units.into_iter().flatten().map(text).collect()
     }
 
@@ -265,10 +246,7 @@ mod tests {
         assert_eq!(texts(queue.take(now, false)), ["k1", "k2", "k3"]);
         assert!(queue.take(now, false).is_none());
         assert_eq!(queue.deadline(), Some(now + Duration::from_millis(50)));
-        assert_eq!(
-            texts(queue.take(now + Duration::from_millis(50), false)),
-            ["k4"]
-        );
+        assert_eq!(texts(queue.take(now + Duration::from_millis(50), false)), ["k4"]);
         assert!(queue.is_empty() && queue.deadline().is_none());
     }
 
@@ -281,11 +259,7 @@ mod tests {
         assert_eq!(queue.take(now, false).unwrap().len(), 1);
         assert_eq!(queue.take(now, true).unwrap().len(), 1);
         let data = Bytes::from(vec![0; 101]);
-        let message = UserMessage {
-            partition_key: "a".into(),
-            explicit_hash_key: None,
-            data,
-        };
+        let message = UserMessage { partition_key: "a".into(), explicit_hash_key: None, data };
         assert!(queue.push(Unit::plain(message, now)).is_err());
     }
 
@@ -295,10 +269,7 @@ mod tests {
         for (key, data) in [("a", "1"), ("a", "2"), ("b", "1"), ("a", "3")] {
             queue.push(unit(key, data, now)).unwrap();
         }
-        assert!(
-            queue.take(now, false).is_none(),
-            "two keys do not fill a request of three"
-        );
+        assert!(queue.take(now, false).is_none(), "two keys do not fill a request of three");
         assert_eq!(texts(queue.take(now, true)), ["a1", "b1"]);
         assert!(queue.take(now, true).is_none(), "a2 waits for a1");
         queue.release(&"b".into());

@@ -107,10 +107,7 @@ impl ReplayReader {
             ReplayInput::File(path) => match File::open(path).await {
                 Ok(file) => Open::File(path.clone(), BufReader::with_capacity(64 * 1024, file)),
                 Err(source) => {
-                    return Err(ReplayError::Read {
-                        path: path.clone(),
-                        source,
-                    });
+                    return Err(ReplayError::Read { path: path.clone(), source });
                 }
             },
         });
@@ -125,10 +122,7 @@ impl ReplayReader {
                 let chunk = reader
                     .fill_buf()
                     .await
-                    .map_err(|source| ReplayError::Read {
-                        path: path.clone(),
-                        source,
-                    })?;
+                    .map_err(|source| ReplayError::Read { path: path.clone(), source })?;
                 if chunk.is_empty() {
                     let last = std::mem::take(&mut self.partial);
                     return Ok((!last.is_empty()).then(|| Bytes::from(last)));
@@ -192,11 +186,7 @@ mod tests {
         std::fs::remove_dir_all(&directory).unwrap();
         let texts: Vec<_> = lines.iter().map(|(_, text)| text.as_str()).collect();
         assert_eq!(texts[..3], ["first", "second", "{\"a\":1}"]);
-        assert_eq!(
-            texts[3].len(),
-            200_000,
-            "a line longer than the buffer, without an end"
-        );
+        assert_eq!(texts[3].len(), 200_000, "a line longer than the buffer, without an end");
         assert_eq!(texts.len(), 4);
     }
 
@@ -204,10 +194,7 @@ mod tests {
     async fn repeating_counts_passes_and_an_empty_input_ends() {
         let memory = ReplayInput::Memory(Bytes::from_static(b"a\nb\n"));
         let lines = read(vec![memory], true, 5).await;
-        let passes: Vec<_> = lines
-            .iter()
-            .map(|(pass, text)| (*pass, text.as_str()))
-            .collect();
+        let passes: Vec<_> = lines.iter().map(|(pass, text)| (*pass, text.as_str())).collect();
         assert_eq!(passes, [(0, "a"), (0, "b"), (1, "a"), (1, "b"), (2, "a")]);
         let empty = ReplayInput::Memory(Bytes::from_static(b"\n\n"));
         assert!(read(vec![empty], true, 5).await.is_empty());
@@ -216,10 +203,7 @@ mod tests {
     #[tokio::test]
     async fn a_missing_file_is_named() {
         let input = ReplayInput::File("/nowhere/at-all.ndjson".into());
-        let mut reader = ReplayReader::new(Replay {
-            inputs: vec![input],
-            repeat: false,
-        });
+        let mut reader = ReplayReader::new(Replay { inputs: vec![input], repeat: false });
         let error = reader.next().await.unwrap_err().to_string();
         assert!(error.contains("/nowhere/at-all.ndjson"), "{error}");
     }

@@ -17,9 +17,9 @@ impl Schedule {
         match pace {
             Pace::Unlimited => Schedule::Unlimited,
             Pace::Rate { per_second, burst } => Schedule::Rate(RateClock::new(*per_second, *burst)),
-            Pace::Recorded {
-                speed, longest_gap, ..
-            } => Schedule::Recorded(RecordedClock::new(*speed, *longest_gap)),
+            Pace::Recorded { speed, longest_gap, .. } => {
+                Schedule::Recorded(RecordedClock::new(*speed, *longest_gap))
+            }
         }
     }
 
@@ -54,12 +54,7 @@ pub(crate) struct RateClock {
 impl RateClock {
     fn new(per_second: f64, burst: Option<Burst>) -> RateClock {
         let burst = burst.filter(|b| b.messages > 0);
-        RateClock {
-            per_second,
-            burst,
-            evenly_sent: 0,
-            burst_sent: 0,
-        }
+        RateClock { per_second, burst, evenly_sent: 0, burst_sent: 0 }
     }
 
     fn next_due(&mut self) -> Duration {
@@ -90,13 +85,7 @@ pub(crate) struct RecordedClock {
 
 impl RecordedClock {
     fn new(speed: f64, longest_gap: Option<Duration>) -> RecordedClock {
-        RecordedClock {
-            speed,
-            longest_gap,
-            due: Duration::ZERO,
-            pass: 0,
-            newest_ms: None,
-        }
+        RecordedClock { speed, longest_gap, due: Duration::ZERO, pass: 0, newest_ms: None }
     }
 
     fn next_due(&mut self, recorded: Recorded) -> Duration {
@@ -123,39 +112,22 @@ mod tests {
     use super::*;
 
     fn due_ms(schedule: &mut Schedule, n: usize) -> Vec<u64> {
-        (0..n)
-            .map(|_| schedule.next_due(Recorded::default()).as_millis() as u64)
-            .collect()
+        (0..n).map(|_| schedule.next_due(Recorded::default()).as_millis() as u64).collect()
     }
 
     #[test]
     fn a_rate_is_even_and_does_not_drift() {
-        let mut schedule = Schedule::new(&Pace::Rate {
-            per_second: 4.0,
-            burst: None,
-        });
+        let mut schedule = Schedule::new(&Pace::Rate { per_second: 4.0, burst: None });
         assert_eq!(due_ms(&mut schedule, 5), [0, 250, 500, 750, 1000]);
-        let mut thirds = Schedule::new(&Pace::Rate {
-            per_second: 3.0,
-            burst: None,
-        });
+        let mut thirds = Schedule::new(&Pace::Rate { per_second: 3.0, burst: None });
         assert_eq!(due_ms(&mut thirds, 300_001)[300_000], 100_000_000);
     }
 
     #[test]
     fn a_burst_comes_on_top_of_the_rate() {
-        let burst = Burst {
-            every: Duration::from_secs(1),
-            messages: 2,
-        };
-        let mut schedule = Schedule::new(&Pace::Rate {
-            per_second: 2.0,
-            burst: Some(burst),
-        });
-        assert_eq!(
-            due_ms(&mut schedule, 8),
-            [0, 0, 0, 500, 1000, 1000, 1000, 1500]
-        );
+        let burst = Burst { every: Duration::from_secs(1), messages: 2 };
+        let mut schedule = Schedule::new(&Pace::Rate { per_second: 2.0, burst: Some(burst) });
+        assert_eq!(due_ms(&mut schedule, 8), [0, 0, 0, 500, 1000, 1000, 1000, 1500]);
     }
 
     #[test]
@@ -165,22 +137,10 @@ mod tests {
         assert_eq!(due(0, Some(5_000)), 0, "the first message is due at once");
         assert_eq!(due(0, Some(6_000)), 100);
         assert_eq!(due(0, Some(5_500)), 100, "time going back makes no gap");
-        assert_eq!(
-            due(0, Some(7_000)),
-            200,
-            "measured from the newest time, not from the last"
-        );
-        assert_eq!(
-            due(0, None),
-            200,
-            "a message without a time goes with its predecessor"
-        );
+        assert_eq!(due(0, Some(7_000)), 200, "measured from the newest time, not from the last");
+        assert_eq!(due(0, None), 200, "a message without a time goes with its predecessor");
         assert_eq!(due(0, Some(900_000)), 1_200, "a long pause is cut");
-        assert_eq!(
-            due(1, Some(5_000)),
-            1_200,
-            "a new pass starts without a gap"
-        );
+        assert_eq!(due(1, Some(5_000)), 1_200, "a new pass starts without a gap");
         assert_eq!(due(1, Some(6_000)), 1_300);
     }
 }

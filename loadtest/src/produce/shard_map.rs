@@ -54,18 +54,13 @@ impl ShardMap {
                 next => token = next,
             }
         }
-        Err(ProduceError::list_shards(format!(
-            "more than {MAX_PAGES} pages of shards"
-        )))
+        Err(ProduceError::list_shards(format!("more than {MAX_PAGES} pages of shards")))
     }
 
     /// The map of those shards that are open.
     fn of(shards: &[Shard]) -> ShardMap {
         let is_open = |shard: &&Shard| {
-            shard
-                .sequence_number_range
-                .as_ref()
-                .is_none_or(|r| r.ending_sequence_number.is_none())
+            shard.sequence_number_range.as_ref().is_none_or(|r| r.ending_sequence_number.is_none())
         };
         let mut ranges: Vec<_> = shards
             .iter()
@@ -103,9 +98,7 @@ pub(crate) fn hash_of(partition_key: &str) -> u128 {
 
 /// A hash key that looks random but is always the same for a key and a seed.
 pub(crate) fn stable_hash(seed: u64, partition_key: &str) -> u128 {
-    let digest = Md5::new()
-        .chain_update(seed.to_le_bytes())
-        .chain_update(partition_key.as_bytes());
+    let digest = Md5::new().chain_update(seed.to_le_bytes()).chain_update(partition_key.as_bytes());
     u128::from_be_bytes(digest.finalize().into())
 }
 

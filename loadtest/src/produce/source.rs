@@ -30,11 +30,9 @@ impl Messages {
     pub(crate) fn new(source: &Source, seed: u64, time: SharedTimeSource) -> Messages {
         match source {
             Source::Replay(replay) => Messages::Replay(ReplayReader::new(replay.clone())),
-            Source::Generate(generate) => Messages::Generate(Generator::new(
-                *generate,
-                fastrand::Rng::with_seed(seed),
-                time,
-            )),
+            Source::Generate(generate) => {
+                Messages::Generate(Generator::new(*generate, fastrand::Rng::with_seed(seed), time))
+            }
         }
     }
 

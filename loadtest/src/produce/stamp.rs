@@ -27,9 +27,7 @@ pub(crate) struct Stamp {
 impl Stamp {
     pub(crate) fn new(seed: u64) -> Stamp {
         // Another stream than the generator's, which is seeded with `seed` itself.
-        Stamp {
-            rng: fastrand::Rng::with_seed(seed.wrapping_add(0x9e37_79b9)),
-        }
+        Stamp { rng: fastrand::Rng::with_seed(seed.wrapping_add(0x9e37_79b9)) }
     }
 
     /// The message as it is sent, and what it says about its time.
@@ -41,17 +39,12 @@ impl Stamp {
     ) -> (UserMessage, Recorded) {
         let needs_json = matches!(options.keys, Keys::Pointer(_))
             || matches!(options.pace, Pace::Recorded { .. });
-        let json = needs_json
-            .then(|| serde_json::from_slice(&message.data).ok())
-            .flatten();
+        let json = needs_json.then(|| serde_json::from_slice(&message.data).ok()).flatten();
         let time_ms = match &options.pace {
             Pace::Recorded { time, .. } => json.as_ref().and_then(|json| recorded_ms(json, time)),
             _ => None,
         };
-        let recorded = Recorded {
-            pass: message.pass,
-            time_ms,
-        };
+        let recorded = Recorded { pass: message.pass, time_ms };
         let partition_key = self.partition_key(&options.keys, &message, json.as_ref(), counters);
         let explicit_hash_key = match options.hash_keys {
             HashKeys::FromPartitionKey => None,
@@ -63,14 +56,7 @@ impl Stamp {
             Counters::add(&counters.messages_malformed, 1);
             data = spoil(&data, self.rng.u8(..));
         }
-        (
-            UserMessage {
-                partition_key,
-                explicit_hash_key,
-                data,
-            },
-            recorded,
-        )
+        (UserMessage { partition_key, explicit_hash_key, data }, recorded)
     }
 
     fn partition_key(
@@ -109,9 +95,7 @@ fn recorded_ms(json: &Value, field: &TimeField) -> Option<i64> {
     let value = field.pointer.find(json)?;
     match field.unit {
         TimeUnit::Seconds => value.as_f64().map(|seconds| (seconds * 1000.0) as i64),
-        TimeUnit::Milliseconds => value
-            .as_i64()
-            .or_else(|| value.as_f64().map(|ms| ms as i64)),
+        TimeUnit::Milliseconds => value.as_i64().or_else(|| value.as_f64().map(|ms| ms as i64)),
         TimeUnit::Rfc3339 => {
             let time = DateTime::from_str(value.as_str()?, Format::DateTimeWithOffset).ok()?;
             time.to_millis().ok()
@@ -134,10 +118,7 @@ mod tests {
     use super::*;
 
     fn field(unit: TimeUnit) -> TimeField {
-        TimeField {
-            pointer: "/at".parse().unwrap(),
-            unit,
-        }
+        TimeField { pointer: "/at".parse().unwrap(), unit }
     }
 
     #[test]
@@ -146,14 +127,8 @@ mod tests {
         let json = |at: Value| serde_json::json!({ "at": at });
         assert_eq!(ms(json(1_500.into()), TimeUnit::Milliseconds), Some(1_500));
         assert_eq!(ms(json(1.5.into()), TimeUnit::Seconds), Some(1_500));
-        assert_eq!(
-            ms(json("1970-01-01T00:00:01.5Z".into()), TimeUnit::Rfc3339),
-            Some(1_500)
-        );
-        assert_eq!(
-            ms(json("1970-01-01T01:00:00+01:00".into()), TimeUnit::Rfc3339),
-            Some(0)
-        );
+        assert_eq!(ms(json("1970-01-01T00:00:01.5Z".into()), TimeUnit::Rfc3339), Some(1_500));
+        assert_eq!(ms(json("1970-01-01T01:00:00+01:00".into()), TimeUnit::Rfc3339), Some(0));
         assert_eq!(ms(json("soon".into()), TimeUnit::Rfc3339), None);
         assert_eq!(ms(json(Value::Null), TimeUnit::Milliseconds), None);
     }
