@@ -59,11 +59,7 @@ pub(crate) enum BackendError {
     NotFound,
     /// A part of the question is not allowed.
     #[error("{parameter}: found {found}, allowed is {allowed}")]
-    Invalid {
-        parameter: &'static str,
-        found: String,
-        allowed: &'static str,
-    },
+    Invalid { parameter: &'static str, found: String, allowed: &'static str },
     /// The store cannot answer now.
     #[error("the store cannot answer now")]
     Unavailable,
@@ -89,17 +85,8 @@ impl Backend {
         time: SharedTimeSource,
         max_page_bytes: usize,
     ) -> Self {
-        let integrations = integrations
-            .into_iter()
-            .map(|info| (info.name.clone(), info))
-            .collect();
-        Self {
-            messages,
-            signer,
-            integrations,
-            time,
-            max_page_bytes,
-        }
+        let integrations = integrations.into_iter().map(|info| (info.name.clone(), info)).collect();
+        Self { messages, signer, integrations, time, max_page_bytes }
     }
 
     /// The integrations that this client may do anything with.
@@ -107,10 +94,7 @@ impl Backend {
         let actions = [Action::Read, Action::Publish, Action::Subscribe];
         let seen =
             |name: &IntegrationName| actions.iter().any(|action| client.may_see(*action, name));
-        self.integrations
-            .values()
-            .filter(|info| seen(&info.name))
-            .collect()
+        self.integrations.values().filter(|info| seen(&info.name)).collect()
     }
 
     /// One page of an entity's messages.
@@ -126,33 +110,16 @@ impl Backend {
             Some(text) => Some(self.token(text, &integration, &entity)?),
             None => None,
         };
-        let query = plan_page(
-            question,
-            token,
-            MessageQuery::new(integration, entity, self.now_ms()),
-        )?;
-        let query = MessageQuery {
-            max_bytes: self.max_page_bytes,
-            ..query
-        };
-        let page = self
-            .messages
-            .query(&query)
-            .await
-            .map_err(|error| note(&error))?;
+        let query =
+            plan_page(question, token, MessageQuery::new(integration, entity, self.now_ms()))?;
+        let query = MessageQuery { max_bytes: self.max_page_bytes, ..query };
+        let page = self.messages.query(&query).await.map_err(|error| note(&error))?;
         let next = page.next.map(|place| {
-            let token = PageToken {
-                from_ms: query.from_ms,
-                to_ms: query.to_ms,
-                place,
-            };
+            let token = PageToken { from_ms: query.from_ms, to_ms: query.to_ms, place };
             token.encode(&self.signer)
         });
-        let messages = page
-            .messages
-            .into_iter()
-            .filter_map(|message| self.expose(client, message))
-            .collect();
+        let messages =
+            page.messages.into_iter().filter_map(|message| self.expose(client, message)).collect();
         Ok(Page { messages, next })
     }
 
@@ -164,10 +131,7 @@ impl Backend {
         entity: &str,
     ) -> Result<Exposed, BackendError> {
         let (integration, entity) = self.readable(client, integration, entity)?;
-        let found = self
-            .messages
-            .latest(&integration, &entity, self.now_ms(), false)
-            .await;
+        let found = self.messages.latest(&integration, &entity, self.now_ms(), false).await;
         self.one(client, found)
     }
 
@@ -192,9 +156,7 @@ impl Backend {
         client: &Client,
         found: Result<Option<Message>, StoreError>,
     ) -> Result<Exposed, BackendError> {
-        let message = found
-            .map_err(|error| note(&error))?
-            .ok_or(BackendError::NotFound)?;
+        let message = found.map_err(|error| note(&error))?.ok_or(BackendError::NotFound)?;
         self.expose(client, message).ok_or(BackendError::NotFound)
     }
 
@@ -243,13 +205,8 @@ impl Backend {
     /// The last look before a message leaves: whatever was asked and found, only what is granted
     /// gets out.
     fn expose(&self, client: &Client, message: Message) -> Option<Exposed> {
-        if !authorise(
-            client,
-            Action::Read,
-            &message.integration,
-            Some(&message.entity),
-        )
-        .is_allowed()
+        if !authorise(client, Action::Read, &message.integration, Some(&message.entity))
+            .is_allowed()
         {
             tracing::error!(
                 client = client.id.as_str(),
@@ -263,11 +220,7 @@ impl Backend {
     }
 
     fn now_ms(&self) -> i64 {
-        let since = self
-            .time
-            .now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = self.time.now().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     }
 }
@@ -290,10 +243,9 @@ fn plan_page(
         found,
         allowed: "what the cursor was made with, or nothing",
     };
-    for (parameter, asked, kept) in [
-        ("from", question.from_ms, token.from_ms),
-        ("to", question.to_ms, token.to_ms),
-    ] {
+    for (parameter, asked, kept) in
+        [("from", question.from_ms, token.from_ms), ("to", question.to_ms, token.to_ms)]
+    {
         if let Some(asked) = asked.filter(|asked| Some(*asked) != kept) {
             return Err(contradicts(parameter, asked.to_string()));
         }

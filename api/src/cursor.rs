@@ -30,11 +30,8 @@ struct Sealed {
 impl PageToken {
     /// As URL-safe text.
     pub(crate) fn encode(&self, signer: &Signer) -> String {
-        let sealed = Sealed {
-            from: self.from_ms,
-            to: self.to_ms,
-            place: self.place.encode(signer),
-        };
+        let sealed =
+            Sealed { from: self.from_ms, to: self.to_ms, place: self.place.encode(signer) };
         // A struct of numbers and text always has a JSON form; an empty token would be refused on
         // its way back.
         let content = serde_json::to_vec(&sealed).unwrap_or_default();

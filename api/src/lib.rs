@@ -18,6 +18,8 @@ mod readiness;
 mod routes;
 mod server;
 mod service;
+#[cfg(test)]
+mod testing;
 mod timestamp;
 
 pub use options::{ClientLimits, IntegrationInfo, Limits, Options, Transport};

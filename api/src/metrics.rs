@@ -8,10 +8,7 @@ use store::Class;
 
 /// A request was answered; `route` is a path template.
 pub(crate) fn request_answered(route: &str, status: StatusCode, took: Duration) {
-    let labels = [
-        ("route", route.to_owned()),
-        ("status", status.as_u16().to_string()),
-    ];
+    let labels = [("route", route.to_owned()), ("status", status.as_u16().to_string())];
     histogram!("sluicegate.api.request_seconds", &labels).record(took.as_secs_f64());
 }
 

@@ -45,11 +45,7 @@ pub struct ClientLimits {
 
 impl Default for ClientLimits {
     fn default() -> Self {
-        Self {
-            rate_per_second: 50,
-            burst: 100,
-            concurrent: 20,
-        }
+        Self { rate_per_second: 50, burst: 100, concurrent: 20 }
     }
 }
 
@@ -163,30 +159,15 @@ impl Options {
         let limits = &self.limits;
         let at_least_one = [
             ("max_connections", limits.max_connections as u64),
-            (
-                "max_requests_in_flight",
-                limits.max_requests_in_flight as u64,
-            ),
-            (
-                "max_streams_per_connection",
-                limits.max_streams_per_connection.into(),
-            ),
+            ("max_requests_in_flight", limits.max_requests_in_flight as u64),
+            ("max_streams_per_connection", limits.max_streams_per_connection.into()),
             ("max_uri_bytes", limits.max_uri_bytes as u64),
             ("max_header_bytes", limits.max_header_bytes as u64),
             ("max_page_bytes", limits.max_page_bytes as u64),
             ("max_cached_keys", limits.max_cached_keys as u64),
-            (
-                "unknown_key_lookups_per_second",
-                limits.unknown_key_lookups_per_second.into(),
-            ),
-            (
-                "failed_authentications_per_second",
-                limits.failed_authentications_per_second.into(),
-            ),
-            (
-                "client.rate_per_second",
-                limits.client.rate_per_second.into(),
-            ),
+            ("unknown_key_lookups_per_second", limits.unknown_key_lookups_per_second.into()),
+            ("failed_authentications_per_second", limits.failed_authentications_per_second.into()),
+            ("client.rate_per_second", limits.client.rate_per_second.into()),
             ("client.burst", limits.client.burst.into()),
             ("client.concurrent", limits.client.concurrent.into()),
         ];
@@ -209,9 +190,8 @@ impl Options {
 fn check_base_url(base_url: Option<&str>) -> Result<(), String> {
     let Some(text) = base_url else { return Ok(()) };
     let allowed = "an http or https URL without path, such as https://api.example.com";
-    let uri: http::Uri = text
-        .parse()
-        .map_err(|_| format!("base_url: found {text:?}, allowed is {allowed}"))?;
+    let uri: http::Uri =
+        text.parse().map_err(|_| format!("base_url: found {text:?}, allowed is {allowed}"))?;
     let scheme_fits = matches!(uri.scheme_str(), Some("http" | "https"));
     if !scheme_fits
         || uri.authority().is_none()

@@ -14,9 +14,7 @@ pub(crate) struct Readiness {
 impl Readiness {
     /// Not ready, because it has just started.
     pub(crate) fn starting() -> Self {
-        Self {
-            reason: Arc::new(ArcSwapOption::from_pointee("starting".to_owned())),
-        }
+        Self { reason: Arc::new(ArcSwapOption::from_pointee("starting".to_owned())) }
     }
 
     pub(crate) fn ready(&self) {

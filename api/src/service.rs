@@ -10,13 +10,17 @@ use store::{AccessStore, MessageStore, Signer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::access::{Authenticator, Gates};
 use crate::backend::Backend;
-use crate::options::{Limits, Options, Transport};
+use crate::options::Options;
 use crate::readiness::Readiness;
 use crate::routes::{App, RequestIds, router};
-use crate::server;
+use crate::server::Server;
+
+#[cfg(test)]
+mod tests;
 
 /// What the API reads from and proves things with.
 #[derive(Clone)]
@@ -59,9 +63,8 @@ pub enum Exit {
 
 /// A bound API. It answers once it [runs](Service::run).
 pub struct Service {
-    listener: TcpListener,
-    transport: Transport,
-    limits: Limits,
+    server: Server,
+    router: Router,
     app: Arc<App>,
 }
 
@@ -70,6 +73,7 @@ pub struct Service {
 pub struct Handle {
     address: SocketAddr,
     readiness: Readiness,
+    connections: TaskTracker,
     in_flight: Arc<Semaphore>,
     max_in_flight: usize,
 }
@@ -77,10 +81,10 @@ pub struct Handle {
 /// Figures of one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stats {
-    /// Requests in work.
+    /// Open connections.
+    pub connections: usize,
+    /// Requests in work, until the last byte of their answer was sent.
     pub requests_in_flight: usize,
-    /// As many as there may be.
-    pub max_requests_in_flight: usize,
 }
 
 impl Service {
@@ -93,31 +97,28 @@ impl Service {
         let address = listener.local_addr().map_err(failed)?;
         let (transport, limits) = (options.transport.clone(), options.limits.clone());
         let app = app(options, backing);
+        let router = router(Arc::clone(&app));
+        let max_in_flight = limits.max_requests_in_flight;
+        let server = Server::new(listener, transport, limits, router.clone());
         let handle = Handle {
             address,
             readiness: app.readiness.clone(),
+            connections: server.connections(),
             in_flight: Arc::clone(&app.in_flight),
-            max_in_flight: limits.max_requests_in_flight,
+            max_in_flight,
         };
-        Ok((
-            Self {
-                listener,
-                transport,
-                limits,
-                app,
-            },
-            handle,
-        ))
+        let service = Self { server, router, app };
+        Ok((service, handle))
     }
 
-    /// The routes alone, for a host that brings its own connections.
+    /// The routes alone, for a host that brings its own connections. Such a host sees changes of
+    /// access by looking again whenever its view is two seconds old.
     pub fn router(&self) -> Router {
-        router(Arc::clone(&self.app))
+        self.router.clone()
     }
 
     /// Serves until `stop`, then lets the requests in work end within the shutdown deadline.
     pub async fn run(self, stop: CancellationToken) -> Exit {
-        let router = self.router();
         let draining = async {
             stop.cancelled().await;
             self.app.readiness.not_ready("draining");
@@ -126,22 +127,12 @@ impl Service {
         // the last one ended.
         let served = CancellationToken::new();
         let serve = async {
-            let cut = server::serve(
-                self.listener,
-                self.transport,
-                self.limits,
-                router,
-                stop.clone(),
-            )
-            .await;
+            let cut_connections = self.server.run(stop.clone()).await;
             served.cancel();
-            cut
+            cut_connections
         };
-        let (cut_connections, (), ()) = tokio::join!(
-            serve,
-            self.app.authenticator.watch(served.clone()),
-            draining
-        );
+        let watch = self.app.authenticator.watch(served.clone());
+        let (cut_connections, (), ()) = tokio::join!(serve, watch, draining);
         tracing::info!(cut_connections, "api stopped");
         Exit::Shutdown { cut_connections }
     }
@@ -149,12 +140,7 @@ impl Service {
 
 fn app(options: Options, backing: Backing) -> Arc<App> {
     let limits = options.limits;
-    let Backing {
-        messages,
-        access,
-        signer,
-        time,
-    } = backing;
+    let Backing { messages, access, signer, time } = backing;
     Arc::new(App {
         backend: Backend::new(
             messages,
@@ -194,8 +180,8 @@ impl Handle {
     pub fn stats(&self) -> Stats {
         let free = self.in_flight.available_permits();
         Stats {
+            connections: self.connections.len(),
             requests_in_flight: self.max_in_flight.saturating_sub(free),
-            max_requests_in_flight: self.max_in_flight,
         }
     }
 }

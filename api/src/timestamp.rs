@@ -14,11 +14,8 @@ pub(crate) fn format(ms: i64) -> String {
     let in_day = ms.rem_euclid(DAY_MS);
     let (hour, minute) = (in_day / 3_600_000, in_day / 60_000 % 60);
     let (second, milli) = (in_day / 1_000 % 60, in_day % 1_000);
-    let year = if (0..=9999).contains(&year) {
-        format!("{year:04}")
-    } else {
-        format!("{year:+07}")
-    };
+    let year =
+        if (0..=9999).contains(&year) { format!("{year:04}") } else { format!("{year:+07}") };
     format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
 }
 
@@ -27,11 +24,7 @@ pub(crate) fn format(ms: i64) -> String {
 pub(crate) fn parse(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let all_digits = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    let ms = if all_digits {
-        text.parse().ok()?
-    } else {
-        parse_rfc3339(text)?
-    };
+    let ms = if all_digits { text.parse().ok()? } else { parse_rfc3339(text)? };
     RANGE_MS.contains(&ms).then_some(ms)
 }
 
@@ -100,10 +93,7 @@ fn offset_ms(text: &str) -> Option<i64> {
 }
 
 fn number(text: &str) -> Option<i64> {
-    text.bytes()
-        .all(|b| b.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 fn month_days(year: i64, month: i64) -> i64 {

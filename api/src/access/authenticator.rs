@@ -88,10 +88,8 @@ pub(crate) struct Authenticator {
 
 impl Authenticator {
     pub(crate) fn new(access: AccessStore, time: SharedTimeSource, limits: &Limits) -> Self {
-        let (lookups, failures) = (
-            limits.unknown_key_lookups_per_second,
-            limits.failed_authentications_per_second,
-        );
+        let (lookups, failures) =
+            (limits.unknown_key_lookups_per_second, limits.failed_authentications_per_second);
         Self {
             view: EpochView::new(access.clone(), time.clone()),
             access,
@@ -119,65 +117,42 @@ impl Authenticator {
             Ok(key) => key,
             Err(unusable) => return Err(self.failed(Reason::Unusable(unusable), None)),
         };
-        let epoch = self
-            .view
-            .current()
-            .await
-            .map_err(|error| unreadable(&error))?;
+        let epoch = self.view.current().await.map_err(|error| unreadable(&error))?;
         let holder = self.holder(key.id(), epoch).await?;
-        self.judge(holder.as_deref(), &key)
-            .map_err(|reason| self.failed(reason, Some(key.id())))
+        self.judge(holder.as_deref(), &key).map_err(|reason| self.failed(reason, Some(key.id())))
     }
 
     fn judge(&self, holder: Option<&Holder>, key: &ApiKey) -> Result<Arc<Client>, Reason> {
         let holder = holder.ok_or(Reason::UnknownKey)?;
-        match holder
-            .record
-            .check(key, self.access.pepper(), self.now_ms())
-        {
+        match holder.record.check(key, self.access.pepper(), self.now_ms()) {
             KeyCheck::Valid => {}
             bad => return Err(Reason::Check(bad)),
         }
         let client = holder.client.as_ref().ok_or(Reason::ClientGone)?;
-        if client.enabled {
-            Ok(Arc::clone(client))
-        } else {
-            Err(Reason::ClientDisabled)
-        }
+        if client.enabled { Ok(Arc::clone(client)) } else { Err(Reason::ClientDisabled) }
     }
 
     /// What is known of a key id under this epoch; `None`: there is no such key.
     async fn holder(&self, id: &KeyId, epoch: u64) -> Result<Option<Arc<Holder>>, Refused> {
         if let Some(slot) = self.slot(id, epoch) {
             let holder = slot.holder.get_or_try_init(|| self.look_up(id)).await;
-            return holder
-                .cloned()
-                .map_err(|error| unreadable(&EpochError::Store(error)));
+            return holder.cloned().map_err(|error| unreadable(&EpochError::Store(error)));
         }
-        if self
-            .unknown
-            .lock()
-            .is_ok_and(|mut unknown| unknown.get(id) == Some(epoch))
-        {
+        if self.unknown.lock().is_ok_and(|mut unknown| unknown.get(id) == Some(epoch)) {
             return Ok(None);
         }
         if self.lookups.check().is_err() {
             metrics::authentication_failed("overloaded");
             return Err(Refused::Overloaded);
         }
-        let holder = self
-            .look_up(id)
-            .await
-            .map_err(|error| unreadable(&EpochError::Store(error)))?;
+        let holder =
+            self.look_up(id).await.map_err(|error| unreadable(&EpochError::Store(error)))?;
         if holder.is_none() {
             if let Ok(mut unknown) = self.unknown.lock() {
                 unknown.insert(id.clone(), epoch);
             }
         } else if let Ok(mut known) = self.known.lock() {
-            let slot = Slot {
-                epoch,
-                holder: OnceCell::new_with(Some(holder.clone())),
-            };
+            let slot = Slot { epoch, holder: OnceCell::new_with(Some(holder.clone())) };
             known.insert(id.clone(), Arc::new(slot));
         }
         Ok(holder)
@@ -190,10 +165,7 @@ impl Authenticator {
         if slot.epoch == epoch {
             return Some(slot);
         }
-        let fresh = Arc::new(Slot {
-            epoch,
-            holder: OnceCell::new(),
-        });
+        let fresh = Arc::new(Slot { epoch, holder: OnceCell::new() });
         known.insert(id.clone(), Arc::clone(&fresh));
         Some(fresh)
     }
@@ -223,11 +195,7 @@ impl Authenticator {
     }
 
     fn now_ms(&self) -> i64 {
-        let since = self
-            .time
-            .now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = self.time.now().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     }
 }

@@ -58,12 +58,7 @@ pub(crate) struct EpochView {
 
 impl EpochView {
     pub(crate) fn new(access: AccessStore, time: SharedTimeSource) -> Self {
-        Self {
-            access,
-            time,
-            last: Mutex::new(None),
-            looking: Semaphore::new(1),
-        }
+        Self { access, time, last: Mutex::new(None), looking: Semaphore::new(1) }
     }
 
     /// The epoch, not older than two seconds.
@@ -110,11 +105,7 @@ impl EpochView {
         let (began, began_wall) = (Instant::now(), self.time.now());
         let read = tokio::time::timeout(READ_TIMEOUT, self.access.epoch());
         let epoch = read.await.map_err(|_| EpochError::Timeout)??;
-        let look = Look {
-            epoch,
-            began,
-            began_wall,
-        };
+        let look = Look { epoch, began, began_wall };
         if let Ok(mut last) = self.last.lock() {
             // Two looks may overlap: the one that began later knows more.
             if last.is_none_or(|before| before.began <= began) {
@@ -126,11 +117,7 @@ impl EpochView {
 
     fn younger_than(&self, age: Duration) -> Option<u64> {
         let look = *self.last.lock().ok()?.as_ref()?;
-        let wall_age = self
-            .time
-            .now()
-            .duration_since(look.began_wall)
-            .unwrap_or_default();
+        let wall_age = self.time.now().duration_since(look.began_wall).unwrap_or_default();
         (look.began.elapsed() < age && wall_age < age).then_some(look.epoch)
     }
 }

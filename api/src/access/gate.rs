@@ -33,9 +33,7 @@ pub(crate) struct TokioClock {
 
 impl TokioClock {
     pub(crate) fn new() -> Self {
-        Self {
-            origin: Instant::now(),
-        }
+        Self { origin: Instant::now() }
     }
 }
 
@@ -120,40 +118,22 @@ impl Gate {
             Ok(snapshot) => self.standing(snapshot.remaining_burst_capacity()),
             Err(not_until) => {
                 let wait = not_until.wait_time_from(self.requests.clock().now());
-                let standing = Standing {
-                    limits: self.limits,
-                    remaining: 0,
-                    until_more: wait,
-                };
-                return Err(Refusal {
-                    policy: REQUESTS,
-                    wait,
-                    standing,
-                });
+                let standing = Standing { limits: self.limits, remaining: 0, until_more: wait };
+                return Err(Refusal { policy: REQUESTS, wait, standing });
             }
         };
-        let permit = Arc::clone(&self.concurrent)
-            .try_acquire_owned()
-            .map_err(|_| Refusal {
-                policy: CONCURRENT,
-                wait: Duration::from_secs(1),
-                standing,
-            })?;
+        let permit = Arc::clone(&self.concurrent).try_acquire_owned().map_err(|_| Refusal {
+            policy: CONCURRENT,
+            wait: Duration::from_secs(1),
+            standing,
+        })?;
         Ok(Admission { standing, permit })
     }
 
     fn standing(&self, remaining: u32) -> Standing {
         let each = Duration::from_secs(1) / self.limits.rate_per_second.max(1);
-        let missing = if remaining == 0 {
-            1
-        } else {
-            self.limits.burst.saturating_sub(remaining)
-        };
-        Standing {
-            limits: self.limits,
-            remaining,
-            until_more: each * missing,
-        }
+        let missing = if remaining == 0 { 1 } else { self.limits.burst.saturating_sub(remaining) };
+        Standing { limits: self.limits, remaining, until_more: each * missing }
     }
 }
 
@@ -179,11 +159,7 @@ pub(crate) fn write_fields(standing: &Standing, headers: &mut HeaderMap) {
 mod tests {
     use super::*;
 
-    const LIMITS: ClientLimits = ClientLimits {
-        rate_per_second: 2,
-        burst: 5,
-        concurrent: 3,
-    };
+    const LIMITS: ClientLimits = ClientLimits { rate_per_second: 2, burst: 5, concurrent: 3 };
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_passes_then_the_sustained_rate_holds() {
@@ -192,10 +168,7 @@ mod tests {
             assert_eq!(gate.admit().unwrap().standing.remaining, left);
         }
         let refusal = gate.admit().unwrap_err();
-        assert_eq!(
-            (refusal.policy, refusal.wait),
-            (REQUESTS, Duration::from_millis(500))
-        );
+        assert_eq!((refusal.policy, refusal.wait), (REQUESTS, Duration::from_millis(500)));
         tokio::time::advance(refusal.wait).await;
         assert!(gate.admit().is_ok());
         assert!(gate.admit().is_err());
@@ -224,18 +197,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn retry_after_is_never_earlier_than_the_field_says() {
-        let gate = Gate::new(ClientLimits {
-            rate_per_second: 1,
-            burst: 1,
-            concurrent: 9,
-        });
+        let gate = Gate::new(ClientLimits { rate_per_second: 1, burst: 1, concurrent: 9 });
         drop(gate.admit());
         tokio::time::advance(Duration::from_millis(300)).await;
         let refusal = gate.admit().unwrap_err();
         assert_eq!(refusal.wait, Duration::from_millis(700));
-        assert_eq!(
-            whole_seconds_up(refusal.wait),
-            whole_seconds_up(refusal.standing.until_more)
-        );
+        assert_eq!(whole_seconds_up(refusal.wait), whole_seconds_up(refusal.standing.until_more));
     }
 }

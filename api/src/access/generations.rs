@@ -15,11 +15,7 @@ pub(crate) struct Generations<K, V> {
 
 impl<K: Eq + Hash + Clone, V: Clone> Generations<K, V> {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self {
-            half: (capacity / 2).max(1),
-            young: HashMap::new(),
-            old: HashMap::new(),
-        }
+        Self { half: (capacity / 2).max(1), young: HashMap::new(), old: HashMap::new() }
     }
 
     /// The value of `key`, which counts as used.

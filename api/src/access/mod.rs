@@ -27,10 +27,7 @@ pub(crate) struct Gates {
 
 impl Gates {
     pub(crate) fn new(defaults: ClientLimits, capacity: usize) -> Self {
-        Self {
-            defaults,
-            gates: Mutex::new(Generations::new(capacity)),
-        }
+        Self { defaults, gates: Mutex::new(Generations::new(capacity)) }
     }
 
     /// Takes one request out of the client's budget.
@@ -41,10 +38,7 @@ impl Gates {
     fn gate(&self, client: &Client) -> Arc<Gate> {
         let limits = effective(client, self.defaults);
         // A poisoned lock still guards a whole map: its operations do not leave one half changed.
-        let mut gates = self
-            .gates
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut gates = self.gates.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match gates.get(&client.id) {
             Some(gate) if gate.limits() == limits => gate,
             _ => {

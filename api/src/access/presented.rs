@@ -59,24 +59,15 @@ mod tests {
     fn a_key_comes_in_either_field() {
         let text = a_key().expose().to_owned();
         assert_eq!(read(&[("x-api-key", &text)]), Ok(text.clone()));
-        assert_eq!(
-            read(&[("authorization", &format!("bEaReR  {text}"))]),
-            Ok(text)
-        );
+        assert_eq!(read(&[("authorization", &format!("bEaReR  {text}"))]), Ok(text));
     }
 
     #[test]
     fn two_keys_are_none() {
         let text = a_key().expose().to_owned();
-        let both = [
-            ("x-api-key", text.as_str()),
-            ("authorization", &format!("Bearer {text}")),
-        ];
+        let both = [("x-api-key", text.as_str()), ("authorization", &format!("Bearer {text}"))];
         assert_eq!(read(&both), Err(Unusable::Several));
-        assert_eq!(
-            read(&[("x-api-key", &text), ("x-api-key", &text)]),
-            Err(Unusable::Several)
-        );
+        assert_eq!(read(&[("x-api-key", &text), ("x-api-key", &text)]), Err(Unusable::Several));
     }
 
     #[test]

@@ -41,10 +41,7 @@ pub(crate) async fn envelope(
     next: Next,
 ) -> Response {
     let started = Instant::now();
-    let context = Arc::new(RequestContext {
-        id: app.next_request_id(),
-        client: OnceLock::new(),
-    });
+    let context = Arc::new(RequestContext { id: app.next_request_id(), client: OnceLock::new() });
     let method = request.method().clone();
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
@@ -58,13 +55,7 @@ pub(crate) async fn envelope(
         }
     };
     let response = finish(response, &method, &context, app.hsts);
-    note(
-        &method,
-        route,
-        response.status(),
-        &context,
-        started.elapsed(),
-    );
+    note(&method, route, response.status(), &context, started.elapsed());
     response
 }
 
@@ -90,11 +81,8 @@ fn check_size(limits: &Limits, request: &Request) -> Result<(), Problem> {
     if uri.path_and_query().map_or(0, |text| text.as_str().len()) > limits.max_uri_bytes {
         return Err(Problem::uri_too_long(limits.max_uri_bytes));
     }
-    let header_bytes: usize = request
-        .headers()
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len())
-        .sum();
+    let header_bytes: usize =
+        request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if header_bytes > limits.max_header_bytes {
         return Err(Problem::header_too_large(limits.max_header_bytes));
     }
@@ -131,24 +119,15 @@ fn finish(
     hsts: bool,
 ) -> Response {
     let headers = response.headers_mut();
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    headers
-        .entry(header::CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     if hsts {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
     }
     if let Ok(id) = HeaderValue::from_str(&context.id) {
         headers.insert(REQUEST_ID, id);
     }
-    if method == Method::HEAD {
-        without_body(response)
-    } else {
-        response
-    }
+    if method == Method::HEAD { without_body(response) } else { response }
 }
 
 /// The answer to HEAD: the length that GET would have, and nothing of it.
@@ -156,10 +135,7 @@ fn without_body(response: Response) -> Response {
     let (mut parts, body) = response.into_parts();
     let length = axum::body::HttpBody::size_hint(&body).exact();
     if let Some(length) = length.filter(|length| *length > 0) {
-        parts
-            .headers
-            .entry(header::CONTENT_LENGTH)
-            .or_insert(HeaderValue::from(length));
+        parts.headers.entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(length));
     }
     Response::from_parts(parts, Body::empty())
 }
@@ -177,25 +153,9 @@ fn note(
     let (duration_us, status) = (took.as_micros(), status.as_u16());
     let (method, request_id) = (method_name(method), context.id.as_str());
     if super::health::is_health(route) {
-        tracing::debug!(
-            method,
-            route,
-            status,
-            client,
-            duration_us,
-            request_id,
-            "request"
-        );
+        tracing::debug!(method, route, status, client, duration_us, request_id, "request");
     } else {
-        tracing::info!(
-            method,
-            route,
-            status,
-            client,
-            duration_us,
-            request_id,
-            "request"
-        );
+        tracing::info!(method, route, status, client, duration_us, request_id, "request");
     }
 }
 

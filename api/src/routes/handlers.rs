@@ -39,10 +39,7 @@ pub(crate) async fn page(
         limit,
         cursor: params.cursor,
     };
-    let page = app
-        .backend
-        .page(&caller.client, &integration, &entity, &question)
-        .await?;
+    let page = app.backend.page(&caller.client, &integration, &entity, &question).await?;
     let mut response = render::page(&app.base_url, &page.messages, page.next.as_deref());
     if let Some(next) = &page.next {
         // A reference of a query alone is relative to the request, so the entity need not be
@@ -66,10 +63,7 @@ pub(crate) async fn latest(
 ) -> Result<Response, Problem> {
     let (integration, entity) = read(segments)?;
     params::none(&uri)?;
-    let exposed = app
-        .backend
-        .latest(&caller.client, &integration, &entity)
-        .await?;
+    let exposed = app.backend.latest(&caller.client, &integration, &entity).await?;
     let tag = conditional::tag(exposed.message().id.as_str());
     let mut response = if conditional::none_match(&headers, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
@@ -90,10 +84,7 @@ pub(crate) async fn message(
 ) -> Result<Response, Problem> {
     let (integration, locator) = read(segments)?;
     params::none(&uri)?;
-    let exposed = app
-        .backend
-        .message(&caller.client, &integration, &locator)
-        .await?;
+    let exposed = app.backend.message(&caller.client, &integration, &locator).await?;
     let tag = conditional::tag(exposed.message().id.as_str());
     let mut response = if conditional::none_match(&headers, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
@@ -112,19 +103,15 @@ pub(crate) async fn integrations(
 ) -> Result<Response, Problem> {
     params::none(&uri)?;
     let seen = app.backend.integrations(&caller.client);
-    let described: Vec<Value> = seen
-        .into_iter()
-        .map(|info| describe(info, &caller.client))
-        .collect();
+    let described: Vec<Value> =
+        seen.into_iter().map(|info| describe(info, &caller.client)).collect();
     Ok(render::json(&json!({ "integrations": described })))
 }
 
 fn describe(info: &IntegrationInfo, client: &Client) -> Value {
     let actions = [Action::Read, Action::Publish, Action::Subscribe];
-    let granted: Vec<Action> = actions
-        .into_iter()
-        .filter(|action| client.may_see(*action, &info.name))
-        .collect();
+    let granted: Vec<Action> =
+        actions.into_iter().filter(|action| client.may_see(*action, &info.name)).collect();
     json!({
         "name": info.name,
         "description": info.description,
@@ -182,11 +169,9 @@ impl From<BackendError> for Problem {
     fn from(error: BackendError) -> Self {
         match error {
             BackendError::NotFound => Self::not_found(),
-            BackendError::Invalid {
-                parameter,
-                found,
-                allowed,
-            } => Self::invalid_parameter(parameter, &found, allowed),
+            BackendError::Invalid { parameter, found, allowed } => {
+                Self::invalid_parameter(parameter, &found, allowed)
+            }
             BackendError::Unavailable => Self::unavailable("messages cannot be read now"),
             BackendError::Internal => Self::internal(),
         }

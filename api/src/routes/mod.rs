@@ -10,7 +10,7 @@ mod params;
 pub(crate) mod problem;
 mod render;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,10 +57,7 @@ pub(crate) struct RequestIds {
 
 impl RequestIds {
     pub(crate) fn new(seed: u64) -> Self {
-        Self {
-            seed,
-            next: AtomicU64::new(1),
-        }
+        Self { seed, next: AtomicU64::new(1) }
     }
 
     fn next(&self) -> String {
@@ -74,22 +71,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     let guarded = Router::new()
         .route("/v1/me", get(handlers::me))
         .route("/v1/integrations", get(handlers::integrations))
-        .route(
-            "/v1/integrations/{integration}/entities/{entity}/messages",
-            get(handlers::page),
-        )
-        .route(
-            "/v1/integrations/{integration}/entities/{entity}/latest",
-            get(handlers::latest),
-        )
-        .route(
-            "/v1/integrations/{integration}/messages/{locator}",
-            get(handlers::message),
-        )
-        .route_layer(from_fn_with_state(
-            Arc::clone(&app),
-            authenticated::authenticated,
-        ));
+        .route("/v1/integrations/{integration}/entities/{entity}/messages", get(handlers::page))
+        .route("/v1/integrations/{integration}/entities/{entity}/latest", get(handlers::latest))
+        .route("/v1/integrations/{integration}/messages/{locator}", get(handlers::message))
+        .route_layer(from_fn_with_state(Arc::clone(&app), authenticated::authenticated));
     Router::new()
         .route(health::HEALTHZ, get(health::healthz))
         .route(health::READYZ, get(health::readyz))

@@ -45,26 +45,15 @@ impl PageParams {
                 _ => return Err(unknown(&name, "from, to, order, limit, cursor")),
             };
             if !fresh {
-                return Err(Problem::invalid_parameter(
-                    &name,
-                    &value,
-                    "to be given once",
-                ));
+                return Err(Problem::invalid_parameter(&name, &value, "to be given once"));
             }
         }
         if let (Some(from_ms), Some(to_ms)) = (params.from_ms, params.to_ms)
             && from_ms >= to_ms
         {
-            let found = format!(
-                "from {} to {}",
-                timestamp::format(from_ms),
-                timestamp::format(to_ms)
-            );
-            return Err(Problem::invalid_parameter(
-                "to",
-                &found,
-                "a time after from",
-            ));
+            let found =
+                format!("from {} to {}", timestamp::format(from_ms), timestamp::format(to_ms));
+            return Err(Problem::invalid_parameter("to", &found, "a time after from"));
         }
         Ok(params)
     }
@@ -108,11 +97,7 @@ fn order(value: &str) -> Result<Order, Problem> {
     match value {
         "newest" => Ok(Order::Newest),
         "oldest" => Ok(Order::Oldest),
-        _ => Err(Problem::invalid_parameter(
-            "order",
-            value,
-            "newest or oldest",
-        )),
+        _ => Err(Problem::invalid_parameter("order", value, "newest or oldest")),
     }
 }
 
@@ -144,15 +129,9 @@ mod tests {
         let params =
             read("from=1970-01-01T00:00:01Z&to=2000&order=oldest&limit=500&cursor=abc").unwrap();
         assert_eq!((params.from_ms, params.to_ms), (Some(1_000), Some(2_000)));
-        assert_eq!(
-            (params.order, params.limit),
-            (Some(Order::Oldest), Some(500))
-        );
+        assert_eq!((params.order, params.limit), (Some(Order::Oldest), Some(500)));
         assert_eq!(params.cursor.as_deref(), Some("abc"));
-        assert_eq!(
-            read("from=1970-01-01T01:00:01%2B01:00").unwrap().from_ms,
-            Some(1_000)
-        );
+        assert_eq!(read("from=1970-01-01T01:00:01%2B01:00").unwrap().from_ms, Some(1_000));
     }
 
     #[test]

@@ -56,11 +56,7 @@ impl Problem {
             .detail(format!("{name}: found {found:?}, allowed is {allowed}"));
         problem.kind = INVALID_PARAMETER;
         problem.title = "Invalid parameter";
-        for (key, value) in [
-            ("parameter", name),
-            ("found", found.as_str()),
-            ("allowed", allowed),
-        ] {
+        for (key, value) in [("parameter", name), ("found", found.as_str()), ("allowed", allowed)] {
             problem.extensions.insert(key.into(), value.into());
         }
         problem
@@ -101,9 +97,8 @@ impl Problem {
 
     /// 431: the header is larger than `limit_bytes`.
     pub(crate) fn header_too_large(limit_bytes: usize) -> Self {
-        Self::plain(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE).detail(format!(
-            "header names and values together may have up to {limit_bytes} bytes"
-        ))
+        Self::plain(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+            .detail(format!("header names and values together may have up to {limit_bytes} bytes"))
     }
 
     /// 429: the client used up these of its policies.
@@ -113,17 +108,14 @@ impl Problem {
             .retry_after(wait);
         problem.kind = QUOTA_EXCEEDED;
         problem.title = "Quota exceeded";
-        problem
-            .extensions
-            .insert("violated-policies".into(), policies.to_vec().into());
+        problem.extensions.insert("violated-policies".into(), policies.to_vec().into());
         problem
     }
 
     /// 503: this server has no room now, through no fault of the client.
     pub(crate) fn reduced_capacity(detail: &str, wait: Duration) -> Self {
-        let mut problem = Self::plain(StatusCode::SERVICE_UNAVAILABLE)
-            .detail(detail)
-            .retry_after(wait);
+        let mut problem =
+            Self::plain(StatusCode::SERVICE_UNAVAILABLE).detail(detail).retry_after(wait);
         problem.kind = REDUCED_CAPACITY;
         problem.title = "Temporarily reduced capacity";
         problem
@@ -183,10 +175,8 @@ impl IntoResponse for Problem {
 /// problem of its status.
 pub(crate) fn normalise(response: Response) -> Response {
     let status = response.status();
-    let ours = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value == MEDIA_TYPE);
+    let ours =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == MEDIA_TYPE);
     if ours || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
@@ -222,21 +212,14 @@ mod tests {
 
     #[test]
     fn what_was_found_is_cut_to_a_bounded_length() {
-        let body = parsed(&Problem::invalid_parameter(
-            "cursor",
-            &"é".repeat(5_000),
-            "a cursor",
-        ));
+        let body = parsed(&Problem::invalid_parameter("cursor", &"é".repeat(5_000), "a cursor"));
         assert_eq!(body["found"].as_str().unwrap().chars().count(), 100);
     }
 
     #[test]
     fn a_used_up_quota_names_its_policies_and_when_to_come_back() {
         let problem = Problem::quota_exceeded(&["requests"], Duration::from_millis(1_200));
-        assert_eq!(
-            parsed(&problem)["violated-policies"],
-            serde_json::json!(["requests"])
-        );
+        assert_eq!(parsed(&problem)["violated-policies"], serde_json::json!(["requests"]));
         assert_eq!(parsed(&problem)["type"], QUOTA_EXCEEDED);
         assert_eq!(problem.into_response().headers()["retry-after"], "2");
     }
@@ -245,10 +228,7 @@ mod tests {
     fn a_refused_key_is_told_how_to_authenticate_and_nothing_else() {
         let response = Problem::unauthorized().into_response();
         assert_eq!(response.status(), 401);
-        assert_eq!(
-            response.headers()["www-authenticate"],
-            "Bearer realm=\"sluicegate\""
-        );
+        assert_eq!(response.headers()["www-authenticate"], "Bearer realm=\"sluicegate\"");
         assert_eq!(response.headers()["content-type"], MEDIA_TYPE);
     }
 }

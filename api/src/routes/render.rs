@@ -67,10 +67,7 @@ pub(crate) fn message(base: &str, exposed: &Exposed) -> Response {
 /// A page of messages, as the body of an answer.
 pub(crate) fn page(base: &str, messages: &[Exposed], next: Option<&str>) -> Response {
     json(&PageJson {
-        messages: messages
-            .iter()
-            .map(|exposed| message_json(base, exposed))
-            .collect(),
+        messages: messages.iter().map(|exposed| message_json(base, exposed)).collect(),
         next,
     })
 }
@@ -80,10 +77,9 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Response {
     match serde_json::to_vec(value) {
         Ok(bytes) => {
             let mut response = Response::new(Body::from(bytes));
-            response.headers_mut().insert(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/json"),
-            );
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             response
         }
         Err(error) => {

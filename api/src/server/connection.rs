@@ -53,13 +53,25 @@ impl End {
 
 /// What every connection of a server shares.
 pub(crate) struct Shared {
-    pub(crate) transport: Transport,
-    pub(crate) limits: Limits,
-    pub(crate) router: Router,
+    pub(super) transport: Transport,
+    pub(super) limits: Limits,
+    pub(super) router: Router,
     /// Finish what is in work, take nothing new.
-    pub(crate) stop: CancellationToken,
+    pub(super) stop: CancellationToken,
     /// End now.
-    pub(crate) cut: CancellationToken,
+    pub(super) cut: CancellationToken,
+}
+
+impl Shared {
+    pub(super) fn new(transport: Transport, limits: Limits, router: Router) -> Self {
+        Self {
+            transport,
+            limits,
+            router,
+            stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
+        }
+    }
 }
 
 /// Requests in work on one connection, and since when there are none.
@@ -191,7 +203,8 @@ async fn watch<C: GracefulConnection>(connection: C, activity: &Activity, shared
     tokio::select! { biased;
         () = shared.cut.cancelled() => End::Cut,
         result = connection.as_mut() => ended(result.is_ok()),
-        () = tokio::time::sleep(limits.shutdown_deadline) => End::Cut,
+        // When the whole server stops, its deadline counts for all.
+        () = tokio::time::sleep(limits.shutdown_deadline), if !shared.stop.is_cancelled() => End::Cut,
     }
 }
 

@@ -1,5 +1,5 @@
 //! Accepts connections, protects them and ends them: knows sockets and TLS, nothing of routes or
-//! messages. Start at [`serve`]; [`connection`] is the life of one connection.
+//! messages. Start at [`Server`]; [`connection`] is the life of one connection.
 
 mod connection;
 mod stall;
@@ -27,51 +27,70 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What connections that were told to end at once get for it.
 const CUT_GRACE: Duration = Duration::from_millis(500);
 
-/// Serves `router` on `listener` until `stop`, then lets requests in work end. Gives the number of
-/// connections that were cut because they did not end within the shutdown deadline.
-pub(crate) async fn serve(
+/// A listener with what every connection of it shares.
+pub(crate) struct Server {
     listener: TcpListener,
-    transport: Transport,
-    limits: Limits,
-    router: Router,
-    stop: CancellationToken,
-) -> usize {
-    let slots = Arc::new(Semaphore::new(limits.max_connections));
-    let deadline = limits.shutdown_deadline;
-    let cut = CancellationToken::new();
-    let shared = Arc::new(Shared {
-        transport,
-        limits,
-        router,
-        stop: stop.clone(),
-        cut: cut.clone(),
-    });
-    let tasks = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! { biased;
-            () = stop.cancelled() => break,
-            accepted = accept(&listener, &slots) => accepted,
-        };
-        let Some((stream, slot)) = accepted else {
-            continue;
-        };
-        let shared = Arc::clone(&shared);
-        tasks.spawn(async move {
-            metrics::connection_opened();
-            let end = drive(stream, shared).await;
-            metrics::connection_closed(end.as_str());
-            drop(slot);
-        });
+    shared: Arc<Shared>,
+    connections: TaskTracker,
+}
+
+impl Server {
+    pub(crate) fn new(
+        listener: TcpListener,
+        transport: Transport,
+        limits: Limits,
+        router: Router,
+    ) -> Self {
+        Self {
+            listener,
+            shared: Arc::new(Shared::new(transport, limits, router)),
+            connections: TaskTracker::new(),
+        }
     }
-    drop(listener);
-    tasks.close();
-    if tokio::time::timeout(deadline, tasks.wait()).await.is_ok() {
+
+    /// The open connections, to be counted.
+    pub(crate) fn connections(&self) -> TaskTracker {
+        self.connections.clone()
+    }
+
+    /// Serves until `stop`, then lets requests in work end. Gives the number of connections that
+    /// were cut because they did not end within the shutdown deadline.
+    pub(crate) async fn run(self, stop: CancellationToken) -> usize {
+        let Self { listener, shared, connections } = self;
+        let slots = Arc::new(Semaphore::new(shared.limits.max_connections));
+        loop {
+            let accepted = tokio::select! { biased;
+                () = stop.cancelled() => break,
+                accepted = accept(&listener, &slots) => accepted,
+            };
+            let Some((stream, slot)) = accepted else {
+                continue;
+            };
+            let shared = Arc::clone(&shared);
+            connections.spawn(async move {
+                metrics::connection_opened();
+                let end = drive(stream, shared).await;
+                metrics::connection_closed(end.as_str());
+                drop(slot);
+            });
+        }
+        drop(listener);
+        drain(&connections, &shared).await
+    }
+}
+
+/// Ends every connection, in order as far as the deadline allows.
+async fn drain(connections: &TaskTracker, shared: &Shared) -> usize {
+    shared.stop.cancel();
+    connections.close();
+    let deadline = shared.limits.shutdown_deadline;
+    if tokio::time::timeout(deadline, connections.wait()).await.is_ok() {
         return 0;
     }
-    let left = tasks.len();
-    cut.cancel();
+    let left = connections.len();
+    shared.cut.cancel();
     // They only have to notice; a task that does not is dropped with the runtime.
-    let _ = tokio::time::timeout(CUT_GRACE, tasks.wait()).await;
+    let _ = tokio::time::timeout(CUT_GRACE, connections.wait()).await;
     left
 }
 

@@ -19,11 +19,7 @@ pub(crate) struct StallGuard {
 
 impl StallGuard {
     pub(crate) fn new(stream: TcpStream, limit: Duration) -> Self {
-        Self {
-            stream,
-            limit,
-            stalled: None,
-        }
+        Self { stream, limit, stalled: None }
     }
 
     /// Lets progress through and turns a wait that lasts too long into an error.
@@ -37,9 +33,7 @@ impl StallGuard {
             return polled;
         }
         let limit = self.limit;
-        let sleep = self
-            .stalled
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        let sleep = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         ready!(sleep.as_mut().poll(cx));
         let text = format!("the client took no byte for {} ms", limit.as_millis());
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, text)))

@@ -120,10 +120,7 @@ fn note_reload(outcome: &Result<(), TlsError>) {
 }
 
 async fn read_pem(path: &Path) -> Result<Vec<u8>, TlsError> {
-    let failed = |error| TlsError::File {
-        path: path.to_owned(),
-        error,
-    };
+    let failed = |error| TlsError::File { path: path.to_owned(), error };
     let size = tokio::fs::metadata(path).await.map_err(failed)?.len();
     if size > MAX_PEM_BYTES {
         let text = format!("found {size} bytes, allowed are up to {MAX_PEM_BYTES}");

@@ -1,0 +1,127 @@
+//! The whole service over real sockets and real TLS, on an embedded DynamoDB.
+
+use std::cell::RefCell;
+
+use http::Request;
+use tokio_util::sync::CancellationToken;
+use tracing::field::{Field, Visit};
+
+use super::Exit;
+use crate::routes::tests::{World, message, reads};
+use crate::testing::{Certificate, Http};
+use crate::{TlsReloader, Transport};
+
+#[tokio::test]
+async fn a_client_reads_over_https_and_a_stop_ends_in_order() {
+    let certificate = Certificate::new();
+    let (chain, key) = (certificate.chain_pem.as_bytes(), certificate.key_pem.as_bytes());
+    let reloader = TlsReloader::from_pem(chain, key).unwrap();
+    let mut world = World::with(|options| options.transport = Transport::Tls(reloader)).await;
+    let (_, key) = world.client("reader", vec![reads("quakes")]).await;
+    world.store(vec![message("quakes", "ci", 1)]).await;
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(world.service.take().unwrap().run(stop.clone()));
+    world.handle.ready();
+
+    let stream = certificate.connect(world.handle.address(), &["h2"]).await.unwrap();
+    let mut client = Http::over_tls(stream).await;
+    while client.get("/readyz").await.unwrap().status() != 200 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(client.get("/v1/me").await.unwrap().status(), 401);
+    let path = "/v1/integrations/quakes/entities/ci/latest";
+    let ask = Request::get(path).header("x-api-key", key.expose());
+    let answer = client.send(ask).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(answer.headers().contains_key("strict-transport-security"));
+    assert_eq!(world.handle.stats().connections, 1);
+
+    stop.cancel();
+    assert_eq!(running.await.unwrap(), Exit::Shutdown { cut_connections: 0 });
+    assert_eq!(world.handle.stats().connections, 0);
+    assert!(client.get("/healthz").await.is_err());
+}
+
+thread_local! {
+    /// What an operator's log would hold of this thread, while a test listens.
+    static LOG: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Writes this room's lines, and what others hold important, to `LOG`. It is set for the whole
+/// process, because a thread without a subscriber switches call sites off for all threads.
+struct Listener;
+
+struct Line;
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        use std::fmt::Write;
+        LOG.with_borrow_mut(|log| {
+            if let Some(log) = log {
+                write!(log, "{field}={value:?} ").unwrap();
+            }
+        });
+    }
+}
+
+impl tracing::Subscriber for Listener {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::INFO || metadata.target().starts_with("api")
+    }
+
+    fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        span.record(&mut Line);
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, values: &tracing::span::Record<'_>) {
+        values.record(&mut Line);
+    }
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut Line);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// A2: a secret never appears in logs, errors or Debug.
+#[tokio::test]
+async fn the_log_tells_who_asked_for_what_kind_of_thing_and_no_secret() {
+    let mut world = World::new().await;
+    let (_, key) = world.client("reader", vec![reads("quakes")]).await;
+    world
+        .store(vec![message("quakes", "private-entity", 1), message("quakes", "private-entity", 2)])
+        .await;
+    tracing::subscriber::set_global_default(Listener).unwrap();
+    LOG.set(Some(String::new()));
+    let path = "/v1/integrations/quakes/entities/private-entity/messages?limit=1";
+    let page = world.get(path, &key).await.json();
+    let cursor = page["next"].as_str().unwrap();
+    world.get(&format!("{path}&cursor={cursor}"), &key).await;
+    let wrong = format!("Bearer {}x", key.expose());
+    world.send(Request::get("/v1/me").header("authorization", wrong)).await.problem(401);
+
+    let log = LOG.take().unwrap();
+    let secret = &key.expose()["sg_live_123456789012_".len()..];
+    for hidden in [secret, cursor, "private-entity"] {
+        assert!(!log.contains(hidden), "{log}");
+    }
+    assert!(
+        log.contains("route=\"/v1/integrations/{integration}/entities/{entity}/messages\""),
+        "{log}"
+    );
+    for told in [
+        "status=200",
+        "status=401",
+        "client=\"reader\"",
+        "reason=\"malformed\"",
+        "request_id=\"req_",
+    ] {
+        assert!(log.contains(told), "{told}: {log}");
+    }
+}
