@@ -1,0 +1,137 @@
+//! `[api]`: where the API listens, how, and every limit.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use api::{ClientLimits, Limits};
+
+use super::section::Section;
+use super::sections::{seconds, url};
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * 1024;
+
+/// What the API is told; the app adds stores, integrations and secrets.
+#[derive(Debug, Clone)]
+pub(crate) struct ApiConfig {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// How connections are protected; `None` = not said, which only `api` minds.
+    pub(crate) transport: Option<ApiTransport>,
+    /// Scheme and authority in front of links; relative links without it.
+    pub(crate) public_url: Option<String>,
+    /// Whether browsers are told to use HTTPS from now on.
+    pub(crate) hsts: bool,
+    /// Ceilings.
+    pub(crate) limits: Limits,
+}
+
+/// How connections are protected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ApiTransport {
+    /// TLS ends here.
+    Tls {
+        /// Certificate chain, PEM.
+        cert: PathBuf,
+        /// Private key, PEM.
+        key: PathBuf,
+    },
+    /// TLS ends in a load balancer before it.
+    PlainBehindLoadBalancer,
+}
+
+pub(super) fn read(section: &mut Section<'_>) -> ApiConfig {
+    let listen = SocketAddr::from(([0, 0, 0, 0], 8443));
+    let listen = section.parsed("listen", listen, "an address with a port, such as \"0.0.0.0:8443\"", |text| {
+        text.parse().ok()
+    });
+    let transports = [("tls", false), ("plain-behind-load-balancer", true)];
+    let is_plain = section.choice("transport", false, &transports);
+    let tls = section.section("tls", tls);
+    let transport = match (is_plain, tls) {
+        (true, Some(_)) => {
+            let allowed = "\"tls\", or no api.tls.cert and api.tls.key";
+            section.refuse("transport", "\"plain-behind-load-balancer\" with a certificate", allowed);
+            None
+        }
+        (true, None) => Some(ApiTransport::PlainBehindLoadBalancer),
+        (false, tls) => tls,
+    };
+    let allowed = "an http or https URL without a path, such as \"https://api.example.com\"";
+    let public_url = section.optional("public_url", allowed, |text| url(text).filter(|_| !text.ends_with('/')));
+    let hsts = section.boolean("hsts", true);
+    let client = section.section("client_limits", client_limits);
+    let limits = section.section("limits", |section| limits(section, client));
+    ApiConfig { listen, transport, public_url, hsts, limits }
+}
+
+fn tls(section: &mut Section<'_>) -> Option<ApiTransport> {
+    let path = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let cert = section.optional("cert", "a path of a PEM file", path);
+    let key = section.optional("key", "a path of a PEM file", path);
+    match (cert, key) {
+        (Some(cert), Some(key)) => Some(ApiTransport::Tls { cert: cert.into(), key: key.into() }),
+        (None, None) => None,
+        (cert, _) => {
+            let absent = if cert.is_none() { "cert" } else { "key" };
+            section.missing(absent, "a path of a PEM file: cert and key go together");
+            None
+        }
+    }
+}
+
+fn client_limits(section: &mut Section<'_>) -> ClientLimits {
+    let default = ClientLimits::default();
+    ClientLimits {
+        rate_per_second: section.integer("rate_per_second", default.rate_per_second, 1..=1_000_000),
+        burst: section.integer("burst", default.burst, 1..=1_000_000),
+        concurrent: section.integer("concurrent", default.concurrent, 1..=100_000),
+    }
+}
+
+fn limits(section: &mut Section<'_>, client: ClientLimits) -> Limits {
+    let default = Limits::default();
+    let time = seconds(1)..=seconds(3_600);
+    let minute = Duration::from_millis(100)..=seconds(300);
+    Limits {
+        max_connections: section.integer("max_connections", default.max_connections, 1..=1_000_000),
+        max_requests_in_flight: section.integer(
+            "max_requests_in_flight",
+            default.max_requests_in_flight,
+            1..=1_000_000,
+        ),
+        max_streams_per_connection: section.integer(
+            "max_streams_per_connection",
+            default.max_streams_per_connection,
+            1..=10_000,
+        ),
+        handshake_timeout: section.duration("handshake_timeout", default.handshake_timeout, minute.clone()),
+        header_read_timeout: section.duration("header_read_timeout", default.header_read_timeout, minute.clone()),
+        idle_timeout: section.duration("idle_timeout", default.idle_timeout, time.clone()),
+        max_connection_age: section.duration(
+            "max_connection_age",
+            default.max_connection_age,
+            seconds(1)..=seconds(86_400),
+        ),
+        write_stall_timeout: section.duration("write_stall_timeout", default.write_stall_timeout, time.clone()),
+        request_timeout: section.duration("request_timeout", default.request_timeout, minute.clone()),
+        shutdown_deadline: section.duration("shutdown_deadline", default.shutdown_deadline, minute),
+        max_uri_bytes: section.bytes("max_uri_bytes", default.max_uri_bytes, 256..=64 * KIB),
+        max_header_bytes: section.bytes("max_header_bytes", default.max_header_bytes, KIB..=256 * KIB),
+        max_body_bytes: section.bytes("max_body_bytes", default.max_body_bytes, 1..=64 * MIB as u64),
+        max_page_bytes: section.bytes("max_page_bytes", default.max_page_bytes, KIB..=64 * MIB),
+        max_cached_keys: section.integer("max_cached_keys", default.max_cached_keys, 1..=10_000_000),
+        unknown_key_lookups_per_second: section.integer(
+            "unknown_key_lookups_per_second",
+            default.unknown_key_lookups_per_second,
+            1..=100_000,
+        ),
+        failed_authentications_per_second: section.integer(
+            "failed_authentications_per_second",
+            default.failed_authentications_per_second,
+            1..=1_000_000,
+        ),
+        client,
+    }
+}

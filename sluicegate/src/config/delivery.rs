@@ -1,0 +1,66 @@
+//! `[async_delivery]`: the pipeline that pushes, and where it may push to.
+
+use std::time::Duration;
+
+use processor::{Allowance, BreakerPolicy, CourierOptions, Guard};
+
+use super::section::Section;
+use super::sections::seconds;
+
+/// What the pipeline is told; the app adds the worker's name.
+#[derive(Debug, Clone)]
+pub(crate) struct AsyncDelivery {
+    options: CourierOptions,
+    /// Where webhooks may go.
+    pub(crate) guard: Guard,
+}
+
+impl AsyncDelivery {
+    /// The options of the worker of this name.
+    pub(crate) fn options(&self, worker: &str) -> CourierOptions {
+        CourierOptions { worker: worker.to_owned(), ..self.options.clone() }
+    }
+}
+
+pub(super) fn read(section: &mut Section<'_>) -> AsyncDelivery {
+    let default = CourierOptions::new("");
+    let queue = 1..=1_000_000;
+    let interval = Duration::from_millis(50)..=seconds(60);
+    let options = CourierOptions {
+        batch_queue: section.integer("batch_queue", default.batch_queue, queue.clone()),
+        destination_queue: section.integer("destination_queue", default.destination_queue, queue.clone()),
+        ledger_queue: section.integer("ledger_queue", default.ledger_queue, queue),
+        sweep_interval: section.duration("sweep_interval", default.sweep_interval, interval.clone()),
+        watch_interval: section.duration("watch_interval", default.watch_interval, interval.clone()),
+        max_view_age: section.duration("max_view_age", default.max_view_age, interval),
+        breaker: section.section("breaker", breaker),
+        ..default
+    };
+    AsyncDelivery { guard: guard(section), options }
+}
+
+fn guard(section: &mut Section<'_>) -> Guard {
+    let default = Guard::default();
+    let port = |text: &str| text.parse().ok().filter(|port| *port > 0);
+    let allowed_ports =
+        section.list("allowed_ports", default.allowed_ports, "a port from 1 to 65535", port, u16::to_string);
+    let places = "a network such as \"10.1.0.0/16\", or a host with a port such as \"receiver.internal:8080\"";
+    let place = |text: &str| text.parse::<Allowance>().is_ok().then(|| text.to_owned());
+    let quoted = |text: &String| toml::Value::String(text.clone()).to_string();
+    let allowed_private = section.list("allowed_private", Vec::new(), places, place, quoted);
+    Guard {
+        allowed_ports,
+        // Each was read as one a moment ago.
+        allowed_private: allowed_private.iter().filter_map(|text| text.parse().ok()).collect(),
+    }
+}
+
+fn breaker(section: &mut Section<'_>) -> BreakerPolicy {
+    let default = BreakerPolicy::default();
+    let range = Duration::from_millis(10)..=seconds(3_600);
+    BreakerPolicy {
+        failures_to_open: section.integer("failures_to_open", default.failures_to_open, 1..=10_000),
+        first_open: section.duration("first_open", default.first_open, range.clone()),
+        longest_open: section.duration("longest_open", default.longest_open, range),
+    }
+}

@@ -1,0 +1,373 @@
+//! Every section but the API's: its keys, their defaults and their limits.
+//!
+//! Defaults come from the rooms' own option types, so that they stand in one place.
+
+use std::fmt;
+use std::time::Duration;
+
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
+use lease_manager::{InitialPosition, WorkerId};
+use processor::{
+    DecodeOptions, FanOutOptions, OutOfRange, ShardConsumerOptions, SyncStoreOptions,
+};
+
+use super::problem::Problem;
+use super::section::{Context, Section};
+use super::units::Budget;
+use crate::clients::AwsOptions;
+use crate::telemetry::LogFormat;
+
+const MIB: usize = 1024 * 1024;
+/// Two of the largest frames that one record can make on the wire.
+const LEAST_BUDGET: u64 = 27 * MIB as u64;
+
+/// What this deployment is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct App {
+    /// Name of the lease table, and what the other tables' names start with.
+    pub(crate) name: String,
+    /// This worker's name in the fleet; the app makes one where it is absent.
+    pub(crate) worker_id: Option<WorkerId>,
+}
+
+/// A stream that is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stream {
+    /// Which.
+    pub(crate) stream: StreamRef,
+    /// Name of the registered enhanced fan-out consumer.
+    pub(crate) consumer: String,
+    /// Where reading starts, the first time.
+    pub(crate) start: Start,
+}
+
+/// A stream by name or by ARN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StreamRef {
+    /// In the client's account and region.
+    Name(String),
+    /// Anywhere.
+    Arn(String),
+}
+
+impl StreamRef {
+    /// The stream's name, which an ARN ends with.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            StreamRef::Name(name) => name,
+            StreamRef::Arn(arn) => arn.rsplit_once('/').map_or("", |(_, name)| name),
+        }
+    }
+}
+
+/// Where reading starts, the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Start(pub(crate) InitialPosition);
+
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            InitialPosition::TrimHorizon => f.write_str("trim-horizon"),
+            InitialPosition::Latest => f.write_str("latest"),
+            InitialPosition::AtTimestamp(ms) => {
+                let time = DateTime::from_millis(ms).fmt(Format::DateTime);
+                f.write_str(&time.unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// How much memory each pipeline may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// What the process may use in all; the app asks the container where it is absent.
+    pub(crate) limit_bytes: Option<u64>,
+    /// Messages on their way to the store.
+    pub(crate) sync_store: Budget,
+    /// Messages on their way to subscribers.
+    pub(crate) async_delivery: Budget,
+}
+
+/// Reading, decoding, checkpoints and the pipelines.
+#[derive(Debug, Clone)]
+pub(crate) struct Pipelines {
+    /// How shards are subscribed to.
+    pub(crate) fan_out: FanOutOptions,
+    /// How records become messages.
+    pub(crate) decode: DecodeOptions,
+    /// How a shard is read and when its progress is written.
+    pub(crate) shard: ShardConsumerOptions,
+    /// How messages are stored.
+    pub(crate) sync_store: SyncStoreOptions,
+}
+
+/// How workers share the shards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Leases {
+    heartbeat_interval: Duration,
+    failure_detection: Duration,
+    lease_validity: Duration,
+    sync_interval: Duration,
+    plan_interval: Duration,
+    handoff_deadline: Duration,
+    foreign_detection: Duration,
+    shutdown_deadline: Duration,
+    call_timeout: Duration,
+    max_leases: usize,
+}
+
+impl Leases {
+    /// Writes the configured figures into a lease manager's options.
+    pub(crate) fn apply(&self, options: &mut lease_manager::Options) {
+        options.heartbeat_interval = self.heartbeat_interval;
+        options.failure_detection = self.failure_detection;
+        options.lease_validity = self.lease_validity;
+        options.sync_interval = self.sync_interval;
+        options.plan_interval = self.plan_interval;
+        options.handoff_deadline = self.handoff_deadline;
+        options.foreign_detection = self.foreign_detection;
+        options.shutdown_deadline = self.shutdown_deadline;
+        options.call_timeout = self.call_timeout;
+        options.max_leases = self.max_leases;
+    }
+}
+
+/// Logs and metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Telemetry {
+    /// How log lines look.
+    pub(crate) log_format: LogFormat,
+    /// A filter such as `info` or `processor=debug,info`.
+    pub(crate) log_level: String,
+    /// Base address of an OTLP/HTTP collector; no metrics without it.
+    pub(crate) otlp_endpoint: Option<String>,
+    /// How often metrics are exported.
+    pub(crate) metrics_interval: Duration,
+}
+
+pub(super) fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// An http or https URL without a path, as it was written.
+pub(super) fn url(text: &str) -> Option<String> {
+    let uri: http::Uri = text.parse().ok()?;
+    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+    let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
+    (is_http && is_bare && uri.host().is_some_and(|host| !host.is_empty())).then(|| text.to_owned())
+}
+
+fn is_name(text: &str, lengths: std::ops::RangeInclusive<usize>) -> bool {
+    lengths.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+}
+
+pub(super) fn app(section: &mut Section<'_>) -> App {
+    // The longest table's name adds 11 characters, and a table's name has at most 255.
+    let allowed = "3 to 128 of a-z A-Z 0-9 _ . -";
+    let name = |text: &str| is_name(text, 3..=128).then(|| text.to_owned());
+    App {
+        name: section.parsed("name", "sluicegate".to_owned(), allowed, name),
+        worker_id: section
+            .optional("worker_id", "a worker's name", |text| WorkerId::parse(text).ok()),
+    }
+}
+
+pub(super) fn aws(section: &mut Section<'_>) -> AwsOptions {
+    let region = |text: &str| {
+        let is_region = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        (is_region && (3..=32).contains(&text.len())).then(|| text.to_owned())
+    };
+    let endpoint = "an http or https URL, such as \"http://127.0.0.1:4566\"";
+    let range = Duration::from_millis(100)..=seconds(120);
+    AwsOptions {
+        region: section.optional("region", "a region, such as \"eu-west-1\"", region),
+        endpoint_url: section.optional("endpoint_url", endpoint, url),
+        connect_timeout: section.duration("connect_timeout", seconds(3), range.clone()),
+        attempt_timeout: section.duration("attempt_timeout", seconds(5), range.clone()),
+        operation_timeout: section.duration("operation_timeout", seconds(15), range),
+        max_attempts: section.integer("max_attempts", 3, 1..=20),
+    }
+}
+
+pub(super) fn stream(section: &mut Section<'_>) -> Option<Stream> {
+    let name = |text: &str| is_name(text, 1..=128).then(|| text.to_owned());
+    let arn = |text: &str| {
+        let (head, stream) = text.split_once(":stream/")?;
+        let is_arn = head.starts_with("arn:aws") && head.split(':').count() == 5;
+        (is_arn && is_name(stream, 1..=128)).then(|| text.to_owned())
+    };
+    let arns = "arn:aws:kinesis:REGION:ACCOUNT:stream/NAME";
+    let by_name = section.optional("name", "1 to 128 of a-z A-Z 0-9 _ . -", name);
+    let by_arn = section.optional("arn", arns, arn);
+    let consumers = "a consumer's name: 1 to 128 of a-z A-Z 0-9 _ . -";
+    let consumer = section.parsed("consumer", "sluicegate".to_owned(), consumers, name);
+    let trim_horizon = Start(InitialPosition::TrimHorizon);
+    let starts = "\"trim-horizon\", \"latest\" or a time such as \"2026-01-31T00:00:00Z\"";
+    let start = section.parsed("start", trim_horizon, starts, start);
+    section.choice("mode", (), &[("fan-out", ())]);
+    let stream = match (by_name, by_arn) {
+        (Some(name), None) => StreamRef::Name(name),
+        (None, Some(arn)) => StreamRef::Arn(arn),
+        (None, None) => {
+            section.missing("name", "the stream's name, or arn");
+            return None;
+        }
+        (Some(_), Some(arn)) => {
+            section.refuse("arn", format!("{arn:?} beside a name"), "one of name and arn");
+            return None;
+        }
+    };
+    Some(Stream { stream, consumer, start })
+}
+
+fn start(text: &str) -> Option<Start> {
+    let position = match text {
+        "trim-horizon" => InitialPosition::TrimHorizon,
+        "latest" => InitialPosition::Latest,
+        time => {
+            let time = DateTime::from_str(time, Format::DateTimeWithOffset).ok()?;
+            InitialPosition::AtTimestamp(time.to_millis().ok()?)
+        }
+    };
+    Some(Start(position))
+}
+
+/// The same stream twice would be two readers of the same shards.
+pub(super) fn check_streams(streams: &[Stream], context: &mut Context) {
+    for (index, stream) in streams.iter().enumerate() {
+        if streams[..index].iter().any(|before| before.stream == stream.stream) {
+            let key = if matches!(stream.stream, StreamRef::Arn(_)) { "arn" } else { "name" };
+            let section = format!("streams[{index}]");
+            let origin = context.origin_of(&section, key);
+            let found = format!("{:?} again", stream.stream.name());
+            let path = format!("{section}.{key}");
+            context.problems.push(Problem::value(origin, &path, found, "every stream once"));
+        }
+    }
+}
+
+pub(super) fn memory(section: &mut Section<'_>) -> Memory {
+    let limit = section.bytes("limit", 0, 0..=1 << 50);
+    let least = LEAST_BUDGET;
+    if limit != 0 && limit < 4 * least {
+        let allowed = format!("\"0B\" (ask the container), or at least \"{}MiB\"", 4 * least / MIB as u64);
+        section.refuse("limit", super::units::bytes_text(limit), allowed);
+    }
+    let memory = Memory {
+        limit_bytes: (limit != 0).then_some(limit),
+        sync_store: section.budget("sync_store", Budget::Percent(20), least),
+        async_delivery: section.budget("async_delivery", Budget::Percent(20), least),
+    };
+    if let (Budget::Percent(a), Budget::Percent(b)) = (memory.sync_store, memory.async_delivery)
+        && a + b > 80
+    {
+        section.refuse("async_delivery", format!("\"{b}%\" beside \"{a}%\""), "80% for both together");
+    }
+    memory
+}
+
+pub(super) fn pipelines(root: &mut Section<'_>) -> Pipelines {
+    let fan_out = root.section("fan_out", fan_out);
+    let decode = root.section("decode", decode);
+    let shard = root.section("checkpoint", checkpoint);
+    let sync_store = root.section("sync_store", sync_store);
+    Pipelines { fan_out, decode, shard, sync_store }
+}
+
+fn fan_out(section: &mut Section<'_>) -> FanOutOptions {
+    let default = FanOutOptions::default();
+    let subscribes = section.integer("subscribes_per_second", default.subscribes_per_second, 1..=10_000);
+    FanOutOptions {
+        subscribes_per_second: subscribes,
+        inactivity_deadline: section.duration(
+            "inactivity_deadline",
+            default.inactivity_deadline,
+            seconds(10)..=seconds(300),
+        ),
+        backoff_max: section.duration("backoff_max", default.backoff_max, seconds(1)..=seconds(300)),
+        ..default
+    }
+}
+
+fn decode(section: &mut Section<'_>) -> DecodeOptions {
+    let default = DecodeOptions::default();
+    let words = [("keep", OutOfRange::Keep), ("drop", OutOfRange::Drop)];
+    DecodeOptions {
+        out_of_range: section.choice("out_of_range", default.out_of_range, &words),
+        max_user_records: section.integer("max_user_records", default.max_user_records, 1..=1_000_000),
+    }
+}
+
+fn checkpoint(section: &mut Section<'_>) -> ShardConsumerOptions {
+    let default = ShardConsumerOptions::default();
+    let range = Duration::from_millis(100)..=seconds(600);
+    ShardConsumerOptions {
+        checkpoint_interval: section.duration("interval", default.checkpoint_interval, range.clone()),
+        idle_checkpoint_interval: section.duration(
+            "idle_interval",
+            default.idle_checkpoint_interval,
+            seconds(1)..=seconds(3_600),
+        ),
+        replay_bytes: section.bytes("replay_bytes", default.replay_bytes, 64 * 1024..=1024 * MIB),
+        cancel_after: section.duration("cancel_after", default.cancel_after, range.clone()),
+        drain_deadline: section.duration("drain_deadline", default.drain_deadline, range),
+    }
+}
+
+fn sync_store(section: &mut Section<'_>) -> SyncStoreOptions {
+    let default = SyncStoreOptions::default();
+    let range = Duration::from_millis(1)..=seconds(300);
+    SyncStoreOptions {
+        batch_items: section.integer("batch_items", default.batch_items, 1..=25),
+        linger: section.duration("linger", default.linger, Duration::ZERO..=seconds(1)),
+        max_parallel: section.integer("max_parallel", default.max_parallel, 1..=1_000),
+        retry_base: section.duration("retry_base", default.retry_base, range.clone()),
+        retry_max: section.duration("retry_max", default.retry_max, range),
+        queue_batches: section.integer("queue_batches", default.queue_batches, 1..=100_000),
+    }
+}
+
+pub(super) fn leases(section: &mut Section<'_>) -> Leases {
+    let range = Duration::from_millis(10)..=seconds(3_600);
+    let mut time = |key, default_ms| section.duration(key, Duration::from_millis(default_ms), range.clone());
+    let leases = Leases {
+        heartbeat_interval: time("heartbeat_interval", 1_000),
+        failure_detection: time("failure_detection", 4_000),
+        lease_validity: time("lease_validity", 3_000),
+        sync_interval: time("sync_interval", 60_000),
+        plan_interval: time("plan_interval", 5_000),
+        handoff_deadline: time("handoff_deadline", 5_000),
+        foreign_detection: time("foreign_detection", 30_000),
+        shutdown_deadline: time("shutdown_deadline", 25_000),
+        call_timeout: time("call_timeout", 2_000),
+        max_leases: section.integer("max_leases", 10_000, 1..=100_000),
+    };
+    let text = super::units::duration_text;
+    if leases.lease_validity < 2 * leases.heartbeat_interval {
+        let least = text(2 * leases.heartbeat_interval);
+        section.refuse("lease_validity", text(leases.lease_validity), format!("at least two heartbeat_interval: {least}"));
+    }
+    if leases.lease_validity >= leases.failure_detection {
+        let most = text(leases.failure_detection);
+        section.refuse("lease_validity", text(leases.lease_validity), format!("less than failure_detection, {most}: a worker must stop before others take over"));
+    }
+    leases
+}
+
+pub(super) fn telemetry(section: &mut Section<'_>) -> Telemetry {
+    let formats = [("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)];
+    let levels = "a log filter such as \"info\" or \"processor=debug,info\"";
+    let endpoints = "the base URL of an OTLP/HTTP collector, such as \"http://127.0.0.1:4318\"";
+    let level = |text: &str| {
+        let is_filter = tracing_subscriber::EnvFilter::try_new(text).is_ok();
+        (is_filter && !text.is_empty()).then(|| text.to_owned())
+    };
+    Telemetry {
+        log_format: section.choice("log_format", LogFormat::Auto, &formats),
+        log_level: section.parsed("log_level", "info".to_owned(), levels, level),
+        otlp_endpoint: section.optional("otlp_endpoint", endpoints, url),
+        metrics_interval: section.duration("metrics_interval", seconds(10), seconds(1)..=seconds(300)),
+    }
+}
+
