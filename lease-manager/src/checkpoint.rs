@@ -42,10 +42,7 @@ impl SequenceNumber {
 impl Ord for SequenceNumber {
     fn cmp(&self, other: &Self) -> Ordering {
         // Without leading zeros the longer number is the larger one.
-        self.0
-            .len()
-            .cmp(&other.0.len())
-            .then_with(|| self.0.cmp(&other.0))
+        self.0.len().cmp(&other.0.len()).then_with(|| self.0.cmp(&other.0))
     }
 }
 
@@ -97,10 +94,7 @@ pub enum Checkpoint {
 impl Checkpoint {
     /// The checkpoint of a whole record.
     pub fn at(sequence: SequenceNumber) -> Self {
-        Self::At {
-            sequence,
-            sub_sequence: 0,
-        }
+        Self::At { sequence, sub_sequence: 0 }
     }
 
     /// Reads the attribute pair `checkpoint`, `checkpointSubSequenceNumber`.
@@ -110,10 +104,7 @@ impl Checkpoint {
             "TRIM_HORIZON" => Self::TrimHorizon,
             "LATEST" => Self::Latest,
             "SHARD_END" => Self::ShardEnd,
-            digits => Self::At {
-                sequence: SequenceNumber::parse(digits)?,
-                sub_sequence,
-            },
+            digits => Self::At { sequence: SequenceNumber::parse(digits)?, sub_sequence },
         })
     }
 
@@ -130,11 +121,7 @@ impl Checkpoint {
 
     /// The value of the attribute `checkpointSubSequenceNumber`.
     pub fn sub_sequence(&self) -> u64 {
-        if let Self::At { sub_sequence, .. } = self {
-            *sub_sequence
-        } else {
-            0
-        }
+        if let Self::At { sub_sequence, .. } = self { *sub_sequence } else { 0 }
     }
 
     /// True once a record was acknowledged, or the shard's end.
@@ -146,10 +133,9 @@ impl Checkpoint {
 impl fmt::Display for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::At {
-                sequence,
-                sub_sequence,
-            } if *sub_sequence > 0 => write!(f, "{sequence}:{sub_sequence}"),
+            Self::At { sequence, sub_sequence } if *sub_sequence > 0 => {
+                write!(f, "{sequence}:{sub_sequence}")
+            }
             other => f.write_str(other.text()),
         }
     }
@@ -198,12 +184,9 @@ mod tests {
 
     #[test]
     fn a_checkpoint_survives_its_attribute_form() {
-        for checkpoint in [
-            Checkpoint::Latest,
-            Checkpoint::ShardEnd,
-            at("123", 7),
-            Checkpoint::AtTimestamp,
-        ] {
+        for checkpoint in
+            [Checkpoint::Latest, Checkpoint::ShardEnd, at("123", 7), Checkpoint::AtTimestamp]
+        {
             assert_eq!(
                 Checkpoint::parse(checkpoint.text(), checkpoint.sub_sequence()).unwrap(),
                 checkpoint

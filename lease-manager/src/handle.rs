@@ -1,11 +1,21 @@
 //! What the application holds: the fleet, and one handle for each lease that this worker owns.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use crate::lease::{ChildShard, Lease, Progress};
+use crate::change::Change;
+use crate::checkpoint::Checkpoint;
+use crate::give_up;
+use crate::held::Held;
+use crate::ids::{LeaseKey, ShardId};
+use crate::lease::{ChildShard, HashRange, Lease, LeaseRecord, Progress};
+use crate::shared::Shared;
 use crate::view::FleetView;
+use crate::worker::Load;
+use crate::writer::change_held;
 
 /// A write for a lease that did not happen, or may not have happened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,57 +34,75 @@ pub enum CheckpointError {
 /// The application's end of a [`crate::LeaseManager`]. Clones share one queue of leases.
 #[derive(Clone)]
 pub struct FleetHandle {
-    view: Arc<FleetView>,
+    shared: Arc<Shared>,
 }
 
 impl FleetHandle {
-    pub(crate) fn idle(me: crate::WorkerId) -> Self {
-        Self {
-            view: Arc::new(FleetView::empty(me)),
-        }
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
     }
 
     /// The next lease that this worker has come to own; `None` once the manager stops. Each lease is given out once.
     pub async fn next_lease(&self) -> Option<LeaseHandle> {
-        None
+        let held = self.shared.roster.next().await?;
+        Some(LeaseHandle { shared: Arc::clone(&self.shared), held, given_up: false })
     }
 
     /// The fleet as last seen.
     pub fn view(&self) -> Arc<FleetView> {
-        Arc::clone(&self.view)
+        Arc::clone(&self.shared.view.borrow())
+    }
+
+    /// What this worker carries; the fleet learns it with the next heartbeat.
+    pub fn report_load(&self, load: Load) {
+        self.shared.notes().load = load;
     }
 }
 
-/// One owned lease, for the one consumer of its shard.
+/// One owned lease, for the one consumer of its shard. A handle that is dropped without [`LeaseHandle::finish`] or
+/// [`LeaseHandle::release`] counts as a consumer that broke down: the manager gives the lease up at its last checkpoint.
 pub struct LeaseHandle {
-    lease: Lease,
+    shared: Arc<Shared>,
+    held: Arc<Held>,
+    given_up: bool,
 }
 
 impl LeaseHandle {
     /// The lease as this worker got it.
     pub fn lease(&self) -> &Lease {
-        &self.lease
+        &self.held.lease
     }
 
     /// True while the lease can be trusted: check it before every attempt and every batch. While it is false and
     /// [`LeaseHandle::lost`] has not completed: hold, and do not drop the work.
     pub fn is_valid(&self) -> bool {
-        false
+        !self.held.is_lost() && self.shared.validity.holds()
     }
 
     /// Completes when it is proven that the lease belongs to somebody else. May be polled anew at any time.
-    pub async fn lost(&self) {}
+    pub async fn lost(&self) {
+        self.held.lost.cancelled().await;
+    }
 
     /// Completes when this worker should drain the shard and [`LeaseHandle::release`] the lease.
-    pub async fn release_requested(&self) {}
+    pub async fn release_requested(&self) {
+        self.held.release.cancelled().await;
+    }
 
-    /// Writes how far the shard has got, in one conditional write.
+    /// How long the consumer may take from [`LeaseHandle::release_requested`] until the lease is handed over at its last
+    /// checkpoint whatever the consumer does.
+    pub fn handoff_deadline(&self) -> Duration {
+        self.shared.options.handoff_deadline
+    }
+
+    /// Writes how far the shard has got, in one conditional write. Lanes that `progress` leaves out stay where they are.
     pub fn checkpoint(
         &self,
         progress: Progress,
     ) -> BoxFuture<'static, Result<(), CheckpointError>> {
-        drop(progress);
-        Box::pin(async { Err(CheckpointError::Lost) })
+        let (shared, held) = (Arc::clone(&self.shared), Arc::clone(&self.held));
+        let change = Change::Checkpoint { progress };
+        async move { change_held(&shared, &held, &change).await.map(drop) }.boxed()
     }
 
     /// The reader saw the shard's end: makes the children's leases if they are absent, then notes the end.
@@ -82,23 +110,69 @@ impl LeaseHandle {
         &self,
         children: Vec<ChildShard>,
     ) -> BoxFuture<'static, Result<(), CheckpointError>> {
-        drop(children);
-        Box::pin(async { Err(CheckpointError::Lost) })
+        let (shared, held) = (Arc::clone(&self.shared), Arc::clone(&self.held));
+        async move {
+            create_children(&shared, &held, &children).await?;
+            let children = children.into_iter().map(|child| child.shard_id).collect();
+            change_held(&shared, &held, &Change::ReaderEnded { children }).await.map(drop)
+        }
+        .boxed()
     }
 
-    /// Every lane settled the shard to its end.
-    pub fn finish(self, progress: Progress) -> BoxFuture<'static, Result<(), CheckpointError>> {
-        drop(progress);
-        Box::pin(async { Err(CheckpointError::Lost) })
+    /// Every lane settled the shard to its end. [`LeaseHandle::reader_ended`] must have succeeded before. Tries several
+    /// times while the outcome is unknown.
+    pub fn finish(mut self, progress: Progress) -> BoxFuture<'static, Result<(), CheckpointError>> {
+        self.given_up = true;
+        let (shared, held) = (Arc::clone(&self.shared), Arc::clone(&self.held));
+        async move { give_up::finish(&shared, &held, progress).await }.boxed()
     }
 
-    /// Gives the lease up: the final checkpoint and the new owner (or none) in one write.
+    /// Gives the lease up: the final checkpoint and the new owner (a live worker, or none) in one write. Tries several
+    /// times while the outcome is unknown.
     pub fn release(
-        self,
+        mut self,
         progress: Progress,
         reason: String,
     ) -> BoxFuture<'static, Result<(), CheckpointError>> {
-        drop((progress, reason));
-        Box::pin(async { Err(CheckpointError::Lost) })
+        self.given_up = true;
+        let (shared, held) = (Arc::clone(&self.shared), Arc::clone(&self.held));
+        async move { give_up::release(&shared, &held, progress, reason).await }.boxed()
+    }
+}
+
+impl Drop for LeaseHandle {
+    fn drop(&mut self) {
+        if !self.given_up && !self.held.is_lost() {
+            self.held.abandon();
+            self.shared.plan_soon.notify_one();
+        }
+    }
+}
+
+async fn create_children(
+    shared: &Shared,
+    held: &Arc<Held>,
+    children: &[ChildShard],
+) -> Result<(), CheckpointError> {
+    for child in children {
+        if held.is_lost() {
+            return Err(CheckpointError::Lost);
+        }
+        let key = sibling_key(&held.lease.key, &child.shard_id);
+        let mut record = LeaseRecord::new(key, Checkpoint::TrimHorizon, shared.now_ms());
+        record.parents.extend(child.parents.iter().cloned());
+        record.hash_range = HashRange::parse(&child.starting_hash_key, &child.ending_hash_key);
+        let created = shared.leases.create(&record).await?;
+        let (shard, parent) = (&child.shard_id, &held.lease.shard_id);
+        tracing::info!(%shard, %parent, created, "a shard's end gave its child a lease");
+    }
+    Ok(())
+}
+
+/// The lease key of another shard of the same stream.
+pub(crate) fn sibling_key(key: &LeaseKey, shard: &ShardId) -> LeaseKey {
+    match key.stream() {
+        None => LeaseKey::of_shard(shard),
+        Some(stream) => LeaseKey::of_stream_shard(&stream, shard),
     }
 }

@@ -21,11 +21,7 @@ pub struct InvalidName {
 
 impl InvalidName {
     pub(crate) fn new(what: &'static str, found: &str, allowed: &'static str) -> Self {
-        Self {
-            what,
-            found: found.chars().take(200).collect(),
-            allowed,
-        }
+        Self { what, found: found.chars().take(200).collect(), allowed }
     }
 }
 
@@ -109,11 +105,7 @@ impl LeaseKey {
 
     /// The shard that the lease is of.
     pub fn shard_id(&self) -> ShardId {
-        ShardId(
-            split_multi_stream(&self.0)
-                .map_or(self.0.as_str(), |(_, shard)| shard)
-                .to_owned(),
-        )
+        ShardId(split_multi_stream(&self.0).map_or(self.0.as_str(), |(_, shard)| shard).to_owned())
     }
 
     /// The stream's identity, where the key carries one.
@@ -139,29 +131,16 @@ impl StreamIdentity {
         }
         // A stream's name has the same alphabet and length as a shard id.
         if ShardId::parse(name).is_err() {
-            return Err(InvalidName::new(
-                "stream name",
-                name,
-                "1 to 128 of a-z A-Z 0-9 _ . -",
-            ));
+            return Err(InvalidName::new("stream name", name, "1 to 128 of a-z A-Z 0-9 _ . -"));
         }
-        Ok(Self {
-            account: account.to_owned(),
-            name: name.to_owned(),
-            creation_epoch_s,
-        })
+        Ok(Self { account: account.to_owned(), name: name.to_owned(), creation_epoch_s })
     }
 
     /// Reads `account:stream:creationEpoch`.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         let form = "account:stream:creationEpoch";
         let mut parts = text.split(':');
-        match (
-            parts.next(),
-            parts.next(),
-            parts.next().map(str::parse),
-            parts.next(),
-        ) {
+        match (parts.next(), parts.next(), parts.next().map(str::parse), parts.next()) {
             (Some(account), Some(name), Some(Ok(epoch)), None) => Self::new(account, name, epoch),
             _ => Err(InvalidName::new("stream identity", text, form)),
         }
@@ -175,11 +154,7 @@ impl StreamIdentity {
 
 impl fmt::Display for StreamIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}:{}",
-            self.account, self.name, self.creation_epoch_s
-        )
+        write!(f, "{}:{}:{}", self.account, self.name, self.creation_epoch_s)
     }
 }
 
@@ -231,10 +206,7 @@ mod tests {
 
         let stream = StreamIdentity::new("000000000000", "orders", 1_700_000_000).unwrap();
         let key = LeaseKey::of_stream_shard(&stream, &plain.shard_id());
-        assert_eq!(
-            key.as_str(),
-            "000000000000:orders:1700000000:shardId-000000000042"
-        );
+        assert_eq!(key.as_str(), "000000000000:orders:1700000000:shardId-000000000042");
         assert_eq!(LeaseKey::parse(key.as_str()).unwrap(), key);
         assert_eq!(key.shard_id(), plain.shard_id());
         assert_eq!(key.stream(), Some(stream));
@@ -242,13 +214,7 @@ mod tests {
 
     #[test]
     fn what_is_no_name_is_refused() {
-        for bad in [
-            "",
-            "a b",
-            "a:b",
-            "0:orders:1:shardId-0",
-            "000000000000:orders:x:shardId-0",
-        ] {
+        for bad in ["", "a b", "a:b", "0:orders:1:shardId-0", "000000000000:orders:x:shardId-0"] {
             assert!(LeaseKey::parse(bad).is_err(), "{bad}");
         }
         assert!(WorkerId::parse("").is_err());

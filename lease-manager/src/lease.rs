@@ -11,6 +11,7 @@ use crate::checkpoint::{Checkpoint, SequenceNumber};
 use crate::ids::{
     Incarnation, LaneName, LeaseCounter, LeaseKey, ShardId, StreamIdentity, WorkerId,
 };
+use crate::item::{ENTITY_TYPE, LEASE};
 
 /// How far one lane has settled a shard's records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -44,10 +45,7 @@ pub struct HashRange {
 impl HashRange {
     /// Reads two decimal hash keys; `None` if they are no numbers of 128 bits or stand the wrong way round.
     pub fn parse(start: &str, end: &str) -> Option<Self> {
-        let range = Self {
-            start: start.parse().ok()?,
-            end: end.parse().ok()?,
-        };
+        let range = Self { start: start.parse().ok()?, end: end.parse().ok()? };
         (range.start <= range.end).then_some(range)
     }
 }
@@ -68,34 +66,61 @@ pub struct ChildShard {
 /// Which life of the owner was given the lease. Believed only while its counter is the lease's counter: otherwise
 /// somebody who does not write grants (the Kinesis Client Library) changed the ownership since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Grant {
-    pub(crate) counter: LeaseCounter,
+pub struct Grant {
+    /// The lease's counter after the change of ownership that gave it.
+    pub counter: LeaseCounter,
+    /// The owner's life.
+    pub incarnation: Incarnation,
+}
+
+/// A worker in one of its lives: who a lease is given to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) worker: WorkerId,
     pub(crate) incarnation: Incarnation,
 }
 
 /// A lease as the table keeps it. Attributes that this version does not know are kept in `rest` and never written.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct LeaseRecord {
-    pub(crate) key: LeaseKey,
-    pub(crate) shard_id: ShardId,
-    pub(crate) stream: Option<StreamIdentity>,
-    pub(crate) owner: Option<WorkerId>,
-    pub(crate) counter: LeaseCounter,
-    pub(crate) checkpoint: Checkpoint,
-    pub(crate) owner_switches: u64,
-    pub(crate) checkpoint_owner: Option<WorkerId>,
-    pub(crate) parents: BTreeSet<ShardId>,
-    pub(crate) children: BTreeSet<ShardId>,
-    pub(crate) hash_range: Option<HashRange>,
-    pub(crate) throughput_kbps: Option<f64>,
-    /// `None` on a lease that only the Kinesis Client Library has written so far.
-    pub(crate) rev: Option<u64>,
-    pub(crate) lanes: BTreeMap<LaneName, LanePosition>,
-    pub(crate) start_at_ms: Option<i64>,
-    pub(crate) read_to: Option<Checkpoint>,
-    pub(crate) reason: Option<String>,
-    pub(crate) grant: Option<Grant>,
-    pub(crate) rest: HashMap<String, AttributeValue>,
+pub struct LeaseRecord {
+    /// `leaseKey`.
+    pub key: LeaseKey,
+    /// The shard: `shardId`, or the key itself.
+    pub shard_id: ShardId,
+    /// `streamName` of a multi-stream table: the stream's whole identity.
+    pub stream: Option<StreamIdentity>,
+    /// `leaseOwner`; absent when unowned.
+    pub owner: Option<WorkerId>,
+    /// `leaseCounter`: the fencing token.
+    pub counter: LeaseCounter,
+    /// `checkpoint` with `checkpointSubSequenceNumber`: always the smallest lane.
+    pub checkpoint: Checkpoint,
+    /// `ownerSwitchesSinceCheckpoint`.
+    pub owner_switches: u64,
+    /// `checkpointOwner`: only while the Kinesis Client Library hands the lease over.
+    pub checkpoint_owner: Option<WorkerId>,
+    /// `parentShardId`.
+    pub parents: BTreeSet<ShardId>,
+    /// `childShardIds`.
+    pub children: BTreeSet<ShardId>,
+    /// `startingHashKey` and `endingHashKey`.
+    pub hash_range: Option<HashRange>,
+    /// `throughputKBps`.
+    pub throughput_kbps: Option<f64>,
+    /// `rev`: raised by every write. `None` on a lease that only the Kinesis Client Library has written so far.
+    pub rev: Option<u64>,
+    /// `lanes`: believe it only through [`LeaseRecord::believed_lanes`].
+    pub lanes: BTreeMap<LaneName, LanePosition>,
+    /// `startAt`, in milliseconds since 1970.
+    pub start_at_ms: Option<i64>,
+    /// `readTo`.
+    pub read_to: Option<Checkpoint>,
+    /// `reason`: why the lease last changed hands.
+    pub reason: Option<String>,
+    /// `grant`: believe it only through [`LeaseRecord::granted_to`].
+    pub grant: Option<Grant>,
+    /// Everything else in the item.
+    pub rest: HashMap<String, AttributeValue>,
 }
 
 impl LeaseRecord {
@@ -120,42 +145,29 @@ impl LeaseRecord {
             read_to: None,
             reason: None,
             grant: None,
-            rest: HashMap::new(),
+            rest: HashMap::from([(ENTITY_TYPE.to_owned(), AttributeValue::S(LEASE.to_owned()))]),
         }
     }
 
     /// The owner's life that was given the lease, if the last change of ownership was made by this product.
-    pub(crate) fn granted_to(&self) -> Option<Incarnation> {
-        self.grant
-            .filter(|grant| grant.counter == self.counter)
-            .map(|grant| grant.incarnation)
+    pub fn granted_to(&self) -> Option<Incarnation> {
+        self.grant.filter(|grant| grant.counter == self.counter).map(|grant| grant.incarnation)
     }
 
     /// True once every lane settled the whole shard.
-    pub(crate) fn is_finished(&self) -> bool {
+    pub fn is_finished(&self) -> bool {
         self.checkpoint == Checkpoint::ShardEnd
     }
 
     /// Where each of `wanted` lanes stands. The stored lanes are believed only while the smallest of them is the
     /// checkpoint: a Kinesis Client Library that ran in between moves the checkpoint alone, and then every lane starts there.
-    pub(crate) fn believed_lanes(&self, wanted: &[LaneName]) -> BTreeMap<LaneName, LanePosition> {
+    pub fn believed_lanes(&self, wanted: &[LaneName]) -> BTreeMap<LaneName, LanePosition> {
         let believed =
             self.lanes.values().map(|lane| &lane.checkpoint).min() == Some(&self.checkpoint);
-        let at_checkpoint = || LanePosition {
-            checkpoint: self.checkpoint.clone(),
-            behind_ms: 0,
-        };
-        let position = |lane| {
-            self.lanes
-                .get(lane)
-                .filter(|_| believed)
-                .cloned()
-                .unwrap_or_else(at_checkpoint)
-        };
-        wanted
-            .iter()
-            .map(|lane| (lane.clone(), position(lane)))
-            .collect()
+        let at_checkpoint = || LanePosition { checkpoint: self.checkpoint.clone(), behind_ms: 0 };
+        let position =
+            |lane| self.lanes.get(lane).filter(|_| believed).cloned().unwrap_or_else(at_checkpoint);
+        wanted.iter().map(|lane| (lane.clone(), position(lane))).collect()
     }
 }
 
@@ -215,16 +227,9 @@ impl Lease {
             }
             (Checkpoint::AtTimestamp, None) => StartPosition::TrimHorizon,
             (Checkpoint::Latest, None) => StartPosition::Latest,
-            (
-                Checkpoint::At {
-                    sequence,
-                    sub_sequence,
-                },
-                _,
-            ) => StartPosition::After {
-                sequence: sequence.clone(),
-                sub_sequence: *sub_sequence,
-            },
+            (Checkpoint::At { sequence, sub_sequence }, _) => {
+                StartPosition::After { sequence: sequence.clone(), sub_sequence: *sub_sequence }
+            }
             (Checkpoint::ShardEnd, _) => StartPosition::Ended,
         }
     }

@@ -110,16 +110,9 @@ impl Options {
     /// Checks what would make leases unsafe or the manager useless.
     pub fn validate(&self) -> Result<(), OptionsError> {
         let rule = |holds: bool, rule: &'static str| {
-            if holds {
-                Ok(())
-            } else {
-                Err(OptionsError::Rule(rule))
-            }
+            if holds { Ok(()) } else { Err(OptionsError::Rule(rule)) }
         };
-        rule(
-            !self.lanes.is_empty() && self.lanes.len() <= 16,
-            "there are 1 to 16 lanes",
-        )?;
+        rule(!self.lanes.is_empty() && self.lanes.len() <= 16, "there are 1 to 16 lanes")?;
         rule(
             !self.streams.is_empty() && self.streams.len() <= 1_000,
             "there are 1 to 1,000 streams",
@@ -137,10 +130,7 @@ impl Options {
             "lease_validity is shorter than failure_detection",
         )?;
         rule(!self.call_timeout.is_zero(), "call_timeout is not zero")?;
-        rule(
-            (1..=100_000).contains(&self.max_leases),
-            "max_leases is between 1 and 100,000",
-        )?;
+        rule((1..=100_000).contains(&self.max_leases), "max_leases is between 1 and 100,000")?;
         for stream in &self.streams {
             stream.identity()?;
         }
@@ -164,9 +154,9 @@ impl Options {
     pub(crate) fn stream_of(&self, key: &LeaseKey) -> Option<&StreamConfig> {
         match (key.stream(), self.streams.as_slice()) {
             (None, [only]) => Some(only),
-            (Some(identity), many) if many.len() > 1 => many
-                .iter()
-                .find(|stream| stream.identity().is_ok_and(|i| i == identity)),
+            (Some(identity), many) if many.len() > 1 => {
+                many.iter().find(|stream| stream.identity().is_ok_and(|i| i == identity))
+            }
             _ => None,
         }
     }

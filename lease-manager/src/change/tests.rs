@@ -1,0 +1,134 @@
+use super::*;
+use crate::ids::{Incarnation, LeaseCounter, WorkerId};
+
+fn lane(name: &str) -> LaneName {
+    LaneName::parse(name).unwrap()
+}
+
+fn lanes() -> Vec<LaneName> {
+    vec![lane("deliver"), lane("store")]
+}
+
+fn at(text: &str) -> Checkpoint {
+    Checkpoint::parse(text, 0).unwrap()
+}
+
+fn progress(deliver: &str, store: &str) -> Progress {
+    let position = |text| LanePosition { checkpoint: at(text), behind_ms: 7 };
+    Progress {
+        lanes: BTreeMap::from([
+            (lane("deliver"), position(deliver)),
+            (lane("store"), position(store)),
+        ]),
+        read_to: Some(at(if deliver > store { deliver } else { store })),
+        throughput_kbps: 1.234_567_89,
+    }
+}
+
+fn holder(worker: &str) -> Holder {
+    Holder { worker: WorkerId::parse(worker).unwrap(), incarnation: Incarnation(9) }
+}
+
+fn taken() -> LeaseRecord {
+    let fresh = LeaseRecord::new(LeaseKey::parse("shardId-0").unwrap(), Checkpoint::TrimHorizon, 1);
+    let take = Change::Take { to: holder("w1"), reason: "unowned".to_owned() };
+    after(&fresh, &take, &lanes()).unwrap()
+}
+
+#[test]
+fn a_take_raises_the_counter_and_clears_what_a_hand_over_of_the_kcl_left() {
+    let mut seen = LeaseRecord::new(LeaseKey::parse("shardId-0").unwrap(), at("5"), 1);
+    seen.checkpoint_owner = Some(WorkerId::parse("old").unwrap());
+    seen.rest.insert("pendingCheckpoint".to_owned(), AttributeValue::S("6".to_owned()));
+    seen.rest.insert("theirs".to_owned(), AttributeValue::Bool(true));
+    let take = Change::Take { to: holder("w1"), reason: "owner-dead".to_owned() };
+    let next = after(&seen, &take, &lanes()).unwrap();
+    assert_eq!(next.counter, LeaseCounter(1));
+    assert_eq!(next.granted_to(), Some(Incarnation(9)));
+    assert_eq!((next.owner_switches, next.rev), (1, Some(1)));
+    let write = write(&seen, next);
+    assert!(write.update.contains("REMOVE"));
+    let touched: Vec<_> = write.names.values().map(String::as_str).collect();
+    assert!(touched.contains(&"checkpointOwner") && touched.contains(&"pendingCheckpoint"));
+    assert!(!touched.contains(&"theirs") && !touched.contains(&"leaseKey"));
+}
+
+#[test]
+fn every_write_is_conditional_on_rev_owner_and_counter() {
+    let seen = taken();
+    let next =
+        after(&seen, &Change::Checkpoint { progress: progress("7", "9") }, &lanes()).unwrap();
+    assert_eq!(next.counter, seen.counter);
+    let write = write(&seen, next);
+    assert_eq!(
+        write.condition,
+        "#seenCounter = :seenCounter AND #seenOwner = :seenOwner AND #seenRev = :seenRev"
+    );
+    assert_eq!(write.values[":seenRev"], number(1));
+
+    let mut kcl = seen;
+    (kcl.rev, kcl.owner) = (None, None);
+    let condition = Condition::unchanged(&kcl).text;
+    assert!(condition.contains("attribute_not_exists(#seenOwner)"));
+    assert!(condition.contains("attribute_not_exists(#seenRev)"));
+}
+
+#[test]
+fn the_checkpoint_is_the_smallest_lane_and_no_lane_goes_back() {
+    let seen =
+        after(&taken(), &Change::Checkpoint { progress: progress("7", "9") }, &lanes()).unwrap();
+    assert_eq!(seen.checkpoint, at("7"));
+    assert_eq!(seen.owner_switches, 0);
+    assert_eq!(seen.throughput_kbps, Some(1.234_568));
+    let back = after(&seen, &Change::Checkpoint { progress: progress("7", "8") }, &lanes());
+    assert!(matches!(back, Err(ChangeError::LaneGoesBack { .. })), "{back:?}");
+
+    // A lane that is left out stays where it is.
+    let mut only_deliver = progress("12", "12");
+    only_deliver.lanes.remove(&lane("store"));
+    let next = after(&seen, &Change::Checkpoint { progress: only_deliver }, &lanes()).unwrap();
+    assert_eq!(next.checkpoint, at("9"));
+}
+
+#[test]
+fn a_hand_over_moves_checkpoint_owner_and_counter_in_one_write() {
+    let seen = taken();
+    let to = holder("w2");
+    let change = Change::HandOver { progress: progress("7", "8"), to, reason: "move".to_owned() };
+    let next = after(&seen, &change, &lanes()).unwrap();
+    assert_eq!(next.owner.as_ref().unwrap().as_str(), "w2");
+    assert_eq!((next.counter, &next.checkpoint), (seen.counter.next(), &at("7")));
+
+    let change = Change::Release { progress: progress("7", "8"), reason: "stop".to_owned() };
+    let next = after(&seen, &change, &lanes()).unwrap();
+    assert_eq!((next.granted_to(), next.counter), (None, seen.counter.next()));
+    assert_eq!(next.owner, None);
+}
+
+#[test]
+fn a_shard_is_finished_only_after_its_children_have_leases_and_every_lane_ended() {
+    let end = progress("SHARD_END", "SHARD_END");
+    let seen = taken();
+    let early = after(&seen, &Change::Finish { progress: end.clone() }, &lanes());
+    assert_eq!(early, Err(ChangeError::EndNotRead));
+    let early = after(&seen, &Change::Checkpoint { progress: end.clone() }, &lanes());
+    assert_eq!(early, Err(ChangeError::EndNotRead));
+
+    let children = BTreeSet::from([ShardId::parse("shardId-1").unwrap()]);
+    let seen = after(&seen, &Change::ReaderEnded { children }, &lanes()).unwrap();
+    let half = after(&seen, &Change::Finish { progress: progress("SHARD_END", "3") }, &lanes());
+    assert_eq!(half, Err(ChangeError::NotEnded(lane("store"))));
+    let done = after(&seen, &Change::Finish { progress: end }, &lanes()).unwrap();
+    assert!(done.is_finished());
+    assert_eq!(done.counter, seen.counter.next());
+}
+
+#[test]
+fn a_trimmed_shard_is_finished_and_says_so() {
+    let seen =
+        after(&taken(), &Change::Checkpoint { progress: progress("7", "9") }, &lanes()).unwrap();
+    let next = after(&seen, &Change::Trim, &lanes()).unwrap();
+    assert!(next.is_finished() && next.owner.is_none());
+    assert_eq!(next.reason.as_deref(), Some("trimmed"));
+    assert_eq!(next.believed_lanes(&lanes())[&lane("store")].checkpoint, Checkpoint::ShardEnd);
+}

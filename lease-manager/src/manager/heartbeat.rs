@@ -1,0 +1,226 @@
+//! Joining the fleet, and the heartbeat. Delivery never blocks it: it is a task of its own and shares no loop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::classify::CallError;
+use crate::fleet_table::{Beat, MAX_CLEARED, News};
+use crate::ids::{Incarnation, LeaseKey};
+use crate::lease::Holder;
+use crate::manager::LeaseManagerError;
+use crate::metrics;
+use crate::shared::Shared;
+use crate::worker::{Ask, Figures, WorkerRecord, WorkerState};
+
+/// How long a stopped or dead worker's item stays, in seconds.
+pub(crate) const REMEMBERED_S: i64 = 24 * 3600;
+
+const JOIN_PAUSE: Duration = Duration::from_millis(250);
+
+/// Begins a new life: this worker's item is replaced, whatever it said. Tries until it is done or refused for good.
+pub(crate) async fn join(shared: &Shared) -> Result<(), LeaseManagerError> {
+    loop {
+        match try_join(shared).await {
+            Ok(true) => return Ok(()),
+            // Somebody else joined under this name at the same moment.
+            Ok(false) => {}
+            Err(error) if error.is_fatal() => return Err(error.into()),
+            Err(error) => {
+                tracing::warn!(%error, "joining the fleet failed; trying again");
+                metrics::failed(error.operation);
+            }
+        }
+        sleep(shared.jittered(JOIN_PAUSE, 0.5)).await;
+    }
+}
+
+async fn try_join(shared: &Shared) -> Result<bool, CallError> {
+    let options = &shared.options;
+    let previous = shared.fleet.get(&options.worker_id).await?;
+    let now_ms = shared.now_ms();
+    let worker = WorkerRecord {
+        id: options.worker_id.clone(),
+        incarnation: next_incarnation(previous.as_ref(), now_ms, shared.random_bits(11)),
+        beat: 0,
+        state: WorkerState::Joining,
+        started_at_ms: now_ms,
+        version: options.version.clone(),
+        max_leases: options.max_leases as u64,
+        leases: 0,
+        load: shared.notes().load,
+        asks: std::collections::BTreeMap::new(),
+    };
+    let started = Instant::now();
+    let joined = match shared.fleet.join(&worker, previous.as_ref()).await? {
+        Beat::Alive(_) => true,
+        // The reply to a write that did happen was lost.
+        Beat::Refused(Some(is)) => is.incarnation == worker.incarnation,
+        Beat::Refused(None) => false,
+    };
+    if joined {
+        shared.validity.begin(worker.incarnation, started);
+        let (id, incarnation) = (&worker.id, worker.incarnation);
+        tracing::info!(worker = %id, %incarnation, "joined the fleet");
+    }
+    Ok(joined)
+}
+
+/// Larger than the last one, and different for two processes that start under one name in the same millisecond.
+fn next_incarnation(previous: Option<&WorkerRecord>, now_ms: i64, random: u64) -> Incarnation {
+    let now = u64::try_from(now_ms).unwrap_or(0) << 11 | random;
+    Incarnation(previous.map_or(1, |worker| worker.incarnation.0 + 1).max(now))
+}
+
+/// What a refused heartbeat means.
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    /// Others declared this worker dead, or removed it.
+    DeclaredDead,
+    /// A later life took this one's place.
+    Replaced,
+    /// The note of this worker's own stop had arrived before.
+    Stopped,
+}
+
+fn judge(mine: Incarnation, actual: Option<&WorkerRecord>) -> Refusal {
+    match actual {
+        Some(is) if is.incarnation > mine => Refusal::Replaced,
+        Some(is) if is.incarnation == mine && is.state == WorkerState::Stopped => Refusal::Stopped,
+        _ => Refusal::DeclaredDead,
+    }
+}
+
+/// Beats until the worker's stop is noted, or a later life took its place.
+pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), LeaseManagerError> {
+    let interval = shared.options.heartbeat_interval;
+    let patience = interval.min(shared.options.call_timeout);
+    let mut wanted = shared.wanted.subscribe();
+    let mut said: Option<WorkerState> = None;
+    let mut done: Vec<LeaseKey> = Vec::new();
+    loop {
+        let want = *wanted.borrow_and_update();
+        let started = Instant::now();
+        let Some(me) = shared.me() else {
+            return Err(LeaseManagerError::HeartbeatEnded("this worker has no life".to_owned()));
+        };
+        let news = news(&shared, want, said, &done);
+        let beat = timeout(patience, shared.fleet.beat(&me, &news)).await;
+        let beat = beat.unwrap_or_else(|_| Err(CallError::timeout("heartbeat")));
+        metrics::heartbeat(outcome(&beat), started.elapsed());
+        match beat {
+            Ok(Beat::Alive(is)) => {
+                said = Some(is.state);
+                if is.state == WorkerState::Stopped {
+                    return Ok(());
+                }
+                accept(&shared, &is, started);
+                done = is.asks.into_keys().take(MAX_CLEARED).collect();
+            }
+            Ok(Beat::Refused(actual)) => match judge(me.incarnation, actual.as_deref()) {
+                Refusal::Stopped => return Ok(()),
+                Refusal::Replaced => {
+                    end_life(&shared, &me, "replaced");
+                    return Err(LeaseManagerError::Replaced(me.worker));
+                }
+                Refusal::DeclaredDead => {
+                    end_life(&shared, &me, "declared dead");
+                    if want == WorkerState::Stopped {
+                        return Ok(());
+                    }
+                    join(&shared).await?;
+                    (said, done) = (None, Vec::new());
+                    shared.plan_soon.notify_one();
+                    continue;
+                }
+            },
+            Err(error) => tracing::warn!(%error, "heartbeat failed"),
+        }
+        let rest = shared.jittered(interval, 0.9).saturating_sub(started.elapsed());
+        tokio::select! {
+            biased;
+            _ = wanted.changed() => {}
+            () = sleep(rest) => {}
+        }
+    }
+}
+
+fn outcome(beat: &Result<Beat, CallError>) -> &'static str {
+    match beat {
+        Ok(Beat::Alive(_)) => "done",
+        Ok(Beat::Refused(_)) => "refused",
+        Err(_) => "failed",
+    }
+}
+
+fn news(shared: &Shared, want: WorkerState, said: Option<WorkerState>, done: &[LeaseKey]) -> News {
+    let figures = Figures { leases: shared.roster.len() as u64, load: shared.notes().load };
+    let stops = want == WorkerState::Stopped;
+    News {
+        figures,
+        enters: (said != Some(want)).then_some(want),
+        done: done.to_vec(),
+        expires_at_s: stops.then(|| shared.now_ms() / 1000 + REMEMBERED_S),
+    }
+}
+
+/// The fleet counts on this worker for another period. Its mail goes to the planner.
+fn accept(shared: &Shared, is: &WorkerRecord, started: Instant) {
+    if shared.validity.renew(started) {
+        tracing::warn!("the leases had lapsed: reading them again before going on");
+        shared.plan_soon.notify_one();
+    }
+    if !is.asks.is_empty() {
+        let mail = is.asks.iter().map(|(key, Ask::Assigned { counter })| (key.clone(), *counter));
+        shared.notes().mail.extend(mail);
+        shared.plan_soon.notify_one();
+    }
+}
+
+fn end_life(shared: &Shared, me: &Holder, why: &'static str) {
+    tracing::warn!(worker = %me.worker, incarnation = %me.incarnation, reason = why, "this life of the worker is over");
+    shared.validity.end();
+    shared.roster.lose_all(why);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::WorkerId;
+    use crate::worker::Load;
+
+    fn worker(incarnation: u64, state: WorkerState) -> WorkerRecord {
+        WorkerRecord {
+            id: WorkerId::parse("w").unwrap(),
+            incarnation: Incarnation(incarnation),
+            beat: 0,
+            state,
+            started_at_ms: 0,
+            version: String::new(),
+            max_leases: 1,
+            leases: 0,
+            load: Load::default(),
+            asks: std::collections::BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_refused_heartbeat_says_why() {
+        let mine = Incarnation(5);
+        let judge = |is: Option<WorkerRecord>| judge(mine, is.as_ref());
+        assert_eq!(judge(Some(worker(5, WorkerState::Dead))), Refusal::DeclaredDead);
+        assert_eq!(judge(None), Refusal::DeclaredDead);
+        assert_eq!(judge(Some(worker(5, WorkerState::Stopped))), Refusal::Stopped);
+        assert_eq!(judge(Some(worker(6, WorkerState::Active))), Refusal::Replaced);
+    }
+
+    #[test]
+    fn each_life_is_later_than_the_one_before() {
+        let first = next_incarnation(None, 1_000, 3);
+        assert!(next_incarnation(Some(&worker(first.0, WorkerState::Dead)), 1_000, 1) > first);
+        // A clock that was set back makes no difference.
+        assert!(next_incarnation(Some(&worker(first.0, WorkerState::Dead)), 10, 1) > first);
+        assert_ne!(next_incarnation(None, 1_000, 3), next_incarnation(None, 1_000, 4));
+    }
+}

@@ -1,0 +1,9 @@
+//! Which shards a stream has, and which leases that calls for.
+//!
+//! [`plan`] is pure; `shards.rs` asks Kinesis; `manager/audit.rs` acts.
+
+mod plan;
+mod shards;
+
+pub(crate) use plan::{AuditPlan, Lineage, Stream, plan_audit, plan_initial, tiles};
+pub(crate) use shards::{Filter, KinesisShards, ListedShard, ShardSource};
