@@ -1,1 +1,43 @@
-//! Written next.
+//! The `async-delivery` pipeline: pushes every message to the subscriptions that want it.
+//!
+//! A message is settled for a subscription when its destination acknowledged it, when it was filtered
+//! out, or when it is parked durably; parking that fails is tried for ever, so it is backpressure and
+//! never a skip. One lane per destination (queue, concurrency, rate, breaker, connections), and none
+//! waits for another. It never writes messages or checkpoints, and malformed entries are the
+//! `sync-store` lane's.
+//!
+//! Start at [`Courier`], then `intake` (batch to lanes), `lane_task` (lane to attempts), `ledger`
+//! (what is written) and `sweeper` (parked ones come back). Decisions are pure and stand in `router`,
+//! `breaker`, `outcome` and `webhook::guard`. A new kind of destination is one folder behind
+//! `destination::Sender`.
+
+mod aftermath;
+mod breaker;
+mod courier;
+mod delivery;
+mod destination;
+mod intake;
+mod lane;
+mod lane_task;
+mod ledger;
+mod metrics;
+mod outcome;
+mod rate;
+mod router;
+mod stats;
+mod sweeper;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod watch;
+mod webhook;
+mod writes;
+
+pub use breaker::{BreakerPolicy, BreakerState};
+pub use courier::{Courier, CourierExit, CourierHandle, CourierOptions, CourierParts, Drained};
+pub use stats::{CourierStats, DestinationStats};
+pub use webhook::{
+    AddressClass, Allowance, Answer, BadAllowance, Guard, HttpTransports, MAX_ANSWER_BYTES,
+    Refusal, Transport, TransportError, Transports,
+};

@@ -1,0 +1,313 @@
+//! The service: makes the parts of this room, runs them, and ends them in order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use aws_smithy_async::time::SharedTimeSource;
+use store::{DeliveryStore, SubscriptionStore};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::breaker::BreakerPolicy;
+use super::delivery::Gauge;
+use super::destination::Workshop;
+use super::intake::{Intake, IntakeExit, IntakeParts, Lanes};
+use super::lane_task::LaneTools;
+use super::ledger::{Ledger, LedgerHandle, Stores};
+use super::stats::{Counters, CourierStats};
+use super::sweeper::Sweeper;
+use super::watch::{ViewWatch, WatchPace, Watcher};
+use super::webhook::Transports;
+use crate::batch::LaneBatch;
+use crate::integration::Integrations;
+use crate::lane::Sink;
+
+/// After a stop, what is parked last has this long to be written.
+const LAST_WRITES: Duration = Duration::from_secs(2);
+
+/// How deliveries are made, but for what each subscription says itself.
+#[derive(Debug, Clone)]
+pub struct CourierOptions {
+    /// Names this worker in claims.
+    pub worker: String,
+    /// Batches accepted and not yet routed.
+    pub batch_queue: usize,
+    /// Live deliveries waiting in one destination's lane; what is above it is parked.
+    pub destination_queue: usize,
+    /// Writes waiting for the deliveries table.
+    pub ledger_queue: usize,
+    /// Between two looks for due parked deliveries while there are none.
+    pub sweep_interval: Duration,
+    /// Between two readings of the subscriptions' epoch while nothing waits for one.
+    pub watch_interval: Duration,
+    /// Between two readings while batches wait to be confirmed.
+    pub shortest_watch_interval: Duration,
+    /// Without a good reading for this long, no batch is accepted.
+    pub max_view_age: Duration,
+    /// When a destination's breaker opens.
+    pub breaker: BreakerPolicy,
+}
+
+impl CourierOptions {
+    /// The defaults for the worker of this name.
+    #[must_use]
+    pub fn new(worker: impl Into<String>) -> CourierOptions {
+        CourierOptions {
+            worker: worker.into(),
+            batch_queue: 256,
+            destination_queue: 1_024,
+            ledger_queue: 1_024,
+            sweep_interval: Duration::from_secs(1),
+            watch_interval: Duration::from_secs(1),
+            shortest_watch_interval: Duration::from_millis(250),
+            max_view_age: Duration::from_secs(2),
+            breaker: BreakerPolicy::default(),
+        }
+    }
+}
+
+/// What a courier needs from outside.
+pub struct CourierParts {
+    /// The integrations that the batches are routed by.
+    pub integrations: Arc<Integrations>,
+    /// Who wants what.
+    pub subscriptions: SubscriptionStore,
+    /// Where deliveries are parked.
+    pub deliveries: DeliveryStore,
+    /// Makes the connections of each destination.
+    pub transports: Arc<dyn Transports>,
+    /// The wall clock.
+    pub time: SharedTimeSource,
+    /// Of every random choice.
+    pub seed: u64,
+}
+
+/// How a courier ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CourierExit {
+    /// It was asked to.
+    Stopped,
+    /// A part of it ended by itself; what it held is not settled and will be delivered again.
+    Failed(String),
+}
+
+/// What [`CourierHandle::drain`] left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Batches that are still not settled: their messages will be delivered again.
+    pub unsettled: usize,
+}
+
+/// Delivers batches to subscribers' destinations.
+pub struct Courier {
+    watcher: Watcher,
+    intake: Intake,
+    ledger: Ledger,
+    sweeper: Sweeper,
+    stops: Stops,
+}
+
+/// The switches of a courier, from gentle to hard.
+#[derive(Clone, Default)]
+struct Stops {
+    /// Batches are handed back.
+    closed: Arc<AtomicBool>,
+    /// Lanes park what they have not begun, and end.
+    retire_all: CancellationToken,
+    /// Attempts under way are given up.
+    abort: CancellationToken,
+}
+
+/// The courier's door: accepts batches, shows figures, drains. Cheap to clone.
+#[derive(Clone)]
+pub struct CourierHandle {
+    batches: mpsc::Sender<LaneBatch>,
+    views: ViewWatch,
+    lanes: Arc<ArcSwap<Lanes>>,
+    gauge: Arc<Gauge>,
+    ledger: LedgerHandle,
+    stops: Stops,
+}
+
+impl Courier {
+    /// Makes a courier; nothing happens before [`run`](Self::run).
+    #[must_use]
+    pub fn new(options: CourierOptions, parts: CourierParts) -> (Courier, CourierHandle) {
+        let mut rng = fastrand::Rng::with_seed(parts.seed);
+        let stops = Stops::default();
+        let pace = WatchPace {
+            interval: options.watch_interval,
+            shortest: options.shortest_watch_interval,
+            max_age: options.max_view_age,
+        };
+        let (watcher, views) = Watcher::new(parts.subscriptions.clone(), pace);
+        let stores =
+            Stores { deliveries: parts.deliveries.clone(), subscriptions: parts.subscriptions };
+        let (ledger, ledger_handle) =
+            Ledger::new(stores, parts.time.clone(), options.ledger_queue, rng.u64(..));
+        let (sender, batches) = mpsc::channel(options.batch_queue);
+        let lanes: Arc<ArcSwap<Lanes>> = Arc::default();
+        let gauge: Arc<Gauge> = Arc::default();
+        let intake = Intake::new(IntakeParts {
+            batches,
+            views: views.clone(),
+            integrations: parts.integrations,
+            lanes: Arc::clone(&lanes),
+            gauge: Arc::clone(&gauge),
+            tools: LaneTools {
+                workshop: Workshop { transports: parts.transports, time: parts.time.clone() },
+                time: parts.time.clone(),
+                ledger: ledger_handle.clone(),
+                breaker: options.breaker,
+                abort: stops.abort.clone(),
+            },
+            lane_queue: options.destination_queue,
+            retire_all: stops.retire_all.clone(),
+            seed: rng.u64(..),
+        });
+        let sweeper = Sweeper {
+            deliveries: parts.deliveries,
+            lanes: Arc::clone(&lanes),
+            ledger: ledger_handle.clone(),
+            time: parts.time,
+            worker: options.worker,
+            interval: options.sweep_interval,
+            rng: rng.fork(),
+            orphans: Arc::<Counters>::default(),
+        };
+        let handle = CourierHandle {
+            batches: sender,
+            views,
+            lanes,
+            gauge,
+            ledger: ledger_handle,
+            stops: stops.clone(),
+        };
+        (Courier { watcher, intake, ledger, sweeper, stops }, handle)
+    }
+
+    /// Delivers until `stop`. What is under way then is parked as far as two seconds allow; drain
+    /// first to give it more time.
+    pub async fn run(self, stop: CancellationToken) -> CourierExit {
+        let Courier { watcher, intake, ledger, sweeper, stops } = self;
+        let (end, finish, give_up) =
+            <(CancellationToken, CancellationToken, CancellationToken)>::default();
+        let mut parts = JoinSet::new();
+        let (watching, sweeping, taking) = (end.clone(), end.clone(), end.clone());
+        parts.spawn(async move {
+            watcher.run(watching).await;
+            Ended::Other
+        });
+        parts.spawn(async move {
+            sweeper.run(sweeping).await;
+            Ended::Other
+        });
+        parts.spawn(async move { Ended::Intake(intake.run(taking).await) });
+        let (finishing, giving_up) = (finish.clone(), give_up.clone());
+        parts.spawn(async move {
+            ledger.run(finishing, giving_up).await;
+            Ended::Other
+        });
+        let exit = tokio::select! { biased;
+            () = stop.cancelled() => CourierExit::Stopped,
+            ended = parts.join_next() => CourierExit::Failed(describe(ended)),
+        };
+        stops.closed.store(true, Ordering::Release);
+        stops.retire_all.cancel();
+        stops.abort.cancel();
+        end.cancel();
+        let orderly = async {
+            // The ledger is the last to end: the others may still give it work.
+            while parts.len() > 1 {
+                parts.join_next().await;
+            }
+            finish.cancel();
+            while parts.join_next().await.is_some() {}
+        };
+        if timeout(LAST_WRITES, orderly).await.is_err() {
+            tracing::warn!(
+                "not every delivery could be parked before the stop; those will be delivered again"
+            );
+        }
+        give_up.cancel();
+        parts.shutdown().await;
+        exit
+    }
+}
+
+enum Ended {
+    Intake(IntakeExit),
+    Other,
+}
+
+fn describe(ended: Option<Result<Ended, tokio::task::JoinError>>) -> String {
+    match ended {
+        Some(Ok(Ended::Intake(IntakeExit::Failed(why)))) => why,
+        Some(Ok(_)) | None => String::from("a part of the courier ended early"),
+        Some(Err(error)) => format!("a part of the courier: {error}"),
+    }
+}
+
+impl CourierHandle {
+    /// Accepts a batch, or hands it back at once: no room, a view too old to route by, or draining.
+    ///
+    /// A malformed entry counts as settled here: its dead letter is the sync-store lane's to write.
+    pub(crate) fn accept(&self, batch: LaneBatch) -> Result<(), LaneBatch> {
+        if self.stops.closed.load(Ordering::Acquire) || !self.views.is_fresh() {
+            return Err(batch);
+        }
+        self.batches.try_send(batch).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(batch) | mpsc::error::TrySendError::Closed(batch) => {
+                batch
+            }
+        })
+    }
+
+    /// Figures for status pages.
+    #[must_use]
+    pub fn stats(&self) -> CourierStats {
+        let age = self.views.age();
+        CourierStats {
+            destinations: self.lanes.load().active.values().map(|lane| lane.stats()).collect(),
+            batches_in_hand: self.gauge.count(),
+            view_age_ms: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+            paused: !self.views.is_fresh(),
+            ledger_in_hand: self.ledger.in_hand(),
+        }
+    }
+
+    /// Takes no more batches, gives what is under way three quarters of `deadline` to finish, and
+    /// parks the rest in what remains.
+    pub async fn drain(&self, deadline: Duration) -> Drained {
+        let end = Instant::now() + deadline;
+        self.stops.closed.store(true, Ordering::Release);
+        self.views.confirm_soon();
+        let gently = async {
+            while self.queued() > 0 {
+                sleep(Duration::from_millis(5)).await;
+            }
+            self.gauge.emptied().await;
+        };
+        if timeout(deadline.mul_f64(0.75), gently).await.is_err() {
+            self.stops.retire_all.cancel();
+            self.stops.abort.cancel();
+            let _ = timeout_at(end, self.gauge.emptied()).await;
+        }
+        Drained { unsettled: self.gauge.count() + self.queued() }
+    }
+
+    /// Batches accepted and not yet routed.
+    fn queued(&self) -> usize {
+        self.batches.max_capacity() - self.batches.capacity()
+    }
+}
+
+impl Sink for CourierHandle {
+    fn offer(&self, batch: LaneBatch) -> Result<(), LaneBatch> {
+        self.accept(batch)
+    }
+}

@@ -1,0 +1,202 @@
+//! What travels to a destination's lane: one message of a live batch, or one parked delivery.
+//!
+//! A live delivery shares its batch with all others of it ([`Track`]); the batch is acknowledged when
+//! the last of them is settled. Letting go of a delivery without settling it leaves the batch
+//! unacknowledged, so nothing can be lost by forgetting.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use store::{DeadLetter, DeadReason, Message, ParkedDelivery, SubscriptionId};
+use tokio::sync::Notify;
+
+use crate::batch::{Entry, LaneBatch};
+use crate::integration::Integrations;
+
+use super::lane::Retry;
+
+/// How many batches are in this room's hands.
+#[derive(Debug, Default)]
+pub(super) struct Gauge {
+    count: AtomicUsize,
+    changed: Notify,
+}
+
+impl Gauge {
+    /// Completes when no batch is left.
+    pub(super) async fn emptied(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.count() == 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+}
+
+/// One batch until all its deliveries are settled.
+#[derive(Debug)]
+pub(super) struct Track {
+    lane_batch: LaneBatch,
+    integrations: Arc<Integrations>,
+    /// Deliveries that are not settled, and one for the router while it may still add some.
+    open: AtomicUsize,
+    gauge: Arc<Gauge>,
+}
+
+impl Track {
+    /// Takes a batch in; the caller holds it open until [`Track::release`].
+    pub(super) fn new(
+        lane_batch: LaneBatch,
+        integrations: &Arc<Integrations>,
+        gauge: &Arc<Gauge>,
+    ) -> Arc<Track> {
+        gauge.count.fetch_add(1, Ordering::AcqRel);
+        Arc::new(Track {
+            lane_batch,
+            integrations: Arc::clone(integrations),
+            open: AtomicUsize::new(1),
+            gauge: Arc::clone(gauge),
+        })
+    }
+
+    /// The entries to settle, in stream order.
+    pub(super) fn entries(&self) -> &[Entry] {
+        self.lane_batch.entries()
+    }
+
+    /// The shard is another worker's: let go.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lane_batch.lease.is_lost()
+    }
+
+    /// A delivery of the entry at `index` of [`entries`](Self::entries).
+    pub(super) fn delivery(self: &Arc<Self>, index: usize) -> Live {
+        self.open.fetch_add(1, Ordering::AcqRel);
+        Live { track: Arc::clone(self), index }
+    }
+
+    /// The router is done with this batch.
+    pub(super) fn release(&self) {
+        self.close_one();
+    }
+
+    fn close_one(&self) {
+        if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.lane_batch.ack.settle(self.entries().len());
+        }
+    }
+}
+
+impl Drop for Track {
+    fn drop(&mut self) {
+        self.gauge.count.fetch_sub(1, Ordering::AcqRel);
+        self.gauge.changed.notify_waiters();
+    }
+}
+
+/// One message of a live batch, on its way to one destination.
+#[derive(Debug)]
+pub(super) struct Live {
+    track: Arc<Track>,
+    index: usize,
+}
+
+impl Live {
+    /// Delivered, parked or dead-lettered: nothing more is owed for it.
+    pub(super) fn settle(self) {
+        self.track.close_one();
+    }
+
+    pub(super) fn lease_is_valid(&self) -> bool {
+        self.track.lane_batch.lease.is_valid()
+    }
+
+    pub(super) fn lease_is_lost(&self) -> bool {
+        self.track.is_lost()
+    }
+
+    fn fence(&self) -> u64 {
+        self.track.lane_batch.batch.shard.fence
+    }
+
+    /// The message; `None` if the entry is malformed, which the router never lets through.
+    fn message(&self) -> Option<Message> {
+        let batch = &self.track.lane_batch.batch;
+        batch.message(&self.track.entries()[self.index], &self.track.integrations)
+    }
+
+    /// The delivery as it is parked, due at `due_at_ms`.
+    pub(super) fn parked(
+        &self,
+        subscription: &SubscriptionId,
+        attempts: u32,
+        now_ms: i64,
+        due_at_ms: i64,
+        error: String,
+    ) -> Option<ParkedDelivery> {
+        Some(ParkedDelivery {
+            subscription: subscription.clone(),
+            message: self.message()?,
+            attempts,
+            first_failed_at_ms: now_ms,
+            due_at_ms,
+            last_error: error,
+            fence: self.fence(),
+        })
+    }
+}
+
+/// What a lane works on.
+#[derive(Debug)]
+pub(super) enum Delivery {
+    /// From the stream, now.
+    Live(Live),
+    /// Parked before, claimed by this worker.
+    Retry(Retry),
+}
+
+impl Delivery {
+    pub(super) fn message(&self) -> Option<Message> {
+        match self {
+            Delivery::Live(live) => live.message(),
+            Delivery::Retry(retry) => Some(retry.claimed.delivery.message.clone()),
+        }
+    }
+
+    /// Attempts made before.
+    pub(super) fn attempts(&self) -> u32 {
+        match self {
+            Delivery::Live(_) => 0,
+            Delivery::Retry(retry) => retry.claimed.delivery.attempts,
+        }
+    }
+}
+
+/// The dead letter of a parked delivery that is given up.
+pub(super) fn dead_letter(
+    parked: ParkedDelivery,
+    reason: DeadReason,
+    detail: String,
+    at_ms: i64,
+) -> DeadLetter {
+    let message = parked.message;
+    DeadLetter {
+        integration: message.integration,
+        reason,
+        detail,
+        position: message.position,
+        partition_key: message.partition_key,
+        arrived_at_ms: message.arrived_at_ms,
+        fence: parked.fence,
+        attempts: parked.attempts,
+        payload: message.payload,
+        subscription: Some(parked.subscription),
+        at_ms,
+    }
+}

@@ -1,0 +1,235 @@
+//! A destination's lane as everyone else sees it: a bounded queue that never makes anyone wait.
+//!
+//! What the lane has no room for, or what its breaker refuses, comes back at once and is parked. The
+//! lane's own work is in `lane_task`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use store::{ClaimedDelivery, DeliveryPolicy, Subscription};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::breaker::{Breaker, BreakerState};
+use super::delivery::Live;
+use super::stats::{Counters, DestinationStats, read};
+
+/// Claimed deliveries that a lane holds at most, so that a claim does not end while it queues.
+pub(super) const MAX_RETRIES: usize = 512;
+/// A claim outlasts the attempt by this much, for the time in the queue and the write afterwards.
+pub(super) const CLAIM_ALLOWANCE: Duration = Duration::from_secs(60);
+
+/// What a lane and its handles share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) subscription: ArcSwap<Subscription>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) last_error: ArcSwapOption<String>,
+    pub(super) in_flight: AtomicUsize,
+    /// The breaker closed, and its parked deliveries have not all been made due since.
+    pub(super) recovering: AtomicBool,
+    retries: AtomicUsize,
+    breaker: AtomicU8,
+    /// In ms since `origin`: before it nothing is admitted. 0 while the breaker is closed.
+    closed_until_ms: AtomicU64,
+    origin: Instant,
+}
+
+impl Shared {
+    fn new(subscription: Arc<Subscription>) -> Shared {
+        Shared {
+            subscription: ArcSwap::new(subscription),
+            counters: Arc::default(),
+            last_error: ArcSwapOption::empty(),
+            in_flight: AtomicUsize::new(0),
+            recovering: AtomicBool::new(false),
+            retries: AtomicUsize::new(0),
+            breaker: AtomicU8::new(0),
+            closed_until_ms: AtomicU64::new(0),
+            origin: Instant::now(),
+        }
+    }
+
+    /// The lane tells everyone what its breaker thinks now.
+    pub(super) fn publish(&self, breaker: &Breaker) {
+        let until_ms = breaker.opens_at().map_or(0, |at| {
+            let since = at.saturating_duration_since(self.origin).as_millis();
+            u64::try_from(since).unwrap_or(u64::MAX).max(1)
+        });
+        self.closed_until_ms.store(until_ms, Ordering::Release);
+        self.breaker.store(breaker.state() as u8, Ordering::Release);
+    }
+
+    pub(super) fn breaker(&self) -> BreakerState {
+        match self.breaker.load(Ordering::Acquire) {
+            0 => BreakerState::Closed,
+            1 => BreakerState::Open,
+            _ => BreakerState::HalfOpen,
+        }
+    }
+
+    /// The breaker would let an attempt start.
+    pub(super) fn admits(&self) -> bool {
+        let until_ms = self.closed_until_ms.load(Ordering::Acquire);
+        until_ms == 0 || self.origin.elapsed().as_millis() >= u128::from(until_ms)
+    }
+}
+
+/// A claimed delivery with its place in the lane, which is free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Retry {
+    pub(super) claimed: Box<ClaimedDelivery>,
+    _place: RetryPlace,
+}
+
+/// A place for one claimed delivery in a lane.
+#[derive(Debug)]
+pub(super) struct RetryPlace(Arc<Shared>);
+
+impl Drop for RetryPlace {
+    fn drop(&mut self) {
+        self.0.retries.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The sending end of one lane.
+#[derive(Debug)]
+pub(super) struct LaneHandle {
+    pub(super) shared: Arc<Shared>,
+    live: mpsc::Sender<Live>,
+    retries: mpsc::Sender<Retry>,
+    changes: watch::Sender<Arc<Subscription>>,
+    /// Cancelled: the lane parks what it has and ends.
+    retire: CancellationToken,
+}
+
+/// The receiving end, for the lane's task.
+pub(super) struct LaneEnds {
+    pub(super) shared: Arc<Shared>,
+    pub(super) live: mpsc::Receiver<Live>,
+    pub(super) retries: mpsc::Receiver<Retry>,
+    pub(super) changes: watch::Receiver<Arc<Subscription>>,
+    pub(super) retire: CancellationToken,
+}
+
+/// Both ends of a lane that holds at most `queue` live deliveries.
+pub(super) fn lane(
+    subscription: Arc<Subscription>,
+    queue: usize,
+    retire: CancellationToken,
+) -> (LaneHandle, LaneEnds) {
+    let shared = Arc::new(Shared::new(Arc::clone(&subscription)));
+    let (live_sender, live) = mpsc::channel(queue);
+    let (retry_sender, retries) = mpsc::channel(MAX_RETRIES);
+    let (change_sender, changes) = watch::channel(subscription);
+    let handle = LaneHandle {
+        shared: Arc::clone(&shared),
+        live: live_sender,
+        retries: retry_sender,
+        changes: change_sender,
+        retire: retire.clone(),
+    };
+    (handle, LaneEnds { shared, live, retries, changes, retire })
+}
+
+impl LaneHandle {
+    /// Queues a live delivery, or hands it back when the queue is full or the breaker open.
+    pub(super) fn offer(&self, live: Live) -> Result<(), Live> {
+        if !self.shared.admits() {
+            return Err(live);
+        }
+        self.live.try_send(live).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(live) | mpsc::error::TrySendError::Closed(live) => live,
+        })
+    }
+
+    /// How many claimed deliveries the lane has room for now.
+    pub(super) fn retry_room(&self) -> usize {
+        let held = self.shared.retries.load(Ordering::Acquire);
+        let allowed = match (self.shared.breaker(), self.shared.admits()) {
+            (BreakerState::Closed, _) => retry_allowance(&self.shared.subscription.load().policy),
+            (_, true) => 1,
+            (_, false) => 0,
+        };
+        allowed.saturating_sub(held)
+    }
+
+    /// Takes a place for a claimed delivery before it is claimed.
+    pub(super) fn retry_place(&self) -> RetryPlace {
+        self.shared.retries.fetch_add(1, Ordering::AcqRel);
+        RetryPlace(Arc::clone(&self.shared))
+    }
+
+    /// Queues a claimed delivery; if the lane has ended, the claim runs out and another tries.
+    pub(super) fn retry(&self, claimed: ClaimedDelivery, place: RetryPlace) {
+        let retry = Retry { claimed: Box::new(claimed), _place: place };
+        if self.retries.try_send(retry).is_err() {
+            tracing::debug!(
+                "a lane had no room for a claimed delivery; it is due again when its claim ends"
+            );
+        }
+    }
+
+    /// The subscription changed.
+    pub(super) fn change(&self, subscription: Arc<Subscription>) {
+        self.shared.subscription.store(Arc::clone(&subscription));
+        self.changes.send_replace(subscription);
+    }
+
+    /// The subscription is gone or disabled: the lane parks what it holds and ends.
+    pub(super) fn retire(&self) {
+        self.retire.cancel();
+    }
+
+    pub(super) fn stats(&self) -> DestinationStats {
+        let shared = &self.shared;
+        let subscription = shared.subscription.load();
+        let counters = &shared.counters;
+        DestinationStats {
+            subscription: subscription.id.to_string(),
+            client: subscription.client.to_string(),
+            destination: subscription.destination.to_string(),
+            breaker: shared.breaker(),
+            delivered: read(&counters.delivered),
+            attempts: read(&counters.attempts),
+            failed: read(&counters.failed),
+            parked: read(&counters.parked),
+            retried: read(&counters.retried),
+            dead_lettered: read(&counters.dead_lettered),
+            queued: self.live.max_capacity() - self.live.capacity()
+                + shared.retries.load(Ordering::Relaxed),
+            in_flight: shared.in_flight.load(Ordering::Relaxed),
+            last_error: shared.last_error.load().as_deref().cloned(),
+        }
+    }
+}
+
+/// Claimed deliveries a lane may hold: what it can surely attempt before their claims end.
+fn retry_allowance(policy: &DeliveryPolicy) -> usize {
+    let by_concurrency = (policy.concurrency as usize).saturating_mul(8);
+    let by_rate =
+        policy.rate_per_second.map_or(MAX_RETRIES, |rate| (rate as usize).saturating_mul(10));
+    MAX_RETRIES.min(by_concurrency).min(by_rate).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_claims_no_more_than_it_can_attempt_in_time() {
+        let policy = |concurrency, rate_per_second| DeliveryPolicy {
+            concurrency,
+            rate_per_second,
+            ..DeliveryPolicy::default()
+        };
+        assert_eq!(retry_allowance(&policy(16, None)), 128);
+        assert_eq!(retry_allowance(&policy(1, None)), 8);
+        assert_eq!(retry_allowance(&policy(1_000, None)), MAX_RETRIES);
+        assert_eq!(retry_allowance(&policy(16, Some(1))), 10);
+        assert_eq!(retry_allowance(&policy(16, Some(u32::MAX))), 128);
+    }
+}

@@ -1,0 +1,46 @@
+//! Every observation of this room, one function each. Labels are bounded: never a subscription's id.
+
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+
+/// One attempt ended: `result` is `accepted`, `abandoned` or a failure's code.
+pub(super) fn attempt(result: &'static str, took: Duration) {
+    counter!("sluicegate.delivery.attempts", "result" => result).increment(1);
+    histogram!("sluicegate.delivery.attempt_seconds").record(took.as_secs_f64());
+}
+
+/// Deliveries written to the parking store for the first time.
+pub(super) fn parked(count: u64) {
+    counter!("sluicegate.delivery.parked").increment(count);
+}
+
+/// A delivery was given up.
+pub(super) fn dead_lettered(reason: &'static str) {
+    counter!("sluicegate.delivery.dead_letters", "reason" => reason).increment(1);
+}
+
+/// Messages that no subscription wanted.
+pub(super) fn unmatched(count: u64) {
+    counter!("sluicegate.delivery.unmatched").increment(count);
+}
+
+/// A destination's breaker opened or closed.
+pub(super) fn breaker(change: &'static str) {
+    counter!("sluicegate.delivery.breaker_changes", "change" => change).increment(1);
+}
+
+/// Age of the newest confirmed reading of the subscriptions.
+pub(super) fn view_age(age: Duration) {
+    gauge!("sluicegate.delivery.view_age_seconds").set(age.as_secs_f64());
+}
+
+/// A write to the deliveries table failed and is tried again.
+pub(super) fn ledger_retry(operation: &'static str) {
+    counter!("sluicegate.delivery.ledger_retries", "operation" => operation).increment(1);
+}
+
+/// Writes that the ledger has in hand.
+pub(super) fn ledger_in_hand(count: usize) {
+    gauge!("sluicegate.delivery.ledger_in_hand").set(count as f64);
+}

@@ -1,0 +1,377 @@
+//! What the tests of this room share: a courier over the real store in an embedded DynamoDB, with
+//! receivers that are scripted, all in simulated time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use aws_smithy_async::time::{SharedTimeSource, TimeSource};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{Request, StatusCode};
+use lease_manager::SequenceNumber;
+use local_aws::{Clock, LocalAws};
+use store::{
+    ClientId, DeadLetter, DeliveryPolicy, DeliveryStore, Destination, Entity, IntegrationName,
+    SigningSecret, Subscription, SubscriptionId, SubscriptionStore, WebhookUrl,
+};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::courier::{Courier, CourierExit, CourierHandle, CourierOptions, CourierParts};
+use super::webhook::{Answer, Transport, TransportError, Transports};
+use crate::batch::{
+    Ack, AckCell, AckState, Batch, Entry, LaneBatch, LeaseCheck, Route, ShardContext,
+};
+use crate::clock::wall_ms;
+use crate::integration::Integrations;
+
+/// A secret whose key is known to the tests.
+pub(super) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+
+/// An enabled subscription to everything.
+pub(super) fn subscription(id: &str, url: &str) -> Subscription {
+    Subscription {
+        id: SubscriptionId::parse(id).unwrap(),
+        client: ClientId::parse("client").unwrap(),
+        integrations: Vec::new(),
+        entity_prefix: None,
+        destination: Destination::Webhook {
+            url: WebhookUrl::parse(url).unwrap(),
+            secrets: vec![SigningSecret::parse(SECRET).unwrap()],
+        },
+        policy: DeliveryPolicy::default(),
+        created_at_ms: 0,
+        version: 0,
+        enabled: true,
+    }
+}
+
+/// How a receiver behaves.
+#[derive(Debug, Clone)]
+pub(super) enum Behaviour {
+    Accepts,
+    Answers(u16),
+    AsksToWait(u16, &'static str),
+    Takes(Duration),
+    Hangs,
+    IsDown,
+}
+
+/// One request as a receiver got it.
+#[derive(Debug, Clone)]
+pub(super) struct Got {
+    pub(super) host: String,
+    pub(super) id: String,
+    pub(super) attempt: u32,
+    pub(super) at: Instant,
+    pub(super) body: Bytes,
+    pub(super) accepted: bool,
+}
+
+/// Every receiver of a test, by host.
+#[derive(Debug, Default)]
+pub(super) struct Receivers {
+    behaviour: Mutex<BTreeMap<String, Behaviour>>,
+    got: Mutex<Vec<Got>>,
+}
+
+impl Receivers {
+    pub(super) fn set(&self, host: &str, behaviour: Behaviour) {
+        self.behaviour.lock().unwrap().insert(host.to_owned(), behaviour);
+    }
+
+    /// Every request to this host.
+    pub(super) fn got(&self, host: &str) -> Vec<Got> {
+        self.got.lock().unwrap().iter().filter(|got| got.host == host).cloned().collect()
+    }
+
+    /// The distinct messages that this host accepted.
+    pub(super) fn accepted(&self, host: &str) -> BTreeSet<String> {
+        self.got(host).into_iter().filter(|got| got.accepted).map(|got| got.id).collect()
+    }
+
+    /// Notes the request and checks its signature by the official library.
+    fn note(&self, request: &Request<Bytes>, accepted: bool) {
+        let header = |name: &str| request.headers().get(name).unwrap().to_str().unwrap().to_owned();
+        let id = header("webhook-id");
+        let judge = standardwebhooks::Webhook::new(SECRET).unwrap();
+        let signature =
+            judge.sign(&id, header("webhook-timestamp").parse().unwrap(), request.body()).unwrap();
+        assert_eq!(signature, header("webhook-signature"));
+        self.got.lock().unwrap().push(Got {
+            host: request.uri().host().unwrap().to_owned(),
+            id,
+            attempt: header("sluicegate-attempt").parse().unwrap(),
+            at: Instant::now(),
+            body: request.body().clone(),
+            accepted,
+        });
+    }
+}
+
+struct ScriptedTransport(Arc<Receivers>);
+
+impl Transport for ScriptedTransport {
+    fn post(&self, request: Request<Bytes>) -> BoxFuture<'static, Result<Answer, TransportError>> {
+        let receivers = Arc::clone(&self.0);
+        Box::pin(async move {
+            let host = request.uri().host().unwrap().to_owned();
+            let behaviour = receivers
+                .behaviour
+                .lock()
+                .unwrap()
+                .get(&host)
+                .cloned()
+                .unwrap_or(Behaviour::Accepts);
+            let answer = |status: u16, retry_after: Option<&str>| Answer {
+                status: StatusCode::from_u16(status).unwrap(),
+                retry_after: retry_after.map(str::to_owned),
+                excerpt: String::new(),
+            };
+            match behaviour {
+                Behaviour::IsDown => Err(TransportError::Connect("connection refused".into())),
+                Behaviour::Hangs => {
+                    receivers.note(&request, false);
+                    std::future::pending().await
+                }
+                Behaviour::Takes(span) => {
+                    sleep(span).await;
+                    receivers.note(&request, true);
+                    Ok(answer(200, None))
+                }
+                Behaviour::Accepts => {
+                    receivers.note(&request, true);
+                    Ok(answer(204, None))
+                }
+                Behaviour::Answers(status) => {
+                    receivers.note(&request, false);
+                    Ok(answer(status, None))
+                }
+                Behaviour::AsksToWait(status, text) => {
+                    receivers.note(&request, false);
+                    Ok(answer(status, Some(text)))
+                }
+            }
+        })
+    }
+}
+
+struct ScriptedTransports(Arc<Receivers>);
+
+impl Transports for ScriptedTransports {
+    fn for_destination(&self, _: usize) -> Arc<dyn Transport> {
+        Arc::new(ScriptedTransport(Arc::clone(&self.0)))
+    }
+}
+
+#[derive(Debug)]
+struct SimulatedTime(Clock);
+
+impl TimeSource for SimulatedTime {
+    fn now(&self) -> SystemTime {
+        self.0.now()
+    }
+}
+
+/// A running courier and everything around it.
+pub(super) struct World {
+    pub(super) aws: LocalAws,
+    pub(super) receivers: Arc<Receivers>,
+    pub(super) subscriptions: SubscriptionStore,
+    pub(super) deliveries: DeliveryStore,
+    pub(super) handle: CourierHandle,
+    pub(super) time: SharedTimeSource,
+    pub(super) stop: CancellationToken,
+    pub(super) running: JoinHandle<CourierExit>,
+    integrations: Arc<Integrations>,
+    next_sequence: Mutex<u64>,
+}
+
+/// A batch in the courier's hands, as the shard consumer sees it.
+pub(super) struct Offered {
+    pub(super) cell: Arc<AckCell>,
+    pub(super) ids: BTreeSet<String>,
+}
+
+impl Offered {
+    pub(super) fn state(&self) -> AckState {
+        self.cell.state()
+    }
+}
+
+impl World {
+    /// A courier whose view of these subscriptions is fresh.
+    pub(super) async fn with(subscriptions: &[Subscription]) -> World {
+        let options = local_aws::Options::default();
+        let clock = Clock::starting_at(options.epoch);
+        let aws =
+            LocalAws::new(local_aws::Options { clock: Some(clock.clone()), ..options }).unwrap();
+        let time = SharedTimeSource::new(SimulatedTime(clock));
+        let config = aws_sdk_dynamodb::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(Credentials::from_keys("worker", "any", None))
+            .http_client(aws.http_client())
+            .time_source(time.clone())
+            .retry_config(RetryConfig::disabled())
+            .build();
+        let client = aws_sdk_dynamodb::Client::from_conf(config);
+        store::create_tables(&client, "app").await.unwrap();
+        let store = SubscriptionStore::new(client.clone(), "app");
+        for subscription in subscriptions {
+            store.put(subscription).await.unwrap();
+        }
+        let deliveries = DeliveryStore::new(client, "app");
+        let receivers = Arc::new(Receivers::default());
+        let integrations = Arc::new(Integrations::compile(Vec::new()).unwrap());
+        let (courier, handle) = Courier::new(
+            CourierOptions::new("worker"),
+            CourierParts {
+                integrations: Arc::clone(&integrations),
+                subscriptions: store.clone(),
+                deliveries: deliveries.clone(),
+                transports: Arc::new(ScriptedTransports(Arc::clone(&receivers))),
+                time: time.clone(),
+                seed: 42,
+            },
+        );
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(courier.run(stop.clone()));
+        let world = World {
+            aws,
+            receivers,
+            subscriptions: store,
+            deliveries,
+            handle,
+            time,
+            stop,
+            running,
+            integrations,
+            next_sequence: Mutex::new(1),
+        };
+        world
+            .until("the subscriptions are read", Duration::from_secs(5), || {
+                !world.handle.stats().paused
+            })
+            .await;
+        world
+    }
+
+    /// Waits for a condition, at most this long in simulated time.
+    pub(super) async fn until(
+        &self,
+        what: &str,
+        within: Duration,
+        mut condition: impl FnMut() -> bool,
+    ) -> Duration {
+        let began = Instant::now();
+        while !condition() {
+            assert!(
+                began.elapsed() < within,
+                "not within {within:?}: {what}; {:?}",
+                self.handle.stats()
+            );
+            sleep(Duration::from_millis(20)).await;
+        }
+        began.elapsed()
+    }
+
+    pub(super) async fn settled(&self, offered: &Offered, within: Duration) -> Duration {
+        self.until("the batch is settled", within, || offered.state() == AckState::Settled).await
+    }
+
+    /// A batch of `n` messages that arrive now.
+    pub(super) fn batch(&self, n: usize, lease: &LeaseCheck) -> (LaneBatch, Offered) {
+        let mut next = self.next_sequence.lock().unwrap();
+        let arrived_at_ms = wall_ms(&self.time);
+        let entries: Vec<Entry> = (0..n)
+            .map(|_| {
+                *next += 1;
+                Entry {
+                    place: (SequenceNumber::parse(format!("{:056}", *next)).unwrap(), 0),
+                    partition_key: "key".into(),
+                    arrived_at_ms,
+                    payload: Bytes::from(format!("{{\"number\":{}}}", *next)),
+                    route: Ok(Route {
+                        integration: 0,
+                        entity: Entity::parse(&format!("entity-{}", *next % 10)).unwrap(),
+                        time_ms: arrived_at_ms,
+                    }),
+                }
+            })
+            .collect();
+        self.lane_batch(entries, lease)
+    }
+
+    /// A batch of these entries.
+    pub(super) fn lane_batch(
+        &self,
+        entries: Vec<Entry>,
+        lease: &LeaseCheck,
+    ) -> (LaneBatch, Offered) {
+        let (ack, cell) = Ack::new(entries.len(), Arc::new(Notify::new()));
+        let batch = Batch {
+            shard: Arc::new(ShardContext {
+                stream_arn: "arn:aws:kinesis:us-east-1:000000000000:stream/test".into(),
+                shard_id: "shardId-000000000000".into(),
+                consumer_arn: "arn:consumer".into(),
+                fence: 7,
+                starting_hash_key: 0,
+                ending_hash_key: u128::MAX,
+            }),
+            entries,
+            upto: None,
+            millis_behind_latest: 0,
+            children: Vec::new(),
+            shard_ended: false,
+            bytes: 100,
+        };
+        let messages =
+            batch.entries.iter().filter_map(|entry| batch.message(entry, &self.integrations));
+        let ids = messages.map(|message| message.id.to_string()).collect();
+        let batch = Arc::new(batch);
+        (
+            LaneBatch { batch, skip_to: None, ack, lease: lease.clone(), permit: None },
+            Offered { cell, ids },
+        )
+    }
+
+    /// Offers `n` messages under a good lease.
+    pub(super) fn offer(&self, n: usize) -> Offered {
+        let (batch, offered) = self.batch(n, &LeaseCheck::new(|| true));
+        self.handle.accept(batch).expect("the courier has room");
+        offered
+    }
+
+    pub(super) async fn dead_letters(&self) -> Vec<DeadLetter> {
+        let integration = IntegrationName::parse("default").unwrap();
+        self.deliveries
+            .list_dead_letters(&integration, None, 100, wall_ms(&self.time))
+            .await
+            .unwrap()
+            .letters
+    }
+
+    pub(super) async fn parked(&self, id: &str) -> usize {
+        let id = SubscriptionId::parse(id).unwrap();
+        self.deliveries.parked_count(&id, 100_000).await.unwrap().count
+    }
+
+    /// Waits until nothing is parked for the subscription.
+    pub(super) async fn until_none_parked(&self, id: &str, within: Duration) {
+        let began = Instant::now();
+        while self.parked(id).await > 0 {
+            assert!(
+                began.elapsed() < within,
+                "still parked after {within:?}: {:?}",
+                self.handle.stats()
+            );
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The courier as a whole, over the real store in an embedded DynamoDB, in simulated time.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use local_aws::{Effect, Fault, Service};
+use store::{DeadReason, DeliveryPolicy, IntegrationName, SubscriptionId};
+use tokio::time::{Instant, sleep};
+
+use super::breaker::BreakerState;
+use super::courier::CourierExit;
+use super::testing::{Behaviour, World, subscription};
+use crate::batch::{AckState, LeaseCheck, Malformed};
+use crate::clock::wall_ms;
+
+const SOON: Duration = Duration::from_secs(2);
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_message_reaches_every_subscription_that_wants_it_and_is_then_settled() {
+    let mut narrow = subscription("narrow", "https://narrow.example/");
+    narrow.entity_prefix = Some("entity-3".into());
+    let world = World::with(&[subscription("all", "https://all.example/"), narrow]).await;
+    let offered = world.offer(100);
+    world.settled(&offered, SOON).await;
+    assert_eq!(world.receivers.accepted("all.example"), offered.ids);
+    assert_eq!(world.receivers.accepted("narrow.example").len(), 10);
+    assert!(world.receivers.got("all.example").iter().all(|got| got.attempt == 1));
+    let stats = world.handle.stats();
+    assert_eq!((stats.batches_in_hand, stats.destinations[0].delivered), (0, 100));
+    world.stop.cancel();
+    assert_eq!(world.running.await.unwrap(), CourierExit::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn malformed_and_unwanted_entries_are_settled_without_an_attempt() {
+    let mut picky = subscription("picky", "https://picky.example/");
+    picky.entity_prefix = Some("nobody".into());
+    let world = World::with(&[picky]).await;
+    let (batch, _) = world.batch(3, &LeaseCheck::new(|| true));
+    let mut entries = batch.batch.entries.clone();
+    entries[1].route = Err(Malformed {
+        reason: DeadReason::NotJson,
+        detail: "not JSON".into(),
+        integration: IntegrationName::parse("default").unwrap(),
+    });
+    let (batch, offered) = world.lane_batch(entries, &LeaseCheck::new(|| true));
+    world.handle.accept(batch).unwrap();
+    world.settled(&offered, SOON).await;
+    assert!(world.receivers.got("picky.example").is_empty());
+    assert!(world.dead_letters().await.is_empty(), "the sync-store lane writes those");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_minute_of_outage_parks_everything_and_ends_a_minute_later_with_the_same_ids() {
+    let world = World::with(&[subscription("sub", "https://receiver.example/")]).await;
+    world.receivers.set("receiver.example", Behaviour::IsDown);
+    let mut ids = BTreeSet::new();
+    for _ in 0..60 {
+        let offered = world.offer(20);
+        ids.extend(offered.ids.iter().cloned());
+        world.settled(&offered, SOON).await;
+        sleep(secs(1)).await;
+    }
+    assert_eq!(world.handle.stats().destinations[0].breaker, BreakerState::Open);
+    assert_eq!(world.parked("sub").await, 1_200);
+    world.receivers.set("receiver.example", Behaviour::Accepts);
+    world
+        .until("all are delivered", secs(60), || {
+            world.receivers.accepted("receiver.example") == ids
+        })
+        .await;
+    world.until_none_parked("sub", secs(10)).await;
+    let attempts = world.handle.stats().destinations[0].attempts;
+    assert!(attempts < 1_200 + 100, "an outage is probed, not hammered: {attempts} attempts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_fails_follows_its_schedule_and_then_becomes_a_dead_letter() {
+    let mut sub = subscription("sub", "https://receiver.example/");
+    sub.policy = DeliveryPolicy { retry_schedule_ms: vec![0, 5_000, 60_000], ..sub.policy };
+    let world = World::with(&[sub]).await;
+    world.receivers.set("receiver.example", Behaviour::Answers(422));
+    let offered = world.offer(1);
+    world.settled(&offered, SOON).await;
+    world
+        .until("three attempts", secs(120), || world.receivers.got("receiver.example").len() == 3)
+        .await;
+    world.until_none_parked("sub", secs(10)).await;
+    let got = world.receivers.got("receiver.example");
+    assert_eq!(got.iter().map(|g| g.attempt).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(got.iter().all(|g| offered.ids.contains(&g.id)), "the id never changes");
+    let gaps = [got[1].at - got[0].at, got[2].at - got[1].at];
+    assert!(gaps[0] >= secs(4) && gaps[0] < secs(9), "{gaps:?}");
+    assert!(gaps[1] >= secs(48) && gaps[1] < secs(75), "{gaps:?}");
+    let letters = world.dead_letters().await;
+    assert_eq!(letters.len(), 1);
+    assert_eq!((letters[0].reason, letters[0].attempts), (DeadReason::DeliveryExhausted, 3));
+    assert_eq!(letters[0].payload, got[0].body);
+    assert!(letters[0].detail.contains("422"), "{}", letters[0].detail);
+}
+
+#[tokio::test(start_paused = true)]
+async fn gone_disables_the_subscription_and_nothing_is_attempted_any_more() {
+    let world = World::with(&[subscription("sub", "https://receiver.example/")]).await;
+    world.receivers.set("receiver.example", Behaviour::Answers(410));
+    let offered = world.offer(1);
+    world.settled(&offered, SOON).await;
+    world.until("the lane is gone", secs(5), || world.handle.stats().destinations.is_empty()).await;
+    let stored =
+        world.subscriptions.get(&SubscriptionId::parse("sub").unwrap()).await.unwrap().unwrap();
+    assert!(!stored.enabled);
+    let letters = world.dead_letters().await;
+    assert_eq!(letters.iter().map(|l| l.reason).collect::<Vec<_>>(), [DeadReason::DestinationGone]);
+    let later = world.offer(5);
+    world.settled(&later, SOON).await;
+    assert_eq!(world.receivers.got("receiver.example").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_black_hole_costs_nobody_else_anything() {
+    let mut hole = subscription("hole", "https://hole.example/");
+    hole.policy.concurrency = 2;
+    let world = World::with(&[hole, subscription("well", "https://well.example/")]).await;
+    world.receivers.set("hole.example", Behaviour::Hangs);
+    for _ in 0..10 {
+        let offered = world.offer(50);
+        let began = Instant::now();
+        world
+            .until("the healthy one has them", SOON, || {
+                world.receivers.accepted("well.example").is_superset(&offered.ids)
+            })
+            .await;
+        assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+    }
+    // Its own messages time out or are parked from the queue once its breaker opens.
+    let last = world.offer(1);
+    world.settled(&last, secs(90)).await;
+    world
+        .until("every batch is settled", secs(90), || world.handle.stats().batches_in_hand == 0)
+        .await;
+    assert_eq!(world.parked("hole").await, 501);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_parks_at_once_and_comes_back_by_itself() {
+    let mut slow = subscription("slow", "https://slow.example/");
+    slow.policy.concurrency = 1;
+    let world = World::with(&[slow]).await;
+    world.receivers.set("slow.example", Behaviour::Takes(Duration::from_millis(50)));
+    let offered = world.offer(1_500);
+    world
+        .until("what the queue cannot hold is parked", secs(5), || {
+            world.handle.stats().destinations[0].parked > 400
+        })
+        .await;
+    world.settled(&offered, secs(120)).await;
+    world
+        .until("all are delivered", secs(240), || {
+            world.receivers.accepted("slow.example") == offered.ids
+        })
+        .await;
+    world.until_none_parked("slow", secs(10)).await;
+    assert_eq!(world.receivers.got("slow.example").len(), 1_500, "each exactly once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_holds_for_live_and_parked_deliveries_together() {
+    let mut limited = subscription("limited", "https://limited.example/");
+    limited.policy.rate_per_second = Some(10);
+    let world = World::with(&[limited]).await;
+    let offered = world.offer(100);
+    let took = world.settled(&offered, secs(20)).await;
+    assert!(took >= secs(9) && took < secs(12), "{took:?}");
+    assert_eq!(world.receivers.accepted("limited.example"), offered.ids);
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_after_is_honoured() {
+    let world = World::with(&[subscription("sub", "https://receiver.example/")]).await;
+    world.receivers.set("receiver.example", Behaviour::AsksToWait(503, "90"));
+    let offered = world.offer(1);
+    world.settled(&offered, SOON).await;
+    world.receivers.set("receiver.example", Behaviour::Accepts);
+    let took = world
+        .until("it is delivered", secs(120), || {
+            world.receivers.accepted("receiver.example") == offered.ids
+        })
+        .await;
+    assert!(took >= secs(87) && took < secs(95), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_parking_fails_nothing_is_settled_and_nothing_is_lost() {
+    let world = World::with(&[subscription("sub", "https://receiver.example/")]).await;
+    world.receivers.set("receiver.example", Behaviour::IsDown);
+    let fault = world
+        .aws
+        .faults()
+        .inject(Fault::new(Service::Dynamodb, Effect::Throttle).resource("app-deliveries"));
+    let offered = world.offer(40);
+    sleep(secs(30)).await;
+    assert_eq!(offered.state(), AckState::Outstanding);
+    assert!(world.aws.faults().clear(fault));
+    world.settled(&offered, secs(10)).await;
+    assert_eq!(world.parked("sub").await, 40);
+    world.receivers.set("receiver.example", Behaviour::Accepts);
+    world
+        .until("all are delivered", secs(60), || {
+            world.receivers.accepted("receiver.example") == offered.ids
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_view_hands_batches_back_until_it_is_fresh_again() {
+    let world = World::with(&[subscription("sub", "https://receiver.example/")]).await;
+    let fault = world
+        .aws
+        .faults()
+        .inject(Fault::new(Service::Dynamodb, Effect::InternalError).resource("app-access"));
+    world.until("the courier pauses", secs(5), || world.handle.stats().paused).await;
+    let (batch, offered) = world.batch(5, &LeaseCheck::new(|| true));
+    let batch = world.handle.accept(batch).unwrap_err();
+    assert!(world.aws.faults().clear(fault));
+    world.until("the courier goes on", secs(5), || !world.handle.stats().paused).await;
+    world.handle.accept(batch).unwrap();
+    world.settled(&offered, SOON).await;
+    assert_eq!(world.receivers.accepted("receiver.example"), offered.ids);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_gets_what_arrived_after_its_creation_even_if_the_view_was_older() {
+    let world = World::with(&[]).await;
+    for round in 0..20 {
+        let host = format!("late-{round}.example");
+        let before = world.offer(3);
+        sleep(Duration::from_millis(1)).await;
+        let mut late = subscription(&format!("late-{round}"), &format!("https://{host}/"));
+        late.created_at_ms = wall_ms(&world.time);
+        world.subscriptions.put(&late).await.unwrap();
+        let after = world.offer(3);
+        world.settled(&before, SOON).await;
+        world.settled(&after, SOON).await;
+        world.until("it has them", SOON, || world.receivers.accepted(&host).len() >= 3).await;
+        assert_eq!(world.receivers.accepted(&host), after.ids, "round {round}");
+        sleep(Duration::from_millis(37)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_doubtful_lease_holds_deliveries_and_a_lost_one_lets_them_go() {
+    let world = World::with(&[subscription("sub", "https://receiver.example/")]).await;
+    let valid = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&valid);
+    let lease = LeaseCheck::new(move || asked.load(Ordering::Acquire));
+    let (batch, doubtful) = world.batch(5, &lease);
+    world.handle.accept(batch).unwrap();
+    sleep(secs(5)).await;
+    assert!(world.receivers.got("receiver.example").is_empty(), "nothing is attempted in doubt");
+    assert_eq!(doubtful.state(), AckState::Outstanding);
+    valid.store(true, Ordering::Release);
+    world.settled(&doubtful, SOON).await;
+    assert_eq!(world.receivers.accepted("receiver.example"), doubtful.ids);
+
+    valid.store(false, Ordering::Release);
+    let (batch, lost) = world.batch(5, &lease);
+    world.handle.accept(batch).unwrap();
+    sleep(secs(1)).await;
+    lease.mark_lost();
+    world.until("the batch is let go", SOON, || lost.state() == AckState::Dropped).await;
+    assert_eq!(world.receivers.got("receiver.example").len(), 5);
+    assert_eq!(world.parked("sub").await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn deliveries_of_a_deleted_subscription_become_dead_letters() {
+    let world = World::with(&[subscription("sub", "https://receiver.example/")]).await;
+    world.receivers.set("receiver.example", Behaviour::IsDown);
+    let offered = world.offer(10);
+    world.settled(&offered, SOON).await;
+    world.subscriptions.delete(&SubscriptionId::parse("sub").unwrap()).await.unwrap();
+    world.until_none_parked("sub", secs(60)).await;
+    let letters = world.dead_letters().await;
+    assert_eq!(letters.len(), 10);
+    assert!(letters.iter().all(|letter| letter.reason == DeadReason::DestinationGone));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_parks_what_is_not_finished_in_time() {
+    let mut sub = subscription("sub", "https://receiver.example/");
+    sub.policy.concurrency = 4;
+    let world = World::with(&[sub]).await;
+    world.receivers.set("receiver.example", Behaviour::Hangs);
+    let offered = world.offer(50);
+    let began = Instant::now();
+    let drained = world.handle.drain(secs(2)).await;
+    assert_eq!((drained.unsettled, offered.state()), (0, AckState::Settled));
+    assert!(began.elapsed() <= secs(2));
+    assert_eq!(world.parked("sub").await, 50);
+    let (batch, _) = world.batch(1, &LeaseCheck::new(|| true));
+    assert!(world.handle.accept(batch).is_err(), "nothing is accepted any more");
+    world.stop.cancel();
+    assert_eq!(world.running.await.unwrap(), CourierExit::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_drain_takes_no_time() {
+    let world = World::with(&[subscription("sub", "https://receiver.example/")]).await;
+    let offered = world.offer(50);
+    let began = Instant::now();
+    assert_eq!(world.handle.drain(secs(10)).await.unsettled, 0);
+    assert!(began.elapsed() < secs(1), "{:?}", began.elapsed());
+    assert_eq!(world.receivers.accepted("receiver.example"), offered.ids);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_parks_what_is_under_way() {
+    let world = World::with(&[subscription("sub", "https://receiver.example/")]).await;
+    world.receivers.set("receiver.example", Behaviour::Hangs);
+    let offered = world.offer(20);
+    sleep(secs(1)).await;
+    world.stop.cancel();
+    assert_eq!(world.running.await.unwrap(), CourierExit::Stopped);
+    assert_eq!(
+        world
+            .deliveries
+            .parked_count(&SubscriptionId::parse("sub").unwrap(), 100)
+            .await
+            .unwrap()
+            .count,
+        20
+    );
+    assert_eq!(offered.state(), AckState::Settled);
+}

@@ -1,0 +1,132 @@
+//! Opens connections to destinations: resolve, check, dial exactly what was checked, handshake.
+//!
+//! Every step is inside one timeout, because a connection attempt outlives the request that asked
+//! for it. It never follows a proxy from the environment.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tower::Service;
+
+use super::guard::{Guard, Refusal};
+
+/// Look-up, dialling and TLS handshake together take at most this long.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Of the addresses of a name, at most this many are dialled.
+const MAX_ADDRESSES: usize = 4;
+
+/// Why no connection came about.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("looking up `{host}`: {source}")]
+    Resolve { host: String, source: io::Error },
+    #[error("connecting to {address}: {source}")]
+    Connect { address: SocketAddr, source: io::Error },
+    #[error("no connection within {} s", CONNECT_TIMEOUT.as_secs())]
+    TimedOut,
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type Connecting<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
+
+/// TLS over guarded TCP, all within one timeout.
+#[derive(Clone)]
+pub(super) struct Connector {
+    tls: HttpsConnector<GuardedTcp>,
+}
+
+impl Connector {
+    pub(super) fn new(guard: Arc<Guard>, tls: Arc<rustls::ClientConfig>) -> Connector {
+        Connector { tls: HttpsConnector::from((GuardedTcp { guard }, tls)) }
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Error = BoxError;
+    type Future = Connecting<Self::Response, BoxError>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.tls.poll_ready(cx)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = self.tls.call(uri);
+        Box::pin(async move {
+            match timeout(CONNECT_TIMEOUT, connecting).await {
+                Ok(result) => result,
+                Err(_) => Err(DialError::TimedOut.into()),
+            }
+        })
+    }
+}
+
+/// TCP to addresses that the guard admitted.
+#[derive(Clone)]
+struct GuardedTcp {
+    guard: Arc<Guard>,
+}
+
+impl Service<Uri> for GuardedTcp {
+    type Response = TokioIo<TcpStream>;
+    type Error = DialError;
+    type Future = Connecting<Self::Response, DialError>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DialError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let guard = Arc::clone(&self.guard);
+        Box::pin(async move {
+            let addresses = checked_addresses(&guard, &uri).await?;
+            dial(&addresses).await
+        })
+    }
+}
+
+async fn checked_addresses(guard: &Guard, uri: &Uri) -> Result<Vec<SocketAddr>, DialError> {
+    let target = guard.plan_dial(uri)?;
+    if let (true, Some(objection)) = (guard.is_hopeless(&target), &target.unless_private) {
+        return Err(objection.clone().into());
+    }
+    let resolved: Vec<IpAddr> = match target.host.parse() {
+        Ok(literal) => vec![literal],
+        Err(_) => tokio::net::lookup_host((target.host.as_str(), target.port))
+            .await
+            .map_err(|source| DialError::Resolve { host: target.host.clone(), source })?
+            .map(|address| address.ip())
+            .collect(),
+    };
+    Ok(guard.admit(&target, &resolved)?)
+}
+
+async fn dial(addresses: &[SocketAddr]) -> Result<TokioIo<TcpStream>, DialError> {
+    let mut last = DialError::TimedOut;
+    for &address in addresses.iter().take(MAX_ADDRESSES) {
+        let share = CONNECT_TIMEOUT / MAX_ADDRESSES as u32;
+        last = match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                // Without it a small request can wait for the receiver's delayed acknowledgement.
+                let _ = stream.set_nodelay(true);
+                return Ok(TokioIo::new(stream));
+            }
+            Ok(Err(source)) => DialError::Connect { address, source },
+            Err(_) => DialError::Connect { address, source: io::ErrorKind::TimedOut.into() },
+        };
+    }
+    Err(last)
+}

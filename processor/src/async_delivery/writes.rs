@@ -1,0 +1,165 @@
+//! The calls behind the ledger's jobs: what each answer of the store means for the delivery.
+//!
+//! Each returns what has to be tried again (or done next); it never waits between tries.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use store::{Class, DeadReason, Parked, ParkedDelivery, PutOutcome, StoreError, Subscription};
+use tokio::time::timeout;
+
+use super::delivery::dead_letter;
+use super::ledger::{GiveUp, Job, Origin, Park, Stores, Tried};
+use super::metrics;
+use super::stats::bump;
+
+/// A call that takes longer has an unknown outcome and is made again; every write here may be.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Parks a batch in one call.
+pub(super) async fn park(stores: Arc<Stores>, batch: Vec<(Box<Park>, u32)>) -> Vec<Tried> {
+    let parked: Vec<ParkedDelivery> = batch.iter().map(|(park, _)| park.parked.clone()).collect();
+    let Ok(mut outcomes) =
+        timeout(CALL_TIMEOUT, stores.deliveries.park(&parked)).await.map(Vec::into_iter)
+    else {
+        return batch
+            .into_iter()
+            .map(|(park, failures)| again(Job::Park(park), failures))
+            .collect();
+    };
+    let mut next = Vec::new();
+    let mut new = 0;
+    for (park, failures) in batch {
+        match outcomes.next() {
+            Some(Ok(parked)) => {
+                if parked == Parked::New {
+                    new += 1;
+                    bump(&park.counters.parked);
+                }
+                park.live.settle();
+            }
+            Some(Err(error)) if error.class() == Class::Skip => {
+                next.push(unparkable(*park, &error))
+            }
+            Some(Err(error)) => {
+                tracing::debug!(%error, "parking failed");
+                next.push(again(Job::Park(park), failures));
+            }
+            // The store owes one outcome per delivery; without one nothing is known.
+            None => next.push(again(Job::Park(park), failures)),
+        }
+    }
+    metrics::parked(new);
+    next
+}
+
+/// The store can never hold this delivery: it becomes a dead letter.
+fn unparkable(park: Park, error: &StoreError) -> Tried {
+    tracing::warn!(%error, subscription = %park.parked.subscription, "a delivery cannot be parked");
+    let at_ms = park.parked.first_failed_at_ms;
+    let letter = dead_letter(park.parked, DeadReason::StoreRejected, error.to_string(), at_ms);
+    let give_up = GiveUp { letter, origin: Origin::Live(park.live), counters: park.counters };
+    Tried { job: Job::GiveUp(Box::new(give_up)), failures: 0 }
+}
+
+/// Does any other job.
+pub(super) async fn write_one(stores: Arc<Stores>, tried: Tried) -> Vec<Tried> {
+    let Tried { job, failures } = tried;
+    let next = match job {
+        Job::Settle(claim) => match call(stores.deliveries.settle(&claim)).await {
+            Answer::Done | Answer::Refused => None,
+            Answer::Unknown => Some(again(Job::Settle(claim), failures)),
+        },
+        Job::Reschedule(r) => {
+            match call(stores.deliveries.reschedule(&r.claim, r.attempts, r.due_at_ms, &r.error))
+                .await
+            {
+                Answer::Done | Answer::Refused => None,
+                Answer::Unknown => Some(again(Job::Reschedule(r), failures)),
+            }
+        }
+        Job::GiveUp(give_up) => give_up_one(&stores, give_up, failures).await,
+        Job::Disable(subscription) => match call(disable(&stores, &subscription)).await {
+            Answer::Done | Answer::Refused => None,
+            Answer::Unknown => Some(again(Job::Disable(subscription), failures)),
+        },
+        Job::Park(park) => return park_single(stores, park, failures).await,
+    };
+    next.into_iter().collect()
+}
+
+async fn park_single(stores: Arc<Stores>, one: Box<Park>, failures: u32) -> Vec<Tried> {
+    park(stores, vec![(one, failures)]).await
+}
+
+async fn give_up_one(stores: &Stores, give_up: Box<GiveUp>, failures: u32) -> Option<Tried> {
+    let letters = std::slice::from_ref(&give_up.letter);
+    let report = timeout(CALL_TIMEOUT, stores.deliveries.dead_letter(letters)).await;
+    match report.map(|report| report.outcomes.into_iter().next()) {
+        Ok(Some(PutOutcome::Stored)) => {}
+        Ok(Some(PutOutcome::Rejected(reason))) => {
+            // Nothing is skipped: it stays unsettled, and an operator can see why.
+            tracing::error!(
+                reason,
+                "the store refuses a dead letter; its delivery stays unsettled"
+            );
+            return Some(again(Job::GiveUp(give_up), failures));
+        }
+        Ok(Some(PutOutcome::Retry(_)) | None) | Err(_) => {
+            return Some(again(Job::GiveUp(give_up), failures));
+        }
+    }
+    metrics::dead_lettered(give_up.letter.reason.code());
+    give_up.counters.dead_lettered.fetch_add(1, Ordering::Relaxed);
+    match give_up.origin {
+        Origin::Live(live) => {
+            live.settle();
+            None
+        }
+        Origin::Claimed(claim) => Some(Tried { job: Job::Settle(claim), failures: 0 }),
+    }
+}
+
+/// Switches the subscription off unless somebody changed it since it was read.
+async fn disable(stores: &Stores, seen: &Subscription) -> Result<(), StoreError> {
+    let Some(current) = stores.subscriptions.get(&seen.id).await? else {
+        return Ok(());
+    };
+    if current.version != seen.version || !current.enabled {
+        return Ok(());
+    }
+    stores.subscriptions.put(&Subscription { enabled: false, ..current }).await?;
+    tracing::warn!(subscription = %seen.id, "destination answered 410 Gone: its subscription is disabled");
+    Ok(())
+}
+
+/// What came of a call.
+enum Answer {
+    Done,
+    /// It can never succeed (a claim that was lost, a condition that failed): nothing more to do.
+    Refused,
+    /// Try again.
+    Unknown,
+}
+
+async fn call(write: impl Future<Output = Result<(), StoreError>>) -> Answer {
+    match timeout(CALL_TIMEOUT, write).await {
+        Ok(Ok(())) => Answer::Done,
+        Ok(Err(error)) if error.class() == Class::Skip => {
+            tracing::debug!(%error, "a delivery write was refused");
+            Answer::Refused
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a delivery write failed");
+            Answer::Unknown
+        }
+        Err(_) => Answer::Unknown,
+    }
+}
+
+fn again(job: Job, failures: u32) -> Tried {
+    metrics::ledger_retry(job.name());
+    Tried { job, failures: failures.saturating_add(1) }
+}
