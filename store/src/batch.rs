@@ -47,10 +47,7 @@ struct Plan {
 /// Packs items into calls, in order.
 fn plan_calls(items: &[Planned]) -> Plan {
     let mut first: HashMap<&Key, usize> = HashMap::with_capacity(items.len());
-    let mut plan = Plan {
-        calls: Vec::new(),
-        same_as: Vec::with_capacity(items.len()),
-    };
+    let mut plan = Plan { calls: Vec::new(), same_as: Vec::with_capacity(items.len()) };
     let mut call: Vec<usize> = Vec::new();
     let mut bytes = 0usize;
     for (index, item) in items.iter().enumerate() {
@@ -100,12 +97,7 @@ impl BatchWriter {
         kind: &'static str,
         operation: &'static str,
     ) -> BatchWriter {
-        BatchWriter {
-            client,
-            table,
-            kind,
-            operation,
-        }
+        BatchWriter { client, table, kind, operation }
     }
 
     /// Writes each item once. `build` makes the item at an index, again if a call is bisected: so
@@ -185,10 +177,8 @@ impl BatchWriter {
         build: &(dyn Fn(usize) -> Item + Send + Sync),
     ) -> Result<HashSet<Key>, StoreError> {
         metrics::batch_call(self.kind, call.len());
-        let requests: Vec<WriteRequest> = call
-            .iter()
-            .map(|index| put_request(build(*index)))
-            .collect();
+        let requests: Vec<WriteRequest> =
+            call.iter().map(|index| put_request(build(*index))).collect();
         let answer = self
             .client
             .batch_write_item()
@@ -197,11 +187,7 @@ impl BatchWriter {
             .await
             .map_err(|e| StoreError::from_sdk(self.operation, &e))?;
         let left_out = answer.unprocessed_items.unwrap_or_default();
-        Ok(left_out
-            .into_values()
-            .flatten()
-            .filter_map(|r| key_of(&r))
-            .collect())
+        Ok(left_out.into_values().flatten().filter_map(|r| key_of(&r)).collect())
     }
 }
 
@@ -214,10 +200,7 @@ fn put_request(item: Item) -> WriteRequest {
 fn key_of(request: &WriteRequest) -> Option<Key> {
     let item = request.put_request()?.item();
     let part = |name| item.get(name).and_then(|v| v.as_s().ok()).cloned();
-    Some(Key {
-        partition: part(PK)?,
-        sort: part(SK)?,
-    })
+    Some(Key { partition: part(PK)?, sort: part(SK)? })
 }
 
 #[cfg(test)]
@@ -225,10 +208,7 @@ mod tests {
     use super::*;
 
     fn planned(key: usize, wire_bytes: usize) -> Planned {
-        let key = Key {
-            partition: "p".to_owned(),
-            sort: key.to_string(),
-        };
+        let key = Key { partition: "p".to_owned(), sort: key.to_string() };
         Planned { key, wire_bytes }
     }
 

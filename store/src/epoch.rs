@@ -26,11 +26,7 @@ pub(crate) struct EpochTable {
 impl EpochTable {
     /// `name` is what the epoch stands for.
     pub(crate) fn new(client: Client, table: String, name: &'static str) -> EpochTable {
-        EpochTable {
-            client,
-            table,
-            name,
-        }
+        EpochTable { client, table, name }
     }
 
     pub(crate) fn table(&self) -> &str {
@@ -58,9 +54,8 @@ impl EpochTable {
             .table_name(&self.table)
             .set_key(Some(key(partition, sort)))
             .consistent_read(true);
-        let answer = Box::pin(call.send())
-            .await
-            .map_err(|e| StoreError::from_sdk(operation, &e))?;
+        let answer =
+            Box::pin(call.send()).await.map_err(|e| StoreError::from_sdk(operation, &e))?;
         Ok(answer.item.map(|item| ItemReader::new(operation, item)))
     }
 
@@ -108,19 +103,13 @@ impl EpochTable {
         changes.push(self.bump(operation)?);
         let mut attempt = 1;
         loop {
-            let call = self
-                .client
-                .transact_write_items()
-                .set_transact_items(Some(changes.clone()));
+            let call = self.client.transact_write_items().set_transact_items(Some(changes.clone()));
             let Err(error) = Box::pin(call.send()).await else {
                 return Ok(());
             };
             let error = match error.as_service_error() {
                 Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
-                    let codes = cancelled
-                        .cancellation_reasons()
-                        .iter()
-                        .filter_map(|r| r.code());
+                    let codes = cancelled.cancellation_reasons().iter().filter_map(|r| r.code());
                     cancelled_because(operation, what, codes)
                 }
                 _ => return Err(StoreError::from_sdk(operation, &error)),
@@ -172,10 +161,7 @@ impl EpochTable {
         operation: &'static str,
         item: Item,
     ) -> Result<TransactWriteItem, StoreError> {
-        let put = Put::builder()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .build();
+        let put = Put::builder().table_name(&self.table).set_item(Some(item)).build();
         let put = put.map_err(|e| not_built(operation, &e))?;
         Ok(TransactWriteItem::builder().put(put).build())
     }
@@ -202,10 +188,7 @@ impl EpochTable {
 pub(crate) const VERSION: &str = "version";
 
 pub(crate) fn not_built(operation: &'static str, error: &BuildError) -> StoreError {
-    StoreError::Invalid {
-        operation,
-        detail: error.to_string(),
-    }
+    StoreError::Invalid { operation, detail: error.to_string() }
 }
 
 /// Why a transaction was cancelled: a precondition is final, everything else passes.
@@ -216,10 +199,7 @@ fn cancelled_because<'a>(
 ) -> StoreError {
     let codes: Vec<&str> = codes.filter(|code| *code != "None").collect();
     if codes.contains(&"ConditionalCheckFailed") {
-        return StoreError::Conflict {
-            operation,
-            what: what.to_owned(),
-        };
+        return StoreError::Conflict { operation, what: what.to_owned() };
     }
     let detail = format!("transaction cancelled: {}", codes.join(", "));
     if codes
@@ -232,9 +212,7 @@ fn cancelled_because<'a>(
             detail,
         };
     }
-    if codes
-        .iter()
-        .any(|code| matches!(*code, "ThrottlingError" | "ProvisionedThroughputExceeded"))
+    if codes.iter().any(|code| matches!(*code, "ThrottlingError" | "ProvisionedThroughputExceeded"))
     {
         return StoreError::Throttled { operation, detail };
     }
@@ -253,10 +231,7 @@ mod tests {
         };
         assert_eq!(class(&["None", "TransactionConflict"]), Class::Retry);
         assert_eq!(class(&["ThrottlingError", "None"]), Class::Retry);
-        assert_eq!(
-            class(&["ConditionalCheckFailed", "TransactionConflict"]),
-            Class::Skip
-        );
+        assert_eq!(class(&["ConditionalCheckFailed", "TransactionConflict"]), Class::Skip);
         assert_eq!(class(&["ValidationError"]), Class::Skip);
     }
 }

@@ -147,10 +147,9 @@ fn from_code(operation: &'static str, code: &str, detail: String) -> StoreError 
         | "RequestExpired"
         | "ExpiredToken"
         | "ExpiredTokenException" => StoreError::Unavailable { operation, detail },
-        "ConditionalCheckFailedException" => StoreError::Conflict {
-            operation,
-            what: "the item".to_owned(),
-        },
+        "ConditionalCheckFailedException" => {
+            StoreError::Conflict { operation, what: "the item".to_owned() }
+        }
         "ResourceNotFoundException"
         | "AccessDeniedException"
         | "UnrecognizedClientException"
@@ -158,24 +157,17 @@ fn from_code(operation: &'static str, code: &str, detail: String) -> StoreError 
         | "IncompleteSignatureException"
         | "InvalidSignatureException"
         | "SignatureDoesNotMatch"
-        | "UnknownOperationException" => StoreError::SetUp {
-            operation,
-            code: code.to_owned(),
-            detail,
-        },
+        | "UnknownOperationException" => {
+            StoreError::SetUp { operation, code: code.to_owned(), detail }
+        }
         "ValidationException"
         | "ItemCollectionSizeLimitExceededException"
         | "SerializationException"
-        | "TransactionCanceledException" => StoreError::Refused {
-            operation,
-            code: code.to_owned(),
-            detail,
-        },
+        | "TransactionCanceledException" => {
+            StoreError::Refused { operation, code: code.to_owned(), detail }
+        }
         // A code that is not known is not proof that the item is wrong: trying again loses nothing.
-        other => StoreError::Unavailable {
-            operation,
-            detail: format!("{other}: {detail}"),
-        },
+        other => StoreError::Unavailable { operation, detail: format!("{other}: {detail}") },
     }
 }
 
@@ -207,11 +199,7 @@ mod tests {
 
     #[test]
     fn errors_name_the_operation_and_stay_small() {
-        let error = from_code(
-            "park delivery",
-            "ValidationException",
-            cut(&"x".repeat(10_000)),
-        );
+        let error = from_code("park delivery", "ValidationException", cut(&"x".repeat(10_000)));
         let text = error.to_string();
         assert!(text.starts_with("park delivery: refused by DynamoDB (ValidationException: xxx"));
         assert!(text.len() < 600);

@@ -58,9 +58,7 @@ pub(crate) fn shown(text: &str) -> String {
 /// True for 1 to `max` letters, digits, `_` and `-`.
 pub(crate) fn is_plain_id(text: &str, max: usize) -> bool {
     (1..=max).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
 macro_rules! text_type {
@@ -114,9 +112,7 @@ impl IntegrationName {
         let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let ok = text.len() <= MAX_INTEGRATION_BYTES
             && text.bytes().next().is_some_and(allowed)
-            && text
-                .bytes()
-                .all(|b| allowed(b) || matches!(b, b'_' | b'.' | b'-'));
+            && text.bytes().all(|b| allowed(b) || matches!(b, b'_' | b'.' | b'-'));
         if ok {
             Ok(IntegrationName(Arc::from(text)))
         } else {
@@ -141,7 +137,8 @@ impl Entity {
     }
 }
 
-/// Where a message stands in a stream: the same for every reading of it.
+/// Where a message stands in a stream: the same for every reading of it. Its `Ord` is that of text,
+/// good for sets and maps; it is not the stream's order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Position {
@@ -229,7 +226,7 @@ mod tests {
             "49590338271490256608559692538361571095921575989136588898",
             0,
         ));
-        assert_eq!(id.as_str(), "PLACEHOLDER");
+        assert_eq!(id.as_str(), "msg_ceml4cvndjpwmfx2txsyur4b5e");
         assert_eq!(MessageId::parse(id.as_str()).unwrap(), id);
     }
 

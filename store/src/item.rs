@@ -43,8 +43,7 @@ pub(crate) fn key(partition: impl Into<String>, sort: impl Into<String>) -> Item
 pub(crate) fn expires_at_s(from_ms: i64, retention_ms: u128) -> i64 {
     let retention = i64::try_from(retention_ms).unwrap_or(i64::MAX);
     let at = from_ms.saturating_add(retention);
-    at.div_euclid(1_000)
-        .saturating_add(i64::from(at.rem_euclid(1_000) > 0))
+    at.div_euclid(1_000).saturating_add(i64::from(at.rem_euclid(1_000) > 0))
 }
 
 /// True once an item that expires at `at_s` does not exist any more for a reader at `now_ms`.
@@ -65,12 +64,8 @@ impl ItemReader {
 
     /// The error of an item that this version cannot read.
     pub(crate) fn unreadable(&self, detail: impl Into<String>) -> StoreError {
-        let part = |name| {
-            self.item
-                .get(name)
-                .and_then(|v| v.as_s().ok())
-                .map_or("?", String::as_str)
-        };
+        let part =
+            |name| self.item.get(name).and_then(|v| v.as_s().ok()).map_or("?", String::as_str);
         StoreError::Unreadable {
             operation: self.operation,
             item: format!("{} / {}", part(PK), part(SK)),
@@ -80,8 +75,7 @@ impl ItemReader {
 
     /// A text that must be there.
     pub(crate) fn text(&self, name: &str) -> Result<&str, StoreError> {
-        self.optional_text(name)?
-            .ok_or_else(|| self.unreadable(format!("{name} is missing")))
+        self.optional_text(name)?.ok_or_else(|| self.unreadable(format!("{name} is missing")))
     }
 
     /// A text that may be missing, but not of another type.
@@ -100,8 +94,7 @@ impl ItemReader {
 
     /// A number that must be there.
     pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, StoreError> {
-        self.optional_number(name)?
-            .ok_or_else(|| self.unreadable(format!("{name} is missing")))
+        self.optional_number(name)?.ok_or_else(|| self.unreadable(format!("{name} is missing")))
     }
 
     /// A number that may be missing, but not of another type or range.
@@ -158,10 +151,7 @@ mod tests {
         item.insert("fence".to_owned(), s("x"));
         let reader = ItemReader::new("get message", item);
         let missing = reader.text("id").unwrap_err().to_string();
-        assert_eq!(
-            missing,
-            "get message: item quakes#us / 1 cannot be read: id is missing"
-        );
+        assert_eq!(missing, "get message: item quakes#us / 1 cannot be read: id is missing");
         assert!(
             reader
                 .number::<u64>("fence")

@@ -10,24 +10,14 @@ pub(crate) fn written(kind: &'static str, outcomes: &[PutOutcome]) {
     for outcome in outcomes {
         counts[slot(outcome)] += 1;
     }
-    for (slot, count) in counts
-        .into_iter()
-        .enumerate()
-        .filter(|(_, count)| *count > 0)
-    {
+    for (slot, count) in counts.into_iter().enumerate().filter(|(_, count)| *count > 0) {
         let labels = [("kind", kind), ("outcome", OUTCOMES[slot])];
         metrics::counter!("sluicegate.store.items", &labels).increment(count);
     }
 }
 
 /// Names of the slots of [`slot`].
-const OUTCOMES: [&str; 5] = [
-    "stored",
-    "throttled",
-    "unprocessed",
-    "unavailable",
-    "rejected",
-];
+const OUTCOMES: [&str; 5] = ["stored", "throttled", "unprocessed", "unavailable", "rejected"];
 
 fn slot(outcome: &PutOutcome) -> usize {
     match outcome {

@@ -60,11 +60,7 @@ impl PartsRef {
             );
         }
         let bytes = reader.number(BYTES)?;
-        Ok(Some(PartsRef {
-            name: reader.text(NAME)?.to_owned(),
-            count,
-            bytes,
-        }))
+        Ok(Some(PartsRef { name: reader.text(NAME)?.to_owned(), count, bytes }))
     }
 
     fn keys(&self) -> impl Iterator<Item = Key> + '_ {
@@ -80,10 +76,7 @@ fn split(payload: &Bytes) -> Vec<Bytes> {
 }
 
 fn part_key(name: &str, part: usize) -> Key {
-    Key {
-        partition: format!("#part#{name}#{part:03}"),
-        sort: SORT.to_owned(),
-    }
+    Key { partition: format!("#part#{name}#{part:03}"), sort: SORT.to_owned() }
 }
 
 /// Writes, reads and removes payloads in parts, in one table.
@@ -98,12 +91,7 @@ pub(crate) struct PartStore {
 impl PartStore {
     pub(crate) fn new(client: Client, table: String, kind: &'static str) -> PartStore {
         let writer = BatchWriter::new(client.clone(), table.clone(), "part", "put parts");
-        PartStore {
-            client,
-            table,
-            writer,
-            kind,
-        }
+        PartStore { client, table, writer, kind }
     }
 
     /// Writes all parts of a payload. `name` must be unique to this payload and the same for every
@@ -145,10 +133,7 @@ impl PartStore {
             if round == MAX_ROUNDS || matches!(reason, PutOutcome::Rejected(_)) {
                 return Err(reason.clone());
             }
-            let left = open
-                .into_iter()
-                .zip(&outcomes)
-                .filter(|(_, o)| unfinished(o).is_some());
+            let left = open.into_iter().zip(&outcomes).filter(|(_, o)| unfinished(o).is_some());
             open = left.map(|(part, _)| part).collect();
             tokio::time::sleep(pause(round)).await;
         }
@@ -167,9 +152,7 @@ impl PartStore {
         let mut round = 0;
         while !keys.is_empty() {
             round += 1;
-            keys = self
-                .read_round(operation, keys, consistent, &mut found)
-                .await?;
+            keys = self.read_round(operation, keys, consistent, &mut found).await?;
             if keys.is_empty() {
                 break;
             }
@@ -280,11 +263,7 @@ fn assemble(
     if whole.len() == parts.bytes {
         Ok(whole.freeze())
     } else {
-        Err(unreadable(format!(
-            "{} bytes found, {} expected",
-            whole.len(),
-            parts.bytes
-        )))
+        Err(unreadable(format!("{} bytes found, {} expected", whole.len(), parts.bytes)))
     }
 }
 
@@ -294,12 +273,9 @@ mod tests {
 
     #[test]
     fn parts_cover_the_payload_and_no_more() {
-        for (length, count) in [
-            (1, 1),
-            (PART_BYTES, 1),
-            (PART_BYTES + 1, 2),
-            (10 * 1024 * 1024, 27),
-        ] {
+        for (length, count) in
+            [(1, 1), (PART_BYTES, 1), (PART_BYTES + 1, 2), (10 * 1024 * 1024, 27)]
+        {
             let payload = Bytes::from(vec![7; length]);
             let slices = split(&payload);
             assert_eq!(slices.len(), count);
@@ -309,17 +285,10 @@ mod tests {
 
     #[test]
     fn a_missing_part_is_an_error_and_never_a_shorter_payload() {
-        let parts = PartsRef {
-            name: "msg_x".to_owned(),
-            count: 2,
-            bytes: 3,
-        };
+        let parts = PartsRef { name: "msg_x".to_owned(), count: 2, bytes: 3 };
         let mut found = HashMap::from([("#part#msg_x#000".to_owned(), Bytes::from_static(b"ab"))]);
         let error = assemble("get message", &parts, &found).unwrap_err();
-        assert!(
-            error.to_string().contains("part 1 of 2 is missing"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("part 1 of 2 is missing"), "{error}");
         found.insert("#part#msg_x#001".to_owned(), Bytes::from_static(b"c"));
         assert_eq!(assemble("get message", &parts, &found).unwrap(), "abc");
         found.insert("#part#msg_x#001".to_owned(), Bytes::from_static(b"cd"));

@@ -74,21 +74,12 @@ impl Signer {
         if token.len() > MAX_TOKEN {
             return Err(TokenError::Form);
         }
-        let bytes = BASE64URL_NOPAD
-            .decode(token.as_bytes())
-            .map_err(|_| TokenError::Form)?;
+        let bytes = BASE64URL_NOPAD.decode(token.as_bytes()).map_err(|_| TokenError::Form)?;
         let (found, content) = bytes.split_at_checked(TAG_BYTES).ok_or(TokenError::Form)?;
-        let valid = self
-            .keys
-            .iter()
-            .fold(subtle::Choice::from(0), |valid, key| {
-                valid | tag(key, domain, content)[..].ct_eq(found)
-            });
-        if bool::from(valid) {
-            Ok(content.to_vec())
-        } else {
-            Err(TokenError::Signature)
-        }
+        let valid = self.keys.iter().fold(subtle::Choice::from(0), |valid, key| {
+            valid | tag(key, domain, content)[..].ct_eq(found)
+        });
+        if bool::from(valid) { Ok(content.to_vec()) } else { Err(TokenError::Signature) }
     }
 }
 
@@ -113,10 +104,7 @@ mod tests {
         let signer = Signer::new(&[7; 32]).unwrap();
         let token = signer.seal("cursor", b"content");
         assert_eq!(signer.open("cursor", &token).unwrap(), b"content");
-        assert_eq!(
-            signer.open("cursor", &signer.seal("cursor", b"")).unwrap(),
-            b""
-        );
+        assert_eq!(signer.open("cursor", &signer.seal("cursor", b"")).unwrap(), b"");
     }
 
     #[test]

@@ -94,47 +94,23 @@ struct TableSpec {
 }
 
 const DELIVERY_INDEXES: &[IndexSpec] = &[
-    IndexSpec {
-        name: BY_DUE,
-        hash: BUCKET,
-        range: VISIBLE_AT,
-        include: &[],
-    },
-    IndexSpec {
-        name: BY_SUBSCRIPTION,
-        hash: SUBSCRIPTION,
-        range: VISIBLE_AT,
-        include: SUMMARY,
-    },
+    IndexSpec { name: BY_DUE, hash: BUCKET, range: VISIBLE_AT, include: &[] },
+    IndexSpec { name: BY_SUBSCRIPTION, hash: SUBSCRIPTION, range: VISIBLE_AT, include: SUMMARY },
 ];
 
 /// Makes what is missing of the tables `<app>-messages`, `<app>-deliveries` and `<app>-access`,
 /// billed on demand, with TTL on the first two, and waits until all are usable.
 pub async fn create_tables(dynamodb: &Client, app: &str) -> Result<Vec<TableReport>, SchemaError> {
     let specs = [
-        TableSpec {
-            name: messages_table(app),
-            indexes: &[],
-            ttl: true,
-        },
-        TableSpec {
-            name: deliveries_table(app),
-            indexes: DELIVERY_INDEXES,
-            ttl: true,
-        },
-        TableSpec {
-            name: access_table(app),
-            indexes: &[],
-            ttl: false,
-        },
+        TableSpec { name: messages_table(app), indexes: &[], ttl: true },
+        TableSpec { name: deliveries_table(app), indexes: DELIVERY_INDEXES, ttl: true },
+        TableSpec { name: access_table(app), indexes: &[], ttl: false },
     ];
     let mut reports = Vec::with_capacity(specs.len());
     // All are asked for first, so that DynamoDB makes them at the same time.
     for spec in &specs {
-        reports.push(TableReport {
-            name: spec.name.clone(),
-            created: create(dynamodb, spec).await?,
-        });
+        reports
+            .push(TableReport { name: spec.name.clone(), created: create(dynamodb, spec).await? });
     }
     for spec in &specs {
         let found = wait_active(dynamodb, spec).await?;
@@ -144,10 +120,7 @@ pub async fn create_tables(dynamodb: &Client, app: &str) -> Result<Vec<TableRepo
             let list =
                 |keys: &BTreeSet<String>| keys.iter().cloned().collect::<Vec<_>>().join(", ");
             let differs = format!("found {}; needed {}", list(&existing), list(&needed));
-            return Err(SchemaError::Differs {
-                table: spec.name.clone(),
-                differs,
-            });
+            return Err(SchemaError::Differs { table: spec.name.clone(), differs });
         }
         if spec.ttl {
             enable_ttl(dynamodb, &spec.name).await?;
@@ -160,10 +133,7 @@ pub async fn create_tables(dynamodb: &Client, app: &str) -> Result<Vec<TableRepo
 async fn create(dynamodb: &Client, spec: &TableSpec) -> Result<bool, SchemaError> {
     let invalid = |e: BuildError| SchemaError::Call {
         table: spec.name.clone(),
-        error: StoreError::Invalid {
-            operation: "create table",
-            detail: e.to_string(),
-        },
+        error: StoreError::Invalid { operation: "create table", detail: e.to_string() },
     };
     let mut call = dynamodb
         .create_table()
@@ -196,36 +166,20 @@ async fn create(dynamodb: &Client, spec: &TableSpec) -> Result<bool, SchemaError
 }
 
 fn key_schema(hash: &str, range: &str) -> Result<Vec<KeySchemaElement>, BuildError> {
-    let element = |name, kind| {
-        KeySchemaElement::builder()
-            .attribute_name(name)
-            .key_type(kind)
-            .build()
-    };
-    Ok(vec![
-        element(hash, KeyType::Hash)?,
-        element(range, KeyType::Range)?,
-    ])
+    let element =
+        |name, kind| KeySchemaElement::builder().attribute_name(name).key_type(kind).build();
+    Ok(vec![element(hash, KeyType::Hash)?, element(range, KeyType::Range)?])
 }
 
 fn attribute(name: &str, kind: ScalarAttributeType) -> Result<AttributeDefinition, BuildError> {
-    AttributeDefinition::builder()
-        .attribute_name(name)
-        .attribute_type(kind)
-        .build()
+    AttributeDefinition::builder().attribute_name(name).attribute_type(kind).build()
 }
 
 fn index_of(index: &IndexSpec) -> Result<GlobalSecondaryIndex, BuildError> {
     let projection = if index.include.is_empty() {
-        Projection::builder()
-            .projection_type(ProjectionType::KeysOnly)
-            .build()
+        Projection::builder().projection_type(ProjectionType::KeysOnly).build()
     } else {
-        let names = index
-            .include
-            .iter()
-            .map(|name| (*name).to_owned())
-            .collect();
+        let names = index.include.iter().map(|name| (*name).to_owned()).collect();
         Projection::builder()
             .projection_type(ProjectionType::Include)
             .set_non_key_attributes(Some(names))
@@ -253,30 +207,17 @@ fn needed_keys(spec: &TableSpec) -> BTreeSet<String> {
 /// The same of a table that exists.
 fn existing_keys(table: &TableDescription) -> BTreeSet<String> {
     let kind = |name: &str| {
-        let found = table
-            .attribute_definitions()
-            .iter()
-            .find(|d| d.attribute_name() == name);
-        found
-            .map_or("?", |d| d.attribute_type().as_str())
-            .to_owned()
+        let found = table.attribute_definitions().iter().find(|d| d.attribute_name() == name);
+        found.map_or("?", |d| d.attribute_type().as_str()).to_owned()
     };
     let line = |prefix: &str, element: &KeySchemaElement| {
         let name = element.attribute_name();
-        format!(
-            "{prefix}{name}:{} {}",
-            kind(name),
-            element.key_type().as_str()
-        )
+        format!("{prefix}{name}:{} {}", kind(name), element.key_type().as_str())
     };
     let own = table.key_schema().iter().map(|element| line("", element));
     let indexes = table.global_secondary_indexes().iter().flat_map(|index| {
         let prefix = format!("{}.", index.index_name().unwrap_or("?"));
-        index
-            .key_schema()
-            .iter()
-            .map(move |element| line(&prefix, element))
-            .collect::<Vec<_>>()
+        index.key_schema().iter().map(move |element| line(&prefix, element)).collect::<Vec<_>>()
     });
     own.chain(indexes).collect()
 }
@@ -308,10 +249,7 @@ async fn wait_active(dynamodb: &Client, spec: &TableSpec) -> Result<TableDescrip
         tokio::time::sleep(POLL).await;
     }
     let waited_s = (POLL * u32::try_from(MAX_POLLS).unwrap_or(u32::MAX)).as_secs();
-    Err(SchemaError::NotActive {
-        table: spec.name.clone(),
-        waited_s,
-    })
+    Err(SchemaError::NotActive { table: spec.name.clone(), waited_s })
 }
 
 /// True once the table and all its indexes can be used. An index without a status is a made one.
@@ -319,27 +257,16 @@ fn is_active(table: &TableDescription) -> bool {
     let index_ready =
         |status: Option<&IndexStatus>| status.is_none_or(|s| *s == IndexStatus::Active);
     table.table_status() == Some(&TableStatus::Active)
-        && table
-            .global_secondary_indexes()
-            .iter()
-            .all(|i| index_ready(i.index_status()))
+        && table.global_secondary_indexes().iter().all(|i| index_ready(i.index_status()))
 }
 
 async fn enable_ttl(dynamodb: &Client, table: &str) -> Result<(), SchemaError> {
-    let failed = |error| SchemaError::Call {
-        table: table.to_owned(),
-        error,
-    };
+    let failed = |error| SchemaError::Call { table: table.to_owned(), error };
     let found = Box::pin(dynamodb.describe_time_to_live().table_name(table).send())
         .await
         .map_err(|e| failed(StoreError::from_sdk("describe time to live", &e)))?;
-    let status = found
-        .time_to_live_description
-        .and_then(|d| d.time_to_live_status);
-    if matches!(
-        status,
-        Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling)
-    ) {
+    let status = found.time_to_live_description.and_then(|d| d.time_to_live_status);
+    if matches!(status, Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling)) {
         return Ok(());
     }
     let wanted = TimeToLiveSpecification::builder()
@@ -347,25 +274,42 @@ async fn enable_ttl(dynamodb: &Client, table: &str) -> Result<(), SchemaError> {
         .attribute_name(EXPIRES_AT)
         .build()
         .map_err(|e| {
-            failed(StoreError::Invalid {
-                operation: "enable time to live",
-                detail: e.to_string(),
-            })
+            failed(StoreError::Invalid { operation: "enable time to live", detail: e.to_string() })
         })?;
-    let call = dynamodb
-        .update_time_to_live()
-        .table_name(table)
-        .time_to_live_specification(wanted);
+    let call = dynamodb.update_time_to_live().table_name(table).time_to_live_specification(wanted);
     match Box::pin(call.send()).await {
         Ok(_) => Ok(()),
         // Somebody else enabled it in between.
-        Err(error)
-            if error
-                .message()
-                .is_some_and(|m| m.contains("already enabled")) =>
-        {
-            Ok(())
-        }
+        Err(error) if error.message().is_some_and(|m| m.contains("already enabled")) => Ok(()),
         Err(error) => Err(failed(StoreError::from_sdk("enable time to live", &error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{APP, calls, empty_dynamodb};
+
+    #[tokio::test(start_paused = true)]
+    async fn tables_are_made_once_with_their_keys_and_ttl() {
+        let (aws, client) = empty_dynamodb();
+        let made = create_tables(&client, APP).await.unwrap();
+        let names: Vec<&str> = made.iter().map(|r| r.name.as_str()).collect();
+        assert_eq!(names, ["test-messages", "test-deliveries", "test-access"]);
+        assert!(made.iter().all(|r| r.created));
+        let again = create_tables(&client, APP).await.unwrap();
+        assert!(again.iter().all(|r| !r.created));
+        assert_eq!(calls(&aws, "UpdateTimeToLive"), 2, "TTL is switched on once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_table_with_other_keys_is_named_with_what_differs() {
+        let (_aws, client) = empty_dynamodb();
+        let spec =
+            TableSpec { name: deliveries_table(APP), indexes: &DELIVERY_INDEXES[..1], ttl: true };
+        create(&client, &spec).await.unwrap();
+        let error = create_tables(&client, APP).await.unwrap_err().to_string();
+        assert!(error.starts_with("table test-deliveries exists with other keys"), "{error}");
+        assert!(error.contains("bySubscription.subscription:S HASH"), "{error}");
     }
 }

@@ -42,10 +42,7 @@ pub(super) fn to_item(change: &Change<'_>, action: &str, subject: &str) -> Item 
     let sort = format!("{}#{action}#{subject}", time_part(change.at_ms));
     let mut item = key(partition(change.at_ms.div_euclid(DAY_MS)), sort);
     item.insert(AT.to_owned(), n(change.at_ms));
-    item.insert(
-        BY.to_owned(),
-        s(change.by.chars().take(200).collect::<String>()),
-    );
+    item.insert(BY.to_owned(), s(change.by.chars().take(200).collect::<String>()));
     item.insert(ACTION.to_owned(), s(action));
     item.insert(SUBJECT.to_owned(), s(subject));
     item

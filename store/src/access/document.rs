@@ -42,10 +42,8 @@ pub(super) fn client_item(client: &Client) -> Result<Item, StoreError> {
         enabled: client.enabled,
         created_at_ms: client.created_at_ms,
     };
-    let text = serde_json::to_string(&document).map_err(|e| StoreError::Invalid {
-        operation: "put client",
-        detail: e.to_string(),
-    })?;
+    let text = serde_json::to_string(&document)
+        .map_err(|e| StoreError::Invalid { operation: "put client", detail: e.to_string() })?;
     let mut item = key(CLIENTS, client.id.as_str());
     item.insert(DOCUMENT.to_owned(), s(text));
     item.insert(VERSION.to_owned(), n(client.version.saturating_add(1)));
@@ -58,9 +56,9 @@ pub(super) fn read_client(reader: &ItemReader) -> Result<Client, StoreError> {
         .map_err(|e| reader.unreadable(format!("its document is not of form {FORM}: {e}")))?;
     if document.form != FORM {
         let found = document.form;
-        return Err(reader.unreadable(format!(
-            "its document has form {found}, this version reads {FORM}"
-        )));
+        return Err(
+            reader.unreadable(format!("its document has form {found}, this version reads {FORM}"))
+        );
     }
     Ok(Client {
         id: reader.parsed(SK, ClientId::parse)?,
@@ -100,13 +98,10 @@ pub(super) fn key_item(record: &KeyRecord) -> Item {
 
 /// Reads a key's record.
 pub(super) fn read_key(mut reader: ItemReader) -> Result<KeyRecord, StoreError> {
-    let hash = reader
-        .take_bytes(HASH)?
-        .and_then(|bytes| KeyHash::from_bytes(&bytes));
+    let hash = reader.take_bytes(HASH)?.and_then(|bytes| KeyHash::from_bytes(&bytes));
     let hash = hash.ok_or_else(|| reader.unreadable("its hash is missing or not of 32 bytes"))?;
-    let id = reader.parsed(PK, |partition| {
-        KeyId::parse(partition.strip_prefix("key#").unwrap_or_default())
-    })?;
+    let id = reader
+        .parsed(PK, |partition| KeyId::parse(partition.strip_prefix("key#").unwrap_or_default()))?;
     Ok(KeyRecord {
         id,
         client: reader.parsed(CLIENT, ClientId::parse)?,

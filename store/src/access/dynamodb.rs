@@ -49,27 +49,14 @@ impl AccessStore {
     ) -> Result<Client, StoreError> {
         let operation = "put client";
         check(client).map_err(|detail| StoreError::Invalid { operation, detail })?;
-        let action = if client.version == 0 {
-            "client.create"
-        } else {
-            "client.change"
-        };
+        let action = if client.version == 0 { "client.create" } else { "client.change" };
         let changes = vec![
-            self.table
-                .put(operation, client_item(client)?, client.version)?,
-            self.table.put_any(
-                operation,
-                audit::to_item(change, action, client.id.as_str()),
-            )?,
+            self.table.put(operation, client_item(client)?, client.version)?,
+            self.table.put_any(operation, audit::to_item(change, action, client.id.as_str()))?,
         ];
-        self.table
-            .commit(operation, &format!("client {}", client.id), changes)
-            .await?;
+        self.table.commit(operation, &format!("client {}", client.id), changes).await?;
         let version = client.version.saturating_add(1);
-        Ok(Client {
-            version,
-            ..client.clone()
-        })
+        Ok(Client { version, ..client.clone() })
     }
 
     /// Reads one client.
@@ -93,16 +80,9 @@ impl AccessStore {
         let operation = "delete client";
         let changes = vec![
             self.table.delete(operation, CLIENTS, id.as_str())?,
-            self.table.put_any(
-                operation,
-                audit::to_item(change, "client.delete", id.as_str()),
-            )?,
+            self.table.put_any(operation, audit::to_item(change, "client.delete", id.as_str()))?,
         ];
-        match self
-            .table
-            .commit(operation, &format!("client {id}"), changes)
-            .await
-        {
+        match self.table.commit(operation, &format!("client {id}"), changes).await {
             Ok(()) => Ok(true),
             Err(error) if error.is_conflict() => Ok(false),
             Err(error) => Err(error),
@@ -111,10 +91,7 @@ impl AccessStore {
 
     /// The changes of access on one UTC day (counted from 1970), oldest first.
     pub async fn audit(&self, day: i64) -> Result<Vec<AuditEntry>, StoreError> {
-        let items = self
-            .table
-            .all("read audit", &audit::partition(day), MAX_AUDIT)
-            .await?;
+        let items = self.table.all("read audit", &audit::partition(day), MAX_AUDIT).await?;
         items.iter().map(audit::from_item).collect()
     }
 }
@@ -122,23 +99,13 @@ impl AccessStore {
 /// What no client may be stored with.
 fn check(client: &Client) -> Result<(), String> {
     if client.grants.len() > MAX_GRANTS {
-        return Err(format!(
-            "{} grants: up to {MAX_GRANTS} are allowed",
-            client.grants.len()
-        ));
+        return Err(format!("{} grants: up to {MAX_GRANTS} are allowed", client.grants.len()));
     }
     if client.name.is_empty() || client.name.len() > 200 {
-        return Err(format!(
-            "a name of {} bytes: 1 to 200 are allowed",
-            client.name.len()
-        ));
+        return Err(format!("a name of {} bytes: 1 to 200 are allowed", client.name.len()));
     }
     let too_long = |prefix: &String| prefix.len() > 512;
-    if client
-        .grants
-        .iter()
-        .any(|g| g.entity_prefix.as_ref().is_some_and(too_long))
-    {
+    if client.grants.iter().any(|g| g.entity_prefix.as_ref().is_some_and(too_long)) {
         return Err("a grant's entity prefix has more than 512 bytes".to_owned());
     }
     match client.limits {

@@ -41,11 +41,7 @@ impl KeyId {
         if text.len() == ID && text.bytes().all(|b| b.is_ascii_alphanumeric()) {
             Ok(KeyId(Arc::from(text)))
         } else {
-            Err(IdentityError::Id {
-                kind: "key id",
-                found: shown(text),
-                max: ID,
-            })
+            Err(IdentityError::Id { kind: "key id", found: shown(text), max: ID })
         }
     }
 }
@@ -66,10 +62,7 @@ impl ApiKey {
         let rest = text.strip_prefix(PREFIX).ok_or(ApiKeyError)?;
         let (id, secret_and_checksum) = rest.split_at(ID);
         let secret_and_checksum = secret_and_checksum.strip_prefix('_').ok_or(ApiKeyError)?;
-        if !secret_and_checksum
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric())
-        {
+        if !secret_and_checksum.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return Err(ApiKeyError);
         }
         let (body, found) = text.split_at(LENGTH - CHECKSUM);
@@ -77,10 +70,7 @@ impl ApiKey {
             return Err(ApiKeyError);
         }
         let id = KeyId::parse(id).map_err(|_| ApiKeyError)?;
-        Ok(ApiKey {
-            id,
-            text: text.to_owned(),
-        })
+        Ok(ApiKey { id, text: text.to_owned() })
     }
 
     /// A new key.
@@ -88,10 +78,7 @@ impl ApiKey {
         let id = base62(ID, random);
         let body = format!("{PREFIX}{id}_{}", base62(SECRET, random));
         let text = format!("{body}{}", checksum(&body));
-        ApiKey {
-            id: KeyId(Arc::from(id)),
-            text,
-        }
+        ApiKey { id: KeyId(Arc::from(id)), text }
     }
 
     /// Its public part.

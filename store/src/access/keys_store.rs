@@ -33,10 +33,7 @@ impl AccessStore {
         let lifetime = lifetime.unwrap_or(DEFAULT_LIFETIME);
         if lifetime.is_zero() || lifetime > MAX_LIFETIME || label.len() > 200 {
             let detail = "a lifetime of up to 10 years and a label of up to 200 bytes are allowed";
-            return Err(StoreError::Invalid {
-                operation,
-                detail: detail.to_owned(),
-            });
+            return Err(StoreError::Invalid { operation, detail: detail.to_owned() });
         }
         let lifetime_ms = i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX);
         let record = KeyRecord {
@@ -51,17 +48,11 @@ impl AccessStore {
         let changes = vec![
             self.client_exists(operation, client)?,
             self.table.put(operation, key_item(&record), 0)?,
+            self.table.put(operation, list_item(client, &record.id), 0)?,
             self.table
-                .put(operation, list_item(client, &record.id), 0)?,
-            self.table.put_any(
-                operation,
-                audit::to_item(change, "key.issue", record.id.as_str()),
-            )?,
+                .put_any(operation, audit::to_item(change, "key.issue", record.id.as_str()))?,
         ];
-        let what = format!(
-            "client {client} (missing) or key {} (made before)",
-            record.id
-        );
+        let what = format!("client {client} (missing) or key {} (made before)", record.id);
         self.table.commit(operation, &what, changes).await?;
         Ok(NewKey { key, record })
     }
@@ -91,11 +82,7 @@ impl AccessStore {
     pub async fn list_keys(&self, client: &ClientId) -> Result<Vec<KeyRecord>, StoreError> {
         let operation = "list keys";
         let mut records = Vec::new();
-        for row in self
-            .table
-            .all(operation, &list_partition(client), MAX_KEYS)
-            .await?
-        {
+        for row in self.table.all(operation, &list_partition(client), MAX_KEYS).await? {
             let id = row.parsed(SK, KeyId::parse)?;
             records.extend(self.get_key(&id).await?);
         }
@@ -117,14 +104,9 @@ impl AccessStore {
             .map_err(|e| not_built(operation, &e))?;
         let changes = vec![
             TransactWriteItem::builder().update(update).build(),
-            self.table
-                .put_any(operation, audit::to_item(change, "key.revoke", id.as_str()))?,
+            self.table.put_any(operation, audit::to_item(change, "key.revoke", id.as_str()))?,
         ];
-        match self
-            .table
-            .commit(operation, &format!("key {id}"), changes)
-            .await
-        {
+        match self.table.commit(operation, &format!("key {id}"), changes).await {
             Ok(()) => Ok(true),
             Err(error) if error.is_conflict() => Ok(false),
             Err(error) => Err(error),

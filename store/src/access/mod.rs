@@ -40,11 +40,7 @@ impl ClientId {
         if is_plain_id(text, MAX_CLIENT_ID) {
             Ok(ClientId(Arc::from(text)))
         } else {
-            Err(IdentityError::Id {
-                kind: "client id",
-                found: shown(text),
-                max: MAX_CLIENT_ID,
-            })
+            Err(IdentityError::Id { kind: "client id", found: shown(text), max: MAX_CLIENT_ID })
         }
     }
 

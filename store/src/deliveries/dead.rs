@@ -19,6 +19,8 @@ use crate::subscriptions::SubscriptionId;
 
 /// Most letters of one page.
 const MAX_PAGE: usize = 100;
+/// Most payload bytes of one page; one letter is always given, however large.
+const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Payloads in parts written or read at once.
 const MAX_PARALLEL: usize = 2;
 
@@ -27,16 +29,11 @@ impl DeliveryStore {
     pub async fn dead_letter(&self, letters: &[DeadLetter]) -> PutReport {
         let (large, small): (Vec<usize>, Vec<usize>) =
             (0..letters.len()).partition(|i| letters[*i].payload.len() > PART_BYTES);
-        let planned: Vec<Planned> = small
-            .iter()
-            .map(|i| planned(&letters[*i], letters[*i].payload.len()))
-            .collect();
+        let planned: Vec<Planned> =
+            small.iter().map(|i| planned(&letters[*i], letters[*i].payload.len())).collect();
         let build = |at: usize| to_item(&letters[small[at]], None);
         let small_outcomes = self.letters.write(&planned, &build).await;
-        let calls: Vec<_> = large
-            .iter()
-            .map(|i| self.put_large(&letters[*i]).boxed())
-            .collect();
+        let calls: Vec<_> = large.iter().map(|i| self.put_large(&letters[*i]).boxed()).collect();
         let large_outcomes: Vec<PutOutcome> =
             stream::iter(calls).buffered(MAX_PARALLEL).collect().await;
         let mut indexed: Vec<(usize, PutOutcome)> = small
@@ -46,42 +43,25 @@ impl DeliveryStore {
             .chain(large.into_iter().zip(large_outcomes))
             .collect();
         indexed.sort_unstable_by_key(|(index, _)| *index);
-        PutReport {
-            outcomes: indexed.into_iter().map(|(_, outcome)| outcome).collect(),
-        }
+        PutReport { outcomes: indexed.into_iter().map(|(_, outcome)| outcome).collect() }
     }
 
     async fn put_large(&self, letter: &DeadLetter) -> PutOutcome {
-        let subscription = letter
-            .subscription
-            .as_ref()
-            .map_or("-", SubscriptionId::as_str);
+        let subscription = letter.subscription.as_ref().map_or("-", SubscriptionId::as_str);
         // `at_ms` tells two writings of one letter apart: the parts of the older one expire by
         // themselves, and never under the younger one's head.
-        let name = format!(
-            "dead/{}/{subscription}/{}",
-            MessageId::derive(&letter.position),
-            letter.at_ms
-        );
-        let parts = match self
-            .letter_parts
-            .write(&name, &letter.payload, expiry(letter))
-            .await
-        {
+        let name =
+            format!("dead/{}/{subscription}/{}", MessageId::derive(&letter.position), letter.at_ms);
+        let parts = match self.letter_parts.write(&name, &letter.payload, expiry(letter)).await {
             Ok(parts) => parts,
             Err(outcome) => return outcome,
         };
         let head = [planned(letter, 0)];
-        let mut outcomes = self
-            .letters
-            .write(&head, &|_| to_item(letter, Some(&parts)))
-            .await;
-        outcomes
-            .pop()
-            .unwrap_or(PutOutcome::Retry(RetryReason::Unprocessed))
+        let mut outcomes = self.letters.write(&head, &|_| to_item(letter, Some(&parts))).await;
+        outcomes.pop().unwrap_or(PutOutcome::Retry(RetryReason::Unprocessed))
     }
 
-    /// An integration's dead letters, the newest arrival first, at most `limit` (1 to 100). `after` is
+    /// An integration's dead letters, the newest arrival first, at most `limit` (1 to 100) and 8 MiB. `after` is
     /// the `next` of the page before; what expired before `now_ms` does not exist.
     pub async fn list_dead_letters(
         &self,
@@ -106,9 +86,8 @@ impl DeliveryStore {
             .set_exclusive_start_key(after.map(|sort| key(partition, sort)))
             .scan_index_forward(false)
             .limit(i32::try_from(limit).unwrap_or(i32::MAX));
-        let answer = Box::pin(call.send())
-            .await
-            .map_err(|e| StoreError::from_sdk(operation, &e))?;
+        let answer =
+            Box::pin(call.send()).await.map_err(|e| StoreError::from_sdk(operation, &e))?;
         let next = answer.last_evaluated_key.as_ref().and_then(last_sort);
         let heads: Result<Vec<Head>, StoreError> = answer
             .items
@@ -116,16 +95,12 @@ impl DeliveryStore {
             .into_iter()
             .map(|item| from_item(operation, item))
             .collect();
-        let live = heads?
-            .into_iter()
-            .filter(|head| !is_expired(head.expires_at_s, now_ms));
-        let reads: Vec<_> = live
-            .map(|head| self.complete(operation, head).boxed())
-            .collect();
-        let letters = stream::iter(reads)
-            .buffered(MAX_PARALLEL)
-            .try_collect()
-            .await?;
+        let mut live = heads?;
+        live.retain(|head| !is_expired(head.expires_at_s, now_ms));
+        let next = cut_page(&mut live).or(next);
+        let reads: Vec<_> =
+            live.into_iter().map(|head| self.complete(operation, head).boxed()).collect();
+        let letters = stream::iter(reads).buffered(MAX_PARALLEL).try_collect().await?;
         Ok(DeadLetterPage { letters, next })
     }
 
@@ -157,10 +132,23 @@ impl DeliveryStore {
 }
 
 fn planned(letter: &DeadLetter, payload: usize) -> Planned {
-    Planned {
-        key: dead_key(letter),
-        wire_bytes: wire_bytes(payload),
+    Planned { key: dead_key(letter), wire_bytes: wire_bytes(payload) }
+}
+
+/// Ends a page before it is over its bytes, and gives where the next one starts if it was cut. The
+/// first letter always stays.
+fn cut_page(heads: &mut Vec<Head>) -> Option<String> {
+    let mut bytes = 0usize;
+    let fits = |head: &Head| {
+        bytes = bytes.saturating_add(head.payload_bytes());
+        bytes <= MAX_PAGE_BYTES
+    };
+    let keep = heads.iter().map(fits).take_while(|fits| *fits).count().max(1);
+    if heads.len() <= keep {
+        return None;
     }
+    heads.truncate(keep);
+    heads.last().map(|head| head.sort.clone())
 }
 
 fn last_sort(last: &Item) -> Option<String> {

@@ -5,7 +5,7 @@ use super::parked_item::{read_position, write_position};
 use super::{DEAD_LETTER_RETENTION, DeadLetter, DeadReason, kept_text};
 use crate::error::StoreError;
 use crate::identity::IntegrationName;
-use crate::item::{EXPIRES_AT, Item, ItemReader, b, expires_at_s, key, n, s};
+use crate::item::{EXPIRES_AT, Item, ItemReader, SK, b, expires_at_s, key, n, s};
 use crate::messages::item::{ARRIVED_AT, FENCE, PARTITION_KEY, PAYLOAD};
 use crate::parts::PartsRef;
 use crate::subscriptions::SubscriptionId;
@@ -48,8 +48,16 @@ pub(super) fn to_item(letter: &DeadLetter, parts: Option<&PartsRef>) -> Item {
 /// A letter read back; its payload is empty yet if it is in parts.
 pub(super) struct Head {
     pub(super) letter: DeadLetter,
+    pub(super) sort: String,
     pub(super) expires_at_s: i64,
     pub(super) parts: Option<PartsRef>,
+}
+
+impl Head {
+    /// Length of the payload, wherever it is.
+    pub(super) fn payload_bytes(&self) -> usize {
+        self.parts.as_ref().map_or(self.letter.payload.len(), PartsRef::bytes)
+    }
 }
 
 pub(super) fn from_item(operation: &'static str, item: Item) -> Result<Head, StoreError> {
@@ -80,9 +88,6 @@ pub(super) fn from_item(operation: &'static str, item: Item) -> Result<Head, Sto
         at_ms: reader.number(AT)?,
     };
     let expires_at_s = reader.number(EXPIRES_AT)?;
-    Ok(Head {
-        letter,
-        expires_at_s,
-        parts,
-    })
+    let sort = reader.text(SK)?.to_owned();
+    Ok(Head { letter, sort, expires_at_s, parts })
 }

@@ -30,15 +30,8 @@ pub(super) const INTEGRATION: &str = "integration";
 pub(super) const ENTITY: &str = "entity";
 pub(super) const CLAIM: &str = "claim";
 /// What the index by subscription carries beside its keys.
-pub(crate) const SUMMARY: &[&str] = &[
-    INTEGRATION,
-    ENTITY,
-    ATTEMPTS,
-    FIRST_FAILED_AT,
-    DUE_AT,
-    LAST_ERROR,
-    CLAIM,
-];
+pub(crate) const SUMMARY: &[&str] =
+    &[INTEGRATION, ENTITY, ATTEMPTS, FIRST_FAILED_AT, DUE_AT, LAST_ERROR, CLAIM];
 
 const PARKED: &str = "parked";
 
@@ -71,10 +64,7 @@ pub(super) fn read_parked_key(partition: &str) -> Option<DeliveryKey> {
     }
     let subscription = SubscriptionId::parse(parts.next()?).ok()?;
     let message = MessageId::parse(parts.next()?).ok()?;
-    Some(DeliveryKey {
-        subscription,
-        message,
-    })
+    Some(DeliveryKey { subscription, message })
 }
 
 pub(super) fn dead_partition(integration: &IntegrationName) -> String {
@@ -83,14 +73,8 @@ pub(super) fn dead_partition(integration: &IntegrationName) -> String {
 
 pub(super) fn dead_key(letter: &DeadLetter) -> Key {
     let place = sort_key(&time_part(letter.arrived_at_ms), &letter.position);
-    let subscription = letter
-        .subscription
-        .as_ref()
-        .map_or("-", SubscriptionId::as_str);
-    Key {
-        partition: dead_partition(&letter.integration),
-        sort: format!("{place}#{subscription}"),
-    }
+    let subscription = letter.subscription.as_ref().map_or("-", SubscriptionId::as_str);
+    Key { partition: dead_partition(&letter.integration), sort: format!("{place}#{subscription}") }
 }
 
 #[cfg(test)]
@@ -115,10 +99,7 @@ mod tests {
     #[test]
     fn a_parked_key_reads_back() {
         let delivery = key("1");
-        assert_eq!(
-            read_parked_key(&parked_key(&delivery).partition),
-            Some(delivery)
-        );
+        assert_eq!(read_parked_key(&parked_key(&delivery).partition), Some(delivery));
         assert_eq!(read_parked_key("dead#quakes"), None);
     }
 

@@ -54,10 +54,7 @@ pub struct ParkedDelivery {
 impl ParkedDelivery {
     /// The key it is parked under.
     pub fn key(&self) -> DeliveryKey {
-        DeliveryKey {
-            subscription: self.subscription.clone(),
-            message: self.message.id.clone(),
-        }
+        DeliveryKey { subscription: self.subscription.clone(), message: self.message.id.clone() }
     }
 }
 

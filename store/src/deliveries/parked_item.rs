@@ -47,10 +47,7 @@ pub(super) fn to_item(delivery: &ParkedDelivery, parts: Option<&PartsRef>) -> It
     let message = &delivery.message;
     let at = parked_key(&delivery.key());
     let mut item = key(at.partition, at.sort);
-    item.insert(
-        BUCKET.to_owned(),
-        s(bucket_text(due_bucket(&delivery.key()))),
-    );
+    item.insert(BUCKET.to_owned(), s(bucket_text(due_bucket(&delivery.key()))));
     item.insert(SUBSCRIPTION.to_owned(), s(delivery.subscription.as_str()));
     item.insert(VISIBLE_AT.to_owned(), n(delivery.due_at_ms));
     item.insert(DUE_AT.to_owned(), n(delivery.due_at_ms));

@@ -68,10 +68,8 @@ impl DeliveryStore {
     /// One conditional write per delivery instead of a batch: an item that is there already keeps
     /// its attempts, its schedule and the claim on it, which a batch would overwrite.
     pub async fn park(&self, deliveries: &[ParkedDelivery]) -> Vec<Result<Parked, StoreError>> {
-        let calls: Vec<_> = deliveries
-            .iter()
-            .map(|delivery| self.park_one(delivery).boxed())
-            .collect();
+        let calls: Vec<_> =
+            deliveries.iter().map(|delivery| self.park_one(delivery).boxed()).collect();
         stream::iter(calls).buffered(MAX_PARALLEL).collect().await
     }
 
@@ -103,15 +101,11 @@ impl DeliveryStore {
         // Named after this parking, not only after the delivery: removing the parts of a settled
         // delivery must not touch those of the same message parked again.
         let (id, subscription) = (&delivery.message.id, &delivery.subscription);
-        let name = format!(
-            "{id}/{subscription}/{}/{}",
-            delivery.first_failed_at_ms, delivery.fence
-        );
+        let name =
+            format!("{id}/{subscription}/{}/{}", delivery.first_failed_at_ms, delivery.fence);
         let expires_at = crate::item::expires_at_s(delivery.due_at_ms, PARTS_KEPT_MS);
         let written = self.parts.write(&name, payload, expires_at).await;
-        written
-            .map(Some)
-            .map_err(|outcome| as_error("park delivery", outcome))
+        written.map(Some).map_err(|outcome| as_error("park delivery", outcome))
     }
 
     /// Claims a due delivery for `lease` (longer than an attempt may take); `None` if it is gone,
@@ -135,13 +129,7 @@ impl DeliveryStore {
         if let Some(parts) = &parts {
             delivery.message.payload = self.parts.read("claim delivery", parts, true).await?;
         }
-        let claim = Claim {
-            key: key.clone(),
-            worker: worker.to_owned(),
-            until_ms,
-            token,
-            parts,
-        };
+        let claim = Claim { key: key.clone(), worker: worker.to_owned(), until_ms, token, parts };
         Ok(Some(ClaimedDelivery { claim, delivery }))
     }
 
@@ -184,18 +172,8 @@ impl DeliveryStore {
     pub async fn renew(&self, claim: &Claim, until_ms: i64) -> Result<Claim, StoreError> {
         let values = HashMap::from([(":until".to_owned(), n(until_ms))]);
         let names = [("#visible", VISIBLE_AT)];
-        self.update_claimed(
-            "renew claim",
-            claim,
-            "SET #visible = :until",
-            &names,
-            values,
-        )
-        .await?;
-        Ok(Claim {
-            until_ms,
-            ..claim.clone()
-        })
+        self.update_claimed("renew claim", claim, "SET #visible = :until", &names, values).await?;
+        Ok(Claim { until_ms, ..claim.clone() })
     }
 
     /// Gives a claim back after a failed attempt: `attempts` in all, due again at `due_at_ms`.
@@ -222,8 +200,7 @@ impl DeliveryStore {
             (":error".to_owned(), s(kept_text(last_error))),
             (":expires".to_owned(), n(expiry(due_at_ms))),
         ]);
-        self.update_claimed("reschedule delivery", claim, update, &names, values)
-            .await
+        self.update_claimed("reschedule delivery", claim, update, &names, values).await
     }
 
     async fn update_claimed(
@@ -271,10 +248,7 @@ impl DeliveryStore {
                 Some(DeleteItemError::ConditionalCheckFailedException(failed)) if failed.item().is_none()
             );
             if !gone {
-                return Err(claim_lost(
-                    StoreError::from_sdk("settle delivery", &error),
-                    claim,
-                ));
+                return Err(claim_lost(StoreError::from_sdk("settle delivery", &error), claim));
             }
         }
         if let Some(parts) = &claim.parts
@@ -292,9 +266,7 @@ pub(super) fn item_key(delivery: &DeliveryKey) -> Item {
 }
 
 fn has_claim(item: &Item, token: &str) -> bool {
-    item.get(CLAIM)
-        .and_then(|v| v.as_s().ok())
-        .is_some_and(|found| found == token)
+    item.get(CLAIM).and_then(|v| v.as_s().ok()).is_some_and(|found| found == token)
 }
 
 /// Names the delivery in a conflict.
@@ -302,10 +274,7 @@ fn claim_lost(error: StoreError, claim: &Claim) -> StoreError {
     match error {
         StoreError::Conflict { operation, .. } => StoreError::Conflict {
             operation,
-            what: format!(
-                "the claim on {} for {}",
-                claim.key.message, claim.key.subscription
-            ),
+            what: format!("the claim on {} for {}", claim.key.message, claim.key.subscription),
         },
         other => other,
     }
@@ -319,11 +288,9 @@ pub(super) fn as_error(operation: &'static str, outcome: PutOutcome) -> StoreErr
         PutOutcome::Retry(RetryReason::Unavailable(detail)) => {
             StoreError::Unavailable { operation, detail }
         }
-        PutOutcome::Retry(RetryReason::Refused(detail)) => StoreError::SetUp {
-            operation,
-            code: "parts".to_owned(),
-            detail,
-        },
+        PutOutcome::Retry(RetryReason::Refused(detail)) => {
+            StoreError::SetUp { operation, code: "parts".to_owned(), detail }
+        }
         _ => StoreError::Throttled { operation, detail },
     }
 }

@@ -57,10 +57,7 @@ impl DeliveryStore {
         let rows = rows(operation, send(operation, call).await?.items)?;
         Ok(rows
             .into_iter()
-            .map(|row| DueDelivery {
-                key: row.key,
-                due_at_ms: row.visible_at_ms,
-            })
+            .map(|row| DueDelivery { key: row.key, due_at_ms: row.visible_at_ms })
             .collect())
     }
 
@@ -77,22 +74,14 @@ impl DeliveryStore {
         let (mut waiting, mut last): (Vec<IndexRow>, LastKey) = (Vec::new(), None);
         for _ in 0..MAX_ROUNDS {
             let call = self
-                .index(
-                    BY_SUBSCRIPTION,
-                    SUBSCRIPTION,
-                    subscription.as_str().to_owned(),
-                )
+                .index(BY_SUBSCRIPTION, SUBSCRIPTION, subscription.as_str().to_owned())
                 .key_condition_expression("#hash = :hash AND #visible > :now")
                 .expression_attribute_names("#visible", VISIBLE_AT)
                 .expression_attribute_values(":now", n(now_ms))
                 .set_exclusive_start_key(last)
                 .limit(page);
             let answer = send(operation, call).await?;
-            waiting.extend(
-                rows(operation, answer.items)?
-                    .into_iter()
-                    .filter(|row| !row.claimed),
-            );
+            waiting.extend(rows(operation, answer.items)?.into_iter().filter(|row| !row.claimed));
             last = answer.last_evaluated_key;
             if waiting.len() >= limit || last.is_none() {
                 break;
@@ -100,17 +89,12 @@ impl DeliveryStore {
         }
         let more = last.is_some() || waiting.len() > limit;
         waiting.truncate(limit);
-        let moves: Vec<_> = waiting
-            .iter()
-            .map(|row| self.make_one_due(&row.key, now_ms).boxed())
-            .collect();
-        let moved: Vec<Result<bool, StoreError>> = stream::iter(moves)
-            .buffer_unordered(MAX_PARALLEL)
-            .collect()
-            .await;
-        let made = moved
-            .into_iter()
-            .try_fold(0, |sum, one| one.map(|moved| sum + usize::from(moved)))?;
+        let moves: Vec<_> =
+            waiting.iter().map(|row| self.make_one_due(&row.key, now_ms).boxed()).collect();
+        let moved: Vec<Result<bool, StoreError>> =
+            stream::iter(moves).buffer_unordered(MAX_PARALLEL).collect().await;
+        let made =
+            moved.into_iter().try_fold(0, |sum, one| one.map(|moved| sum + usize::from(moved)))?;
         Ok(MadeDue { made, more })
     }
 
@@ -148,11 +132,7 @@ impl DeliveryStore {
         let (mut count, mut last): (usize, LastKey) = (0, None);
         for _ in 0..MAX_ROUNDS {
             let call = self
-                .index(
-                    BY_SUBSCRIPTION,
-                    SUBSCRIPTION,
-                    subscription.as_str().to_owned(),
-                )
+                .index(BY_SUBSCRIPTION, SUBSCRIPTION, subscription.as_str().to_owned())
                 .key_condition_expression("#hash = :hash")
                 .select(Select::Count)
                 .set_exclusive_start_key(last)
@@ -167,10 +147,7 @@ impl DeliveryStore {
             }
         }
         let complete = last.is_none() && count <= cap;
-        Ok(ParkedCount {
-            count: count.min(cap),
-            complete,
-        })
+        Ok(ParkedCount { count: count.min(cap), complete })
     }
 
     /// A subscription's parked deliveries without their payloads, the one due first in front.
@@ -182,15 +159,9 @@ impl DeliveryStore {
         limit: usize,
     ) -> Result<ParkedPage, StoreError> {
         let operation = "list parked deliveries";
-        let start = after
-            .map(|text| start_key(operation, subscription, text))
-            .transpose()?;
+        let start = after.map(|text| start_key(operation, subscription, text)).transpose()?;
         let call = self
-            .index(
-                BY_SUBSCRIPTION,
-                SUBSCRIPTION,
-                subscription.as_str().to_owned(),
-            )
+            .index(BY_SUBSCRIPTION, SUBSCRIPTION, subscription.as_str().to_owned())
             .key_condition_expression("#hash = :hash")
             .set_exclusive_start_key(start)
             .limit(checked_limit(operation, limit)?);
@@ -203,14 +174,9 @@ impl DeliveryStore {
             }
         };
         let items = answer.items.unwrap_or_default();
-        let deliveries: Result<Vec<_>, _> = items
-            .into_iter()
-            .map(|item| summary(&ItemReader::new(operation, item)))
-            .collect();
-        Ok(ParkedPage {
-            deliveries: deliveries?,
-            next,
-        })
+        let deliveries: Result<Vec<_>, _> =
+            items.into_iter().map(|item| summary(&ItemReader::new(operation, item))).collect();
+        Ok(ParkedPage { deliveries: deliveries?, next })
     }
 
     fn index(&self, index: &str, hash: &str, value: String) -> QueryFluentBuilder {
@@ -227,16 +193,12 @@ async fn send(
     operation: &'static str,
     call: QueryFluentBuilder,
 ) -> Result<QueryOutput, StoreError> {
-    Box::pin(call.send())
-        .await
-        .map_err(|e| StoreError::from_sdk(operation, &e))
+    Box::pin(call.send()).await.map_err(|e| StoreError::from_sdk(operation, &e))
 }
 
 fn rows(operation: &'static str, items: Option<Vec<Item>>) -> Result<Vec<IndexRow>, StoreError> {
     let items = items.unwrap_or_default().into_iter();
-    items
-        .map(|item| index_row(&ItemReader::new(operation, item)))
-        .collect()
+    items.map(|item| index_row(&ItemReader::new(operation, item))).collect()
 }
 
 fn checked_limit(operation: &'static str, limit: usize) -> Result<i32, StoreError> {
@@ -260,10 +222,7 @@ fn start_key(
     let (visible_at, message) = text.split_once('.').ok_or_else(invalid)?;
     let visible_at: i64 = visible_at.parse().map_err(|_| invalid())?;
     let message = MessageId::parse(message).map_err(|_| invalid())?;
-    let at = parked_key(&DeliveryKey {
-        subscription: subscription.clone(),
-        message,
-    });
+    let at = parked_key(&DeliveryKey { subscription: subscription.clone(), message });
     Ok(HashMap::from([
         (PK.to_owned(), s(at.partition)),
         (SK.to_owned(), s(at.sort)),

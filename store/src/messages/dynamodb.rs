@@ -52,13 +52,8 @@ impl DynamoMessages {
         let (large, small): (Vec<usize>, Vec<usize>) =
             (0..batch.len()).partition(|i| batch[*i].message.payload.len() > PART_BYTES);
         let small_outcomes = self.put_small(batch, &small);
-        let calls: Vec<_> = large
-            .iter()
-            .map(|i| self.put_large(&batch[*i]).boxed())
-            .collect();
-        let large_outcomes = stream::iter(calls)
-            .buffered(MAX_PARALLEL)
-            .collect::<Vec<_>>();
+        let calls: Vec<_> = large.iter().map(|i| self.put_large(&batch[*i]).boxed()).collect();
+        let large_outcomes = stream::iter(calls).buffered(MAX_PARALLEL).collect::<Vec<_>>();
         let (small_outcomes, large_outcomes) = futures::join!(small_outcomes, large_outcomes);
         let mut indexed: Vec<(usize, PutOutcome)> = small
             .into_iter()
@@ -66,9 +61,7 @@ impl DynamoMessages {
             .chain(large.into_iter().zip(large_outcomes))
             .collect();
         indexed.sort_unstable_by_key(|(index, _)| *index);
-        PutReport {
-            outcomes: indexed.into_iter().map(|(_, outcome)| outcome).collect(),
-        }
+        PutReport { outcomes: indexed.into_iter().map(|(_, outcome)| outcome).collect() }
     }
 
     async fn put_small(&self, batch: &[StoreItem], small: &[usize]) -> Vec<PutOutcome> {
@@ -76,30 +69,22 @@ impl DynamoMessages {
             .iter()
             .map(|i| planned(&batch[*i].message, batch[*i].message.payload.len()))
             .collect();
-        self.writer
-            .write(&planned, &|at| to_item(&batch[small[at]], None))
-            .await
+        let build = |at: usize| to_item(&batch[small[at]], &planned[at].key, None);
+        self.writer.write(&planned, &build).await
     }
 
     /// Parts first, then the head that makes them visible.
     async fn put_large(&self, item: &StoreItem) -> PutOutcome {
         let message = &item.message;
-        let written = self
-            .parts
-            .write(message.id.as_str(), &message.payload, expiry(item))
-            .await;
+        let written = self.parts.write(message.id.as_str(), &message.payload, expiry(item)).await;
         let parts = match written {
             Ok(parts) => parts,
             Err(outcome) => return outcome,
         };
         let head = [planned(message, 0)];
-        let mut outcomes = self
-            .writer
-            .write(&head, &|_| to_item(item, Some(&parts)))
-            .await;
-        outcomes
-            .pop()
-            .unwrap_or(PutOutcome::Retry(super::RetryReason::Unprocessed))
+        let build = |at: usize| to_item(item, &head[at].key, Some(&parts));
+        let mut outcomes = self.writer.write(&head, &build).await;
+        outcomes.pop().unwrap_or(PutOutcome::Retry(super::RetryReason::Unprocessed))
     }
 
     async fn query_page(&self, query: &MessageQuery) -> Result<MessagePage, StoreError> {
@@ -133,10 +118,7 @@ impl DynamoMessages {
         limit: i32,
     ) -> Result<QueryOutput, StoreError> {
         let partition = partition(&query.integration, &query.entity);
-        let start = range
-            .behind
-            .as_ref()
-            .map(|sort| key(partition.clone(), sort.clone()));
+        let start = range.behind.as_ref().map(|sort| key(partition.clone(), sort.clone()));
         let call = self
             .client
             .query()
@@ -154,9 +136,7 @@ impl DynamoMessages {
             .scan_index_forward(query.order == Order::Oldest)
             .consistent_read(query.consistent)
             .limit(limit);
-        Box::pin(call.send())
-            .await
-            .map_err(|e| StoreError::from_sdk("query messages", &e))
+        Box::pin(call.send()).await.map_err(|e| StoreError::from_sdk("query messages", &e))
     }
 
     /// Reads the payloads that are in parts.
@@ -165,14 +145,9 @@ impl DynamoMessages {
         heads: Vec<Head>,
         consistent: bool,
     ) -> Result<Vec<Message>, StoreError> {
-        let reads: Vec<_> = heads
-            .into_iter()
-            .map(|head| self.complete_one(head, consistent).boxed())
-            .collect();
-        stream::iter(reads)
-            .buffered(MAX_PARALLEL)
-            .try_collect()
-            .await
+        let reads: Vec<_> =
+            heads.into_iter().map(|head| self.complete_one(head, consistent).boxed()).collect();
+        stream::iter(reads).buffered(MAX_PARALLEL).try_collect().await
     }
 
     async fn complete_one(&self, head: Head, consistent: bool) -> Result<Message, StoreError> {
@@ -196,9 +171,8 @@ impl DynamoMessages {
             .table_name(&self.table)
             .set_key(Some(key(partition, locator.sort())))
             .consistent_read(consistent);
-        let answer = Box::pin(call.send())
-            .await
-            .map_err(|e| StoreError::from_sdk("get message", &e))?;
+        let answer =
+            Box::pin(call.send()).await.map_err(|e| StoreError::from_sdk("get message", &e))?;
         let Some(item) = answer.item else {
             return Ok(None);
         };
@@ -266,10 +240,7 @@ impl MessageStore for DynamoMessages {
 }
 
 fn planned(message: &Message, payload: usize) -> Planned {
-    Planned {
-        key: Key::of(message),
-        wire_bytes: wire_bytes(payload),
-    }
+    Planned { key: Key::of(message), wire_bytes: wire_bytes(payload) }
 }
 
 fn last_sort(last: Option<&crate::item::Item>) -> Option<String> {
@@ -286,12 +257,7 @@ struct Page {
 
 impl Page {
     fn new(limit: usize, max_bytes: usize) -> Page {
-        Page {
-            heads: Vec::new(),
-            limit,
-            bytes_left: max_bytes,
-            full: false,
-        }
+        Page { heads: Vec::new(), limit, bytes_left: max_bytes, full: false }
     }
 
     /// How many items to look at next: one more than fit, to know whether there are more.

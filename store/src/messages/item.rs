@@ -20,12 +20,11 @@ pub(super) fn expiry(item: &StoreItem) -> i64 {
     expires_at_s(item.message.arrived_at_ms, item.retention.as_millis())
 }
 
-/// The item of a message, with its payload or where that is.
-pub(super) fn to_item(item: &StoreItem, parts: Option<&PartsRef>) -> Item {
+/// The item of a message under its key `at`, with its payload or where that is.
+pub(super) fn to_item(item: &StoreItem, at: &Key, parts: Option<&PartsRef>) -> Item {
     let message = &item.message;
-    let at = Key::of(message);
     let mut attributes = Item::with_capacity(12);
-    attributes.extend(key(at.partition, at.sort));
+    attributes.extend(key(at.partition.as_str(), at.sort.as_str()));
     attributes.insert(ID.to_owned(), s(message.id.as_str()));
     attributes.insert(TIME.to_owned(), n(message.time_ms));
     attributes.insert(ARRIVED_AT.to_owned(), n(message.arrived_at_ms));
@@ -54,9 +53,7 @@ pub(super) struct Head {
 impl Head {
     /// Length of the payload, wherever it is.
     pub(super) fn payload_bytes(&self) -> usize {
-        self.parts
-            .as_ref()
-            .map_or(self.message.payload.len(), PartsRef::bytes)
+        self.parts.as_ref().map_or(self.message.payload.len(), PartsRef::bytes)
     }
 }
 
@@ -90,10 +87,5 @@ pub(super) fn from_item(operation: &'static str, item: Item) -> Result<Head, Sto
         payload,
     };
     let expires_at_s = reader.number(EXPIRES_AT)?;
-    Ok(Head {
-        message,
-        sort,
-        expires_at_s,
-        parts,
-    })
+    Ok(Head { message, sort, expires_at_s, parts })
 }

@@ -27,10 +27,7 @@ pub fn sort_time(time_ms: i64, arrived_at_ms: i64) -> i64 {
 
 /// The 15 digits of a time in ms since 1970; what lies outside year 1 to 33658 is moved to the edge.
 pub(crate) fn time_part(ms: i64) -> String {
-    format!(
-        "{:015}",
-        ms.saturating_add(YEAR_1_TO_1970_MS).clamp(0, MAX_TIME)
-    )
+    format!("{:015}", ms.saturating_add(YEAR_1_TO_1970_MS).clamp(0, MAX_TIME))
 }
 
 /// What a position looks like within a sort key.
@@ -62,9 +59,7 @@ pub(crate) fn read_position(sort: &str, stream_arn: &str) -> Option<Position> {
 /// 13 characters of base32: 64 bits tell a table's few streams apart.
 fn stream_hash(arn: &str) -> String {
     let digest = Sha256::digest(arn.as_bytes());
-    data_encoding::BASE32_NOPAD
-        .encode(&digest[..8])
-        .to_ascii_lowercase()
+    data_encoding::BASE32_NOPAD.encode(&digest[..8]).to_ascii_lowercase()
 }
 
 /// Where a message is kept.

@@ -33,11 +33,7 @@ impl Locator {
         entity: Entity,
         sort: String,
     ) -> Locator {
-        Locator {
-            integration,
-            entity,
-            sort,
-        }
+        Locator { integration, entity, sort }
     }
 
     /// The integration it leads into: what to authorise before reading.
@@ -77,11 +73,7 @@ impl Locator {
         let integration = IntegrationName::parse(parts.next()?).ok()?;
         let sort = parts.next().filter(|s| !s.is_empty())?.to_owned();
         let entity = Entity::parse(parts.next()?).ok()?;
-        Some(Locator {
-            integration,
-            entity,
-            sort,
-        })
+        Some(Locator { integration, entity, sort })
     }
 }
 
@@ -101,10 +93,7 @@ impl Cursor {
             Order::Newest => 'n',
             Order::Oldest => 'o',
         };
-        signer.seal(
-            CURSOR,
-            format!("{order}{}", self.after.to_text()).as_bytes(),
-        )
+        signer.seal(CURSOR, format!("{order}{}", self.after.to_text()).as_bytes())
     }
 
     /// Reads what [`Cursor::encode`] made.

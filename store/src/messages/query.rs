@@ -20,15 +20,9 @@ pub(super) struct Range {
 
 /// Checks a query and gives its range; `None` if it can hold nothing.
 pub(super) fn plan_range(query: &MessageQuery) -> Result<Option<Range>, StoreError> {
-    let invalid = |detail: String| StoreError::Invalid {
-        operation: "query messages",
-        detail,
-    };
+    let invalid = |detail: String| StoreError::Invalid { operation: "query messages", detail };
     if !(1..=MAX_PAGE).contains(&query.limit) {
-        return Err(invalid(format!(
-            "limit is {}: 1 to {MAX_PAGE} is allowed",
-            query.limit
-        )));
+        return Err(invalid(format!("limit is {}: 1 to {MAX_PAGE} is allowed", query.limit)));
     }
     // A time alone sorts before every key that starts with it: `from` is inclusive, `to` exclusive.
     let low = query.from_ms.map_or_else(|| FIRST.to_owned(), time_part);
@@ -37,11 +31,7 @@ pub(super) fn plan_range(query: &MessageQuery) -> Result<Option<Range>, StoreErr
         return Ok(None);
     }
     let Some(cursor) = &query.after else {
-        return Ok(Some(Range {
-            low,
-            high,
-            behind: None,
-        }));
+        return Ok(Some(Range { low, high, behind: None }));
     };
     let after = &cursor.after;
     if cursor.order != query.order
@@ -67,10 +57,7 @@ fn behind(low: String, high: String, after: &str, order: Order) -> Option<Range>
 /// The cursor behind a sort key of this query.
 pub(super) fn cursor(query: &MessageQuery, sort: String) -> Cursor {
     let after = Locator::from_parts(query.integration.clone(), query.entity.clone(), sort);
-    Cursor {
-        after,
-        order: query.order,
-    }
+    Cursor { after, order: query.order }
 }
 
 #[cfg(test)]
@@ -106,10 +93,7 @@ mod tests {
     #[test]
     fn a_cursor_outside_the_range_changes_nothing_or_leaves_nothing() {
         let range = |after: &str, order| behind("3".to_owned(), "6".to_owned(), after, order);
-        assert_eq!(
-            range("5", Order::Newest).unwrap().behind.as_deref(),
-            Some("5")
-        );
+        assert_eq!(range("5", Order::Newest).unwrap().behind.as_deref(), Some("5"));
         assert_eq!(range("7", Order::Newest).unwrap().behind, None);
         assert_eq!(range("2", Order::Newest), None);
         assert_eq!(range("2", Order::Oldest).unwrap().behind, None);
@@ -127,12 +111,7 @@ mod tests {
         let mut other = query();
         other.entity = Entity::parse("ci").unwrap();
         q.after = Some(cursor(&other, "5".to_owned()));
-        assert!(
-            plan_range(&q)
-                .unwrap_err()
-                .to_string()
-                .contains("another query")
-        );
+        assert!(plan_range(&q).unwrap_err().to_string().contains("another query"));
         q.after = Some(cursor(&q, "5".to_owned()));
         q.order = Order::Oldest;
         assert!(plan_range(&q).is_err());

@@ -58,10 +58,7 @@ pub(super) fn to_item(subscription: &Subscription) -> Result<Item, StoreError> {
     })?;
     let mut item = key(PARTITION, subscription.id.as_str());
     item.insert(DOCUMENT.to_owned(), s(text));
-    item.insert(
-        VERSION.to_owned(),
-        n(subscription.version.saturating_add(1)),
-    );
+    item.insert(VERSION.to_owned(), n(subscription.version.saturating_add(1)));
     Ok(item)
 }
 
@@ -75,16 +72,14 @@ pub(super) fn from_item(reader: &ItemReader) -> Result<Subscription, StoreError>
     })?;
     if document.form != FORM {
         let found = document.form;
-        return Err(reader.unreadable(format!(
-            "its document has form {found}, this version reads {FORM}"
-        )));
+        return Err(
+            reader.unreadable(format!("its document has form {found}, this version reads {FORM}"))
+        );
     }
     let DestinationDocument::Webhook { url, secrets } = document.destination;
     let unusable = |e: super::SubscriptionError| reader.unreadable(e.to_string());
-    let secrets: Result<Vec<_>, _> = secrets
-        .iter()
-        .map(|text| SigningSecret::parse(text))
-        .collect();
+    let secrets: Result<Vec<_>, _> =
+        secrets.iter().map(|text| SigningSecret::parse(text)).collect();
     let destination = Destination::Webhook {
         url: WebhookUrl::parse(&url).map_err(unusable)?,
         secrets: secrets.map_err(unusable)?,

@@ -43,27 +43,18 @@ impl SubscriptionStore {
     pub async fn put(&self, subscription: &Subscription) -> Result<Subscription, StoreError> {
         let operation = "put subscription";
         check(subscription).map_err(|detail| StoreError::Invalid { operation, detail })?;
-        let put = self
-            .table
-            .put(operation, to_item(subscription)?, subscription.version)?;
+        let put = self.table.put(operation, to_item(subscription)?, subscription.version)?;
         let what = format!("subscription {}", subscription.id);
         self.table.commit(operation, &what, vec![put]).await?;
         let version = subscription.version.saturating_add(1);
-        Ok(Subscription {
-            version,
-            ..subscription.clone()
-        })
+        Ok(Subscription { version, ..subscription.clone() })
     }
 
     /// Deletes a subscription; false if there was none.
     pub async fn delete(&self, id: &SubscriptionId) -> Result<bool, StoreError> {
         let operation = "delete subscription";
         let delete = self.table.delete(operation, PARTITION, id.as_str())?;
-        match self
-            .table
-            .commit(operation, &format!("subscription {id}"), vec![delete])
-            .await
-        {
+        match self.table.commit(operation, &format!("subscription {id}"), vec![delete]).await {
             Ok(()) => Ok(true),
             Err(error) if error.is_conflict() => Ok(false),
             Err(error) => Err(error),
@@ -72,20 +63,14 @@ impl SubscriptionStore {
 
     /// Reads one subscription.
     pub async fn get(&self, id: &SubscriptionId) -> Result<Option<Subscription>, StoreError> {
-        let found = self
-            .table
-            .get("get subscription", PARTITION, id.as_str())
-            .await?;
+        let found = self.table.get("get subscription", PARTITION, id.as_str()).await?;
         found.as_ref().map(from_item).transpose()
     }
 
     /// Reads all subscriptions, in the order of their ids. One that cannot be read fails the whole:
     /// going on without it would lose its messages in silence.
     pub async fn load_all(&self) -> Result<Vec<Subscription>, StoreError> {
-        let items = self
-            .table
-            .all("load subscriptions", PARTITION, MAX_SUBSCRIPTIONS)
-            .await?;
+        let items = self.table.all("load subscriptions", PARTITION, MAX_SUBSCRIPTIONS).await?;
         items.iter().map(from_item).collect()
     }
 
@@ -96,10 +81,7 @@ impl SubscriptionStore {
             let subscriptions = self.load_all().await?;
             let after = self.epoch().await?;
             if after == before {
-                return Ok(SubscriptionSnapshot {
-                    epoch: after,
-                    subscriptions,
-                });
+                return Ok(SubscriptionSnapshot { epoch: after, subscriptions });
             }
             before = after;
         }
@@ -120,10 +102,7 @@ fn check(subscription: &Subscription) -> Result<(), String> {
     subscription.policy.check().map_err(|e| e.to_string())?;
     let Destination::Webhook { secrets, .. } = &subscription.destination;
     if !(1..=MAX_SECRETS).contains(&secrets.len()) {
-        return Err(format!(
-            "{} signing secrets: 1 to {MAX_SECRETS} are allowed",
-            secrets.len()
-        ));
+        return Err(format!("{} signing secrets: 1 to {MAX_SECRETS} are allowed", secrets.len()));
     }
     if subscription.integrations.len() > 100 {
         return Err(format!(
@@ -131,11 +110,7 @@ fn check(subscription: &Subscription) -> Result<(), String> {
             subscription.integrations.len()
         ));
     }
-    if subscription
-        .entity_prefix
-        .as_ref()
-        .is_some_and(|prefix| prefix.len() > 512)
-    {
+    if subscription.entity_prefix.as_ref().is_some_and(|prefix| prefix.len() > 512) {
         return Err("the entity prefix has more than 512 bytes".to_owned());
     }
     Ok(())

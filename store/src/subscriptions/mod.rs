@@ -70,20 +70,13 @@ impl SubscriptionId {
         if is_plain_id(text, MAX_ID) {
             Ok(SubscriptionId(Arc::from(text)))
         } else {
-            Err(IdentityError::Id {
-                kind: "subscription id",
-                found: shown(text),
-                max: MAX_ID,
-            })
+            Err(IdentityError::Id { kind: "subscription id", found: shown(text), max: MAX_ID })
         }
     }
 
     /// A new id: `sub_` and 20 characters of base62.
     pub fn generate(random: crate::RandomBytes<'_>) -> SubscriptionId {
-        SubscriptionId(Arc::from(format!(
-            "sub_{}",
-            crate::access::base62(20, random)
-        )))
+        SubscriptionId(Arc::from(format!("sub_{}", crate::access::base62(20, random))))
     }
 }
 
@@ -155,40 +148,18 @@ impl DeliveryPolicy {
             if range.contains(&found) {
                 Ok(())
             } else {
-                Err(SubscriptionError::Policy {
-                    field,
-                    found,
-                    allowed,
-                })
+                Err(SubscriptionError::Policy { field, found, allowed })
             }
         };
         bounds("timeout_ms", self.timeout_ms, 100..=60_000, "100 to 60000")?;
-        bounds(
-            "concurrency",
-            u64::from(self.concurrency),
-            1..=1_000,
-            "1 to 1000",
-        )?;
+        bounds("concurrency", u64::from(self.concurrency), 1..=1_000, "1 to 1000")?;
         let rate = u64::from(self.rate_per_second.unwrap_or(1));
         bounds("rate_per_second", rate, 1..=100_000, "1 to 100000")?;
         let attempts = self.retry_schedule_ms.len() as u64;
-        bounds(
-            "retry_schedule_ms' length",
-            attempts,
-            1..=50,
-            "1 to 50 delays",
-        )?;
-        let total = self
-            .retry_schedule_ms
-            .iter()
-            .fold(0u64, |sum, ms| sum.saturating_add(*ms));
+        bounds("retry_schedule_ms' length", attempts, 1..=50, "1 to 50 delays")?;
+        let total = self.retry_schedule_ms.iter().fold(0u64, |sum, ms| sum.saturating_add(*ms));
         let week = 7 * 24 * 3_600 * 1_000;
-        bounds(
-            "retry_schedule_ms' sum",
-            total,
-            0..=week,
-            "up to 604800000 (7 days)",
-        )
+        bounds("retry_schedule_ms' sum", total, 0..=week, "up to 604800000 (7 days)")
     }
 }
 

@@ -23,11 +23,7 @@ pub fn retry_delay(
     cap: Duration,
 ) -> Option<Duration> {
     let base_ms = *schedule.get(usize::try_from(attempts).ok()?)?;
-    let unit = if jitter_unit.is_finite() {
-        jitter_unit.clamp(0.0, 1.0)
-    } else {
-        0.5
-    };
+    let unit = if jitter_unit.is_finite() { jitter_unit.clamp(0.0, 1.0) } else { 0.5 };
     let own = Duration::from_millis(base_ms).mul_f64(1.0 - JITTER + 2.0 * JITTER * unit);
     Some(retry_after.map_or(own, |asked| own.max(asked.min(cap))))
 }

@@ -22,9 +22,7 @@ impl SigningSecret {
     /// Checks and takes a secret, with or without base64 padding.
     pub fn parse(text: &str) -> Result<SigningSecret, SubscriptionError> {
         let refused = |detail| SubscriptionError::Secret { detail };
-        let encoded = text
-            .strip_prefix(PREFIX)
-            .ok_or(refused("it does not start with whsec_"))?;
+        let encoded = text.strip_prefix(PREFIX).ok_or(refused("it does not start with whsec_"))?;
         let key = BASE64
             .decode(encoded.as_bytes())
             .or_else(|_| BASE64_NOPAD.decode(encoded.as_bytes()))

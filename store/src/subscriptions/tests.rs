@@ -1,1 +1,169 @@
-//! Placeholder.
+//! Subscriptions over a real SDK client and an embedded DynamoDB.
+
+use local_aws::Effect;
+
+use super::*;
+use crate::testing::{APP, NOW, calls, dynamodb, fail, integration, random};
+use crate::{Class, StoreError};
+
+fn subscription(id: &str) -> Subscription {
+    Subscription {
+        id: SubscriptionId::parse(id).unwrap(),
+        client: ClientId::parse("cl_1").unwrap(),
+        integrations: vec![integration("quakes")],
+        entity_prefix: Some("us".to_owned()),
+        destination: Destination::Webhook {
+            url: WebhookUrl::parse("https://hooks.example.com/in?t=1").unwrap(),
+            secrets: vec![
+                SigningSecret::generate(&mut random(1)),
+                SigningSecret::generate(&mut random(2)),
+            ],
+        },
+        policy: DeliveryPolicy { rate_per_second: Some(50), ..DeliveryPolicy::default() },
+        created_at_ms: NOW,
+        version: 0,
+        enabled: true,
+    }
+}
+
+async fn store() -> (local_aws::LocalAws, SubscriptionStore) {
+    let (aws, client) = dynamodb().await;
+    (aws, SubscriptionStore::new(client, APP))
+}
+
+#[tokio::test]
+async fn a_subscription_comes_back_as_it_was_put() {
+    let (_aws, store) = store().await;
+    let stored = store.put(&subscription("sub_a")).await.unwrap();
+    assert_eq!(stored, Subscription { version: 1, ..subscription("sub_a") });
+    assert_eq!(store.get(&stored.id).await.unwrap(), Some(stored.clone()));
+    assert_eq!(store.load_all().await.unwrap(), [stored]);
+    let none = SubscriptionId::parse("sub_z").unwrap();
+    assert_eq!(store.get(&none).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_change_that_was_not_read_is_a_conflict() {
+    let (_aws, store) = store().await;
+    let first = store.put(&subscription("sub_a")).await.unwrap();
+    assert!(
+        store.put(&subscription("sub_a")).await.unwrap_err().is_conflict(),
+        "it is there already"
+    );
+    let second = store.put(&Subscription { enabled: false, ..first.clone() }).await.unwrap();
+    assert_eq!((second.version, second.enabled), (2, false));
+    let error = store.put(&first).await.unwrap_err();
+    assert!(error.is_conflict());
+    assert!(error.to_string().contains("subscription sub_a"), "{error}");
+}
+
+#[tokio::test]
+async fn every_change_bumps_the_epoch_and_a_failed_one_does_not() {
+    let (_aws, store) = store().await;
+    assert_eq!(store.epoch().await.unwrap(), 0);
+    let stored = store.put(&subscription("sub_a")).await.unwrap();
+    assert_eq!(store.epoch().await.unwrap(), 1);
+    store.put(&subscription("sub_a")).await.unwrap_err();
+    assert_eq!(store.epoch().await.unwrap(), 1);
+    assert!(store.delete(&stored.id).await.unwrap());
+    assert_eq!(store.epoch().await.unwrap(), 2);
+    assert!(!store.delete(&stored.id).await.unwrap());
+    assert_eq!(store.epoch().await.unwrap(), 2);
+    assert_eq!(
+        store.snapshot().await.unwrap(),
+        SubscriptionSnapshot { epoch: 2, subscriptions: vec![] }
+    );
+}
+
+#[tokio::test]
+async fn many_subscriptions_are_loaded_over_pages() {
+    let (_aws, store) = store().await;
+    // About 60 KB each, so that 1 MB pages do not hold them all.
+    for n in 0..25 {
+        let mut one = subscription(&format!("sub_{n:03}"));
+        one.integrations = vec![integration(&"q".repeat(64)); 100];
+        one.entity_prefix = Some("p".repeat(500));
+        store.put(&one).await.unwrap();
+    }
+    let ids: Vec<String> =
+        store.load_all().await.unwrap().iter().map(|s| s.id.to_string()).collect();
+    assert_eq!(ids, (0..25).map(|n| format!("sub_{n:03}")).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn one_unreadable_subscription_fails_the_whole_and_is_named() {
+    let (aws, store) = store().await;
+    store.put(&subscription("sub_a")).await.unwrap();
+    let client = crate::testing::client_of(&aws);
+    let mut item = crate::item::key("subscriptions", "sub_b");
+    item.insert("document".to_owned(), crate::item::s("{\"form\":2,\"whsec\":\"whsec_secret\"}"));
+    client.put_item().table_name("test-access").set_item(Some(item)).send().await.unwrap();
+    let error = store.load_all().await.unwrap_err();
+    assert!(matches!(error, StoreError::Unreadable { .. }));
+    assert!(error.to_string().contains("subscriptions / sub_b"), "{error}");
+    assert!(!error.to_string().contains("whsec"), "{error}");
+}
+
+#[tokio::test]
+async fn failures_are_to_be_tried_again() {
+    let (aws, store) = store().await;
+    fail(&aws, "TransactWriteItems", Effect::InternalError, 1);
+    let error = store.put(&subscription("sub_a")).await.unwrap_err();
+    assert_eq!(error.class(), Class::Retry);
+    fail(&aws, "GetItem", Effect::Throttle, 1);
+    assert_eq!(store.epoch().await.unwrap_err().class(), Class::Retry);
+    assert_eq!(calls(&aws, "TransactWriteItems"), 1);
+}
+
+#[tokio::test]
+async fn nonsense_is_refused_before_it_is_stored() {
+    let (aws, store) = store().await;
+    let mut odd = Vec::new();
+    odd.extend(
+        [0, 60_001].map(|timeout_ms| DeliveryPolicy { timeout_ms, ..DeliveryPolicy::default() }),
+    );
+    odd.push(DeliveryPolicy { concurrency: 0, ..DeliveryPolicy::default() });
+    odd.push(DeliveryPolicy { rate_per_second: Some(0), ..DeliveryPolicy::default() });
+    odd.push(DeliveryPolicy { retry_schedule_ms: vec![], ..DeliveryPolicy::default() });
+    odd.push(DeliveryPolicy { retry_schedule_ms: vec![u64::MAX; 2], ..DeliveryPolicy::default() });
+    for policy in odd {
+        let one = Subscription { policy: policy.clone(), ..subscription("sub_a") };
+        assert!(matches!(store.put(&one).await, Err(StoreError::Invalid { .. })), "{policy:?}");
+    }
+    let mut unsigned = subscription("sub_a");
+    let Destination::Webhook { secrets, .. } = &mut unsigned.destination;
+    secrets.clear();
+    assert!(store.put(&unsigned).await.is_err());
+    assert_eq!(calls(&aws, "TransactWriteItems"), 0);
+}
+
+#[test]
+fn secrets_have_the_form_of_standard_webhooks() {
+    let known = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+    let secret = SigningSecret::parse(known).unwrap();
+    assert_eq!((secret.key().len(), secret.expose().as_str()), (24, known));
+    let made = SigningSecret::generate(&mut random(3));
+    assert_eq!(SigningSecret::parse(&made.expose()).unwrap(), made);
+    let unpadded = made.expose().trim_end_matches('=').to_owned();
+    assert_eq!(SigningSecret::parse(&unpadded).unwrap(), made);
+    for bad in [
+        "",
+        "whsec_",
+        "whsec_AAAA",
+        "C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+        "whsec_!!!!C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+    ] {
+        let error = SigningSecret::parse(bad).unwrap_err().to_string();
+        assert!(bad.len() < 12 || !error.contains("C2FVs"), "{error}");
+    }
+}
+
+#[test]
+fn debug_shows_no_secret_and_no_path() {
+    let text = format!("{:?}", subscription("sub_a"));
+    let Destination::Webhook { secrets, .. } = subscription("sub_a").destination;
+    assert!(
+        text.contains("SigningSecret(redacted)") && text.contains("https://hooks.example.com:443")
+    );
+    assert!(!text.contains(&secrets[0].expose()) && !text.contains("/in?t=1"), "{text}");
+}

@@ -22,10 +22,7 @@ pub struct WebhookUrl {
 impl WebhookUrl {
     /// Checks and takes a URL.
     pub fn parse(text: &str) -> Result<WebhookUrl, SubscriptionError> {
-        let refused = |detail| SubscriptionError::Url {
-            found: without_user(text),
-            detail,
-        };
+        let refused = |detail| SubscriptionError::Url { found: without_user(text), detail };
         if text.len() > MAX_URL {
             return Err(refused("up to 2048 bytes are allowed"));
         }
@@ -33,9 +30,7 @@ impl WebhookUrl {
             return Err(refused("a fragment is not allowed"));
         }
         if !text.bytes().all(|b| b.is_ascii_graphic()) || text.contains('\\') {
-            return Err(refused(
-                "only printable ASCII without spaces and backslashes is allowed",
-            ));
+            return Err(refused("only printable ASCII without spaces and backslashes is allowed"));
         }
         let uri: Uri = text.parse().map_err(|_| refused("it is not a URL"))?;
         if !matches!(uri.scheme_str(), Some("https" | "http")) {
@@ -50,17 +45,11 @@ impl WebhookUrl {
         if authority.host().is_empty() || authority.host() == "[]" {
             return Err(refused("it has no host"));
         }
-        let port = authority
-            .as_str()
-            .strip_prefix(authority.host())
-            .unwrap_or_default();
+        let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
         if !port.is_empty() && authority.port_u16().is_none_or(|p| p == 0) {
             return Err(refused("the port must be 1 to 65535"));
         }
-        Ok(WebhookUrl {
-            text: Arc::from(text),
-            uri,
-        })
+        Ok(WebhookUrl { text: Arc::from(text), uri })
     }
 
     /// The URL as given.
@@ -85,9 +74,7 @@ impl WebhookUrl {
 
     /// The port, given or the scheme's own.
     pub fn port(&self) -> u16 {
-        self.uri
-            .port_u16()
-            .unwrap_or(if self.is_https() { 443 } else { 80 })
+        self.uri.port_u16().unwrap_or(if self.is_https() { 443 } else { 80 })
     }
 
     /// Scheme, host and port: what may be shown, since paths sometimes carry tokens.
@@ -102,11 +89,7 @@ fn without_user(text: &str) -> String {
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
     let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
     let host = authority.rsplit('@').next().unwrap_or_default();
-    if scheme.is_empty() {
-        shown(host)
-    } else {
-        shown(&format!("{scheme}://{host}"))
-    }
+    if scheme.is_empty() { shown(host) } else { shown(&format!("{scheme}://{host}")) }
 }
 
 impl fmt::Debug for WebhookUrl {
@@ -122,24 +105,12 @@ mod tests {
     #[test]
     fn a_url_gives_its_parts() {
         let url = WebhookUrl::parse("https://hooks.example.com/in?token=x").unwrap();
-        assert_eq!(
-            (url.host(), url.port(), url.is_https()),
-            ("hooks.example.com", 443, true)
-        );
+        assert_eq!((url.host(), url.port(), url.is_https()), ("hooks.example.com", 443, true));
         assert_eq!(url.as_str(), "https://hooks.example.com/in?token=x");
-        assert_eq!(
-            format!("{url:?}"),
-            "WebhookUrl(\"https://hooks.example.com:443\")"
-        );
+        assert_eq!(format!("{url:?}"), "WebhookUrl(\"https://hooks.example.com:443\")");
         let plain = WebhookUrl::parse("http://127.0.0.1:8080").unwrap();
-        assert_eq!(
-            (plain.host(), plain.port(), plain.is_https()),
-            ("127.0.0.1", 8080, false)
-        );
-        assert_eq!(
-            WebhookUrl::parse("https://[::1]:9/x").unwrap().host(),
-            "[::1]"
-        );
+        assert_eq!((plain.host(), plain.port(), plain.is_https()), ("127.0.0.1", 8080, false));
+        assert_eq!(WebhookUrl::parse("https://[::1]:9/x").unwrap().host(), "[::1]");
     }
 
     #[test]
