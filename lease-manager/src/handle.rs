@@ -59,6 +59,20 @@ impl FleetHandle {
     }
 }
 
+/// Answers whether a lease can be trusted now. Cheap to clone and to ask; it keeps no lease alive.
+#[derive(Clone)]
+pub struct LeaseValidity {
+    shared: Arc<Shared>,
+    held: Arc<Held>,
+}
+
+impl LeaseValidity {
+    /// True while the lease can be trusted, as [`LeaseHandle::is_valid`] says.
+    pub fn is_valid(&self) -> bool {
+        !self.held.is_lost() && self.shared.validity.holds()
+    }
+}
+
 /// One owned lease, for the one consumer of its shard. A handle that is dropped without [`LeaseHandle::finish`] or
 /// [`LeaseHandle::release`] counts as a consumer that broke down: the manager gives the lease up at its last checkpoint.
 pub struct LeaseHandle {
@@ -76,7 +90,12 @@ impl LeaseHandle {
     /// True while the lease can be trusted: check it before every attempt and every batch. While it is false and
     /// [`LeaseHandle::lost`] has not completed: hold, and do not drop the work.
     pub fn is_valid(&self) -> bool {
-        !self.held.is_lost() && self.shared.validity.holds()
+        self.validity().is_valid()
+    }
+
+    /// The same question as [`LeaseHandle::is_valid`], for whoever works on the shard's behalf.
+    pub fn validity(&self) -> LeaseValidity {
+        LeaseValidity { shared: Arc::clone(&self.shared), held: Arc::clone(&self.held) }
     }
 
     /// Completes when it is proven that the lease belongs to somebody else. May be polled anew at any time.

@@ -46,7 +46,7 @@ mod writer;
 mod tests;
 
 pub use checkpoint::{Checkpoint, SequenceNumber};
-pub use handle::{CheckpointError, FleetHandle, LeaseHandle};
+pub use handle::{CheckpointError, FleetHandle, LeaseHandle, LeaseValidity};
 pub use ids::{
     Incarnation, InvalidName, LaneName, LeaseCounter, LeaseKey, ShardId, StreamIdentity, WorkerId,
 };

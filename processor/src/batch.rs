@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use lease_manager::{ChildShard, SequenceNumber};
-use store::{DeadReason, Entity, IntegrationName};
+use store::{DeadReason, Entity, IntegrationName, Message, MessageId, Position};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
+
+use crate::integration::Integrations;
 
 /// The shard that a batch came from, as every room behind the reader needs to know it.
 #[derive(Debug)]
@@ -72,6 +74,35 @@ pub(crate) struct Batch {
     pub(crate) bytes: usize,
 }
 
+impl Batch {
+    /// The entry's position in its stream, from which its message id is derived.
+    pub(crate) fn position(&self, entry: &Entry) -> Position {
+        let (sequence, index) = &entry.place;
+        Position {
+            stream_arn: Arc::clone(&self.shard.stream_arn),
+            shard_id: Arc::clone(&self.shard.shard_id),
+            sequence: sequence.shared(),
+            index: *index,
+        }
+    }
+
+    /// The entry as both stores and destinations see it; `None` when it is malformed.
+    pub(crate) fn message(&self, entry: &Entry, integrations: &Integrations) -> Option<Message> {
+        let route = entry.route.as_ref().ok()?;
+        let position = self.position(entry);
+        Some(Message {
+            id: MessageId::derive(&position),
+            integration: integrations.get(route.integration).name().clone(),
+            entity: route.entity.clone(),
+            time_ms: route.time_ms,
+            arrived_at_ms: entry.arrived_at_ms,
+            position,
+            partition_key: Arc::clone(&entry.partition_key),
+            payload: entry.payload.clone(),
+        })
+    }
+}
+
 /// One user record.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
@@ -112,7 +143,7 @@ pub(crate) struct LaneBatch {
     /// True while the shard's lease can be trusted: checked before every attempt.
     pub(crate) lease: LeaseCheck,
     /// The lane's share of the budget; given back when the sink lets go of the batch.
-    pub(crate) _permit: Option<OwnedSemaphorePermit>,
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
 }
 
 impl LaneBatch {
@@ -123,7 +154,7 @@ impl LaneBatch {
 }
 
 /// Index of the first entry behind `skip_to`.
-fn first_unsettled(entries: &[Entry], skip_to: Option<&Place>) -> usize {
+pub(crate) fn first_unsettled(entries: &[Entry], skip_to: Option<&Place>) -> usize {
     skip_to.map_or(0, |skip| entries.partition_point(|e| e.place <= *skip))
 }
 

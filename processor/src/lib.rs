@@ -11,6 +11,26 @@
 
 mod async_delivery;
 mod batch;
+mod budget;
+mod clock;
 mod decode;
 mod fan_out;
 pub mod integration;
+mod lane;
+mod metrics;
+mod service;
+mod shard_consumer;
+mod status;
+mod sync_store;
+
+pub use async_delivery::{
+    AddressClass, Allowance, Answer, BadAllowance, BreakerPolicy, BreakerState, CourierOptions,
+    CourierStats, DestinationStats, Guard, HttpTransports, Refusal, Transport, TransportError,
+    Transports,
+};
+pub use decode::{DecodeOptions, OutOfRange};
+pub use fan_out::FanOutOptions;
+pub use service::{Exit, Options, PIPELINES, Processor, ProcessorHandle, Stores, StreamOptions};
+pub use shard_consumer::ShardConsumerOptions;
+pub use status::{LaneStatus, ProcessorStatus, ShardStatus};
+pub use sync_store::{SyncStoreOptions, SyncStoreStatus};

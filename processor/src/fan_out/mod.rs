@@ -1,1 +1,274 @@
-//! Written next.
+//! Enhanced fan-out: one shard's events, one after the other, over as many subscriptions as it takes.
+//!
+//! [`FanOut::next`] subscribes, reads, and resumes after the last event's continuation whenever a
+//! subscription ends, until the shard itself does. The SDK finds the endpoint, signs and sends;
+//! the answer's body is taken over and read here: frames, the event's envelope in place, and all
+//! record data of an event in one arena. What happens after a subscription's end is decided in
+//! [`plan`], without I/O.
+//!
+//! It never looks into a record, never decides who owns the shard, and never takes an error for a
+//! shard's end. Start reading at [`FanOut::next`].
+
+mod event;
+mod frame;
+mod metrics;
+mod pacer;
+mod plan;
+mod start;
+mod subscribe;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_smithy_types::body::SdkBody;
+use futures::future::BoxFuture;
+use tokio::time::Instant;
+
+use crate::batch::{RawBatch, ShardContext};
+
+use event::Event;
+use plan::{Ended, History, Plan};
+use subscribe::Subscription;
+
+pub(crate) use pacer::SubscribePacer;
+pub(crate) use start::{StartingAt, skip_to};
+
+/// How shards are subscribed to.
+#[derive(Debug, Clone)]
+pub struct FanOutOptions {
+    /// Subscriptions that the process starts in a second, over all shards.
+    pub subscribes_per_second: u32,
+    /// An answer to SubscribeToShard may take this long.
+    pub subscribe_timeout: Duration,
+    /// The pause between two calls for one shard; the service allows one a second.
+    pub call_interval: Duration,
+    /// For this long after an accepted call the service refuses another one for the same shard.
+    pub takeover_interval: Duration,
+    /// A subscription on which nothing was heard for this long is dead. The service sends an
+    /// event every few seconds, if only an empty one.
+    pub inactivity_deadline: Duration,
+    /// So many dead subscriptions in a row end the reading.
+    pub max_inactive: u32,
+    /// The first pause after a failure; it doubles with each further one.
+    pub backoff_initial: Duration,
+    /// The longest pause after a failure.
+    pub backoff_max: Duration,
+    /// So many refusals in a row that no waiting will cure (access, arguments, keys) end the reading.
+    pub max_refusals: u32,
+    /// A frame that declares more bytes than this is not read.
+    pub max_frame_bytes: usize,
+}
+
+impl Default for FanOutOptions {
+    fn default() -> Self {
+        FanOutOptions {
+            subscribes_per_second: 50,
+            subscribe_timeout: Duration::from_secs(30),
+            call_interval: Duration::from_secs(1),
+            takeover_interval: Duration::from_secs(5),
+            inactivity_deadline: Duration::from_secs(35),
+            max_inactive: 3,
+            backoff_initial: Duration::from_millis(200),
+            backoff_max: Duration::from_secs(10),
+            max_refusals: 4,
+            max_frame_bytes: 32 * 1024 * 1024,
+        }
+    }
+}
+
+/// Why a shard cannot be read on. None of them is the shard's end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FanOutError {
+    /// The stream, the consumer or the shard is not there: look again, later or never.
+    #[error("SubscribeToShard: the stream, its consumer or the shard does not exist: {detail}")]
+    NotFound { detail: String },
+    /// Subscriptions are accepted and stay dead: another worker may have a better connection.
+    #[error("SubscribeToShard: {subscriptions} subscriptions in a row were accepted and stayed silent")]
+    Inactive { subscriptions: u32 },
+    /// The service refuses, and will go on doing so until somebody changes something.
+    #[error("SubscribeToShard: refused {times} times in a row: {code}: {detail}")]
+    Refused { code: String, detail: String, times: u32 },
+    /// The shard's end was handed out already: there is nothing behind it.
+    #[error("SubscribeToShard: asked for an event behind the shard's end")]
+    BehindShardEnd,
+}
+
+/// Reads one shard.
+pub(crate) struct FanOut {
+    options: FanOutOptions,
+    client: aws_sdk_kinesis::Client,
+    pacer: SubscribePacer,
+    shard: Arc<ShardContext>,
+    /// Where the next subscription starts: behind the last event that was handed out.
+    resume: StartingAt,
+    history: History,
+    phase: Phase,
+    jitter: fastrand::Rng,
+}
+
+enum Phase {
+    /// No subscription; the next one may be asked for then.
+    Waiting(Instant),
+    /// Asked for. The future is kept here, so that dropping `next` does not drop the call.
+    Calling(BoxFuture<'static, Called>),
+    Live(Box<Subscription>),
+    ShardEnded,
+}
+
+/// What came of a call for a subscription.
+struct Called {
+    at: Instant,
+    result: Result<SdkBody, Ended>,
+}
+
+impl FanOut {
+    /// A reader of `shard` from `start` on. It does nothing before [`FanOut::next`].
+    pub(crate) fn new(
+        options: FanOutOptions,
+        client: aws_sdk_kinesis::Client,
+        pacer: SubscribePacer,
+        shard: Arc<ShardContext>,
+        start: StartingAt,
+        seed: u64,
+    ) -> FanOut {
+        FanOut {
+            options,
+            client,
+            pacer,
+            shard,
+            resume: start,
+            history: History::default(),
+            phase: Phase::Waiting(Instant::now()),
+            jitter: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    /// The next event, however many subscriptions it takes. The last one has `shard_ended`.
+    ///
+    /// Cancel safe: dropping the future loses no event, and the subscription lives on. It must
+    /// then be polled again soon or cancelled ([`FanOut::cancel`]): unread bytes hold the
+    /// connection's window.
+    ///
+    /// # Errors
+    /// When reading on makes no sense, see [`FanOutError`]. Errors that pass are waited for.
+    pub(crate) async fn next(&mut self) -> Result<RawBatch, FanOutError> {
+        loop {
+            match &mut self.phase {
+                Phase::Waiting(until) => {
+                    tokio::time::sleep_until(*until).await;
+                    self.phase = Phase::Calling(self.call());
+                }
+                Phase::Calling(call) => {
+                    let called = call.await;
+                    self.called(called)?;
+                }
+                Phase::Live(subscription) => {
+                    let silence = self.options.inactivity_deadline;
+                    match subscription.next_event(&self.shard, silence).await {
+                        Ok(event) => return Ok(self.hand_out(event)),
+                        Err(ended) => self.ended(&ended)?,
+                    }
+                }
+                Phase::ShardEnded => return Err(FanOutError::BehindShardEnd),
+            }
+        }
+    }
+
+    /// Drops the subscription at once, with what it has not handed out. The next
+    /// [`FanOut::next`] resumes behind the last event that was.
+    pub(crate) fn cancel(&mut self) {
+        if matches!(self.phase, Phase::Calling(_) | Phase::Live(_)) {
+            // A call that was on its way may have been accepted without our knowing.
+            if matches!(self.phase, Phase::Calling(_)) {
+                self.history.called(Instant::now());
+                self.history.accepted(Instant::now());
+            }
+            metrics::subscription_ended("cancelled");
+            let at = plan::earliest(&self.history, self.jitter.f64(), &self.options);
+            self.phase = Phase::Waiting(at.unwrap_or_else(Instant::now));
+        }
+    }
+
+    fn call(&self) -> BoxFuture<'static, Called> {
+        let call = subscribe::call(
+            self.client.clone(),
+            Arc::clone(&self.shard),
+            self.resume.clone(),
+            self.options.subscribe_timeout,
+        );
+        let pacer = self.pacer.clone();
+        Box::pin(async move {
+            pacer.turn().await;
+            let at = Instant::now();
+            Called { at, result: call.await }
+        })
+    }
+
+    fn called(&mut self, called: Called) -> Result<(), FanOutError> {
+        self.history.called(called.at);
+        match called.result {
+            Ok(body) => {
+                let now = Instant::now();
+                self.history.accepted(now);
+                metrics::subscribed();
+                tracing::debug!(shard = %self.shard.shard_id, from = %self.resume, "subscribed");
+                let subscription = Subscription::new(body, self.options.max_frame_bytes, now);
+                self.phase = Phase::Live(Box::new(subscription));
+                Ok(())
+            }
+            Err(ended) => self.ended(&ended),
+        }
+    }
+
+    /// Decides what follows a subscription's end, and drops it.
+    fn ended(&mut self, ended: &Ended) -> Result<(), FanOutError> {
+        metrics::subscription_ended(ended.name());
+        self.history.ended(ended);
+        let now = Instant::now();
+        let plan = plan::after(ended, &self.history, now, self.jitter.f64(), &self.options);
+        let shard = &self.shard.shard_id;
+        match plan {
+            Plan::SubscribeAt(at) => {
+                let pause_ms = u64::try_from((at - now).as_millis()).unwrap_or(u64::MAX);
+                if ended.is_ordinary() {
+                    tracing::debug!(%shard, why = %ended, pause_ms, "a subscription ended");
+                } else {
+                    tracing::warn!(%shard, why = %ended, pause_ms, "a subscription failed; it is tried again");
+                }
+                self.phase = Phase::Waiting(at);
+                Ok(())
+            }
+            Plan::GiveUp(error) => {
+                // Asked again all the same, it goes on after a pause.
+                self.phase = Phase::Waiting(now + self.options.backoff_max);
+                Err(error)
+            }
+        }
+    }
+
+    /// Moves the resume position behind the event. Nothing waits between this and the caller.
+    fn hand_out(&mut self, event: Event) -> RawBatch {
+        self.history.event();
+        metrics::event(event.records.len(), event.wire_bytes);
+        let shard_ended = event.continuation.is_none();
+        match &event.continuation {
+            Some(continuation) => self.resume = StartingAt::After(continuation.clone()),
+            None => {
+                metrics::subscription_ended("shard-end");
+                self.phase = Phase::ShardEnded;
+            }
+        }
+        RawBatch {
+            shard: Arc::clone(&self.shard),
+            records: event.records,
+            upto: event.continuation,
+            millis_behind_latest: event.millis_behind_latest,
+            children: event.children,
+            shard_ended,
+            wire_bytes: event.wire_bytes,
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What this room tells the outside in numbers: one function per observation.
+//!
+//! Names start with `sluicegate.processor.`; docs/metrics.md says what each means.
+
+use metrics::{counter, gauge, histogram};
+
+/// One event of a shard was read: its user records and its bytes on the wire.
+pub(crate) fn batch_read(records: usize, wire_bytes: usize) {
+    counter!("sluicegate.processor.records_read").increment(records as u64);
+    counter!("sluicegate.processor.bytes_read").increment(wire_bytes as u64);
+}
+
+/// One call of the `sync-store` pipeline: how many records it was for, how many were refused for now.
+pub(crate) fn store_call(asked: usize, refused: usize) {
+    histogram!("sluicegate.processor.store_call_records").record(asked as f64);
+    counter!("sluicegate.processor.store_refused").increment(refused as u64);
+}
+
+/// A record was given up as a dead letter.
+pub(crate) fn dead_letter(reason: &'static str) {
+    counter!("sluicegate.processor.dead_letters", "reason" => reason).increment(1);
+}
+
+/// A lease's progress was written.
+pub(crate) fn checkpoint(outcome: &'static str) {
+    counter!("sluicegate.processor.checkpoints", "outcome" => outcome).increment(1);
+}
+
+/// A shard consumer ended.
+pub(crate) fn shard_left(why: &'static str) {
+    counter!("sluicegate.processor.shards_left", "why" => why).increment(1);
+}
+
+/// Shards that this process reads now.
+pub(crate) fn shards(count: usize) {
+    gauge!("sluicegate.processor.shards").set(count as f64);
+}
+
+/// Bytes that a pipeline's lanes hold now.
+pub(crate) fn in_flight_bytes(pipeline: &'static str, bytes: usize) {
+    gauge!("sluicegate.processor.in_flight_bytes", "pipeline" => pipeline).set(bytes as f64);
+}

@@ -1,0 +1,454 @@
+//! One owned lease, one task: read the shard, feed both lanes, move the checkpoint.
+//!
+//! The loop waits for one thing at a time and then acts on it; the order of the arms in
+//! [`ShardConsumer::wait`] is the policy: stop, then progress, then intake. Nothing in an action
+//! waits: a write of the lease is a held future with an arm of its own, and a batch that a lane has
+//! no room for stays in that lane while reading stops. It never decides who owns the shard.
+
+mod schedule;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_smithy_async::time::SharedTimeSource;
+use futures::future::BoxFuture;
+use lease_manager::{Checkpoint, CheckpointError, ChildShard, LanePosition, LeaseHandle, Progress};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::batch::{Batch, LeaseCheck, ShardContext};
+use crate::clock::wall_ms;
+use crate::decode::{self, DecodeOptions};
+use crate::fan_out::{FanOut, FanOutError};
+use crate::integration::Integrations;
+use crate::lane::{AckDropped, Lane};
+use crate::metrics;
+use crate::status::Registered;
+
+use schedule::{Pace, Schedule};
+
+/// How long a shard whose stream or consumer is gone is kept before it is given back.
+const NOT_FOUND_PAUSE: Duration = Duration::from_secs(5);
+/// How often a lease that cannot be trusted is asked again.
+const VALIDITY_POLL: Duration = Duration::from_millis(100);
+
+/// How a shard is read and when its progress is written.
+#[derive(Debug, Clone)]
+pub struct ShardConsumerOptions {
+    /// A position that moved over records is written this long after the last write.
+    pub checkpoint_interval: Duration,
+    /// A position that moved over empty events only is written this long after the last write.
+    pub idle_checkpoint_interval: Duration,
+    /// ... or as soon as this many bytes would be read again after a crash.
+    pub replay_bytes: usize,
+    /// A subscription is given up when a lane had no room for this long: unread, its bytes would
+    /// hold the connection's flow-control window and freeze other shards.
+    pub cancel_after: Duration,
+    /// What is under way when the lease is to be given up may take this long to settle.
+    pub drain_deadline: Duration,
+}
+
+impl Default for ShardConsumerOptions {
+    fn default() -> Self {
+        ShardConsumerOptions {
+            checkpoint_interval: Duration::from_secs(10),
+            idle_checkpoint_interval: Duration::from_secs(60),
+            replay_bytes: 8 * 1024 * 1024,
+            cancel_after: Duration::from_secs(2),
+            drain_deadline: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why a shard consumer ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Both lanes settled the shard's last record, and the lease says so.
+    ShardEnd,
+    /// Another worker owns the lease.
+    LeaseLost,
+    /// The lease was given up as asked.
+    Released,
+    /// Something broke; the lease was released, and what was not settled will be read again.
+    Failed(String),
+}
+
+/// Reads one shard on behalf of one lease.
+pub(crate) struct ShardConsumer {
+    pub(crate) lease: LeaseHandle,
+    pub(crate) check: LeaseCheck,
+    pub(crate) shard: Arc<ShardContext>,
+    pub(crate) fan_out: FanOut,
+    pub(crate) integrations: Arc<Integrations>,
+    pub(crate) decode: DecodeOptions,
+    pub(crate) lanes: [Lane; 2],
+    pub(crate) options: ShardConsumerOptions,
+    pub(crate) time: SharedTimeSource,
+    pub(crate) registered: Registered,
+}
+
+/// What the loop remembers beside the consumer's parts.
+struct Course {
+    progress: Arc<Notify>,
+    schedule: Schedule,
+    pace: Pace,
+    write: Option<Write>,
+    /// How far the reader is, written with each checkpoint.
+    read_to: Option<Checkpoint>,
+    millis_behind_latest: u64,
+    /// The shard's children once the reader saw its end; `None` again when they are recorded.
+    children: Option<Vec<ChildShard>>,
+    end: End,
+    leaving: Option<Leaving>,
+    bytes_since: (Instant, usize),
+}
+
+/// The lease is to be given up: at `at`, or as soon as nothing is under way any more.
+#[derive(Debug, Clone)]
+struct Leaving {
+    at: Instant,
+    ending: Ending,
+}
+
+/// How the consumer ends its lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Ending {
+    /// It is another worker's: nothing is written.
+    Lost,
+    /// Both lanes settled the shard's last record.
+    Finish,
+    /// Given up as asked.
+    Release,
+    /// Given up because something broke.
+    Fail(String),
+}
+
+/// How far the reader is with the shard's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Open,
+    /// The reader saw the end; the children's leases are not created yet.
+    Seen,
+    /// The children's leases exist and the lease says that the reader is done.
+    Recorded,
+}
+
+/// The one write of the lease that is under way.
+struct Write {
+    kind: WriteKind,
+    future: BoxFuture<'static, Result<(), CheckpointError>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WriteKind {
+    Checkpoint,
+    ReaderEnded,
+}
+
+enum Step {
+    Lost,
+    Release,
+    LeaveDue,
+    Settled,
+    Written(WriteKind, Result<(), CheckpointError>),
+    WriteDue,
+    Pump,
+    Event(Result<crate::batch::RawBatch, FanOutError>),
+}
+
+impl ShardConsumer {
+    /// Runs until the shard ends, the lease is lost, or it is asked to give the lease up.
+    pub(crate) async fn run(mut self) -> Exit {
+        let mut course = Course::new(Instant::now(), self.lease.lease().read_to.clone());
+        if self.lanes.iter().all(Lane::ended) {
+            course.end = End::Recorded;
+        }
+        let mut ending = self.plan_ending(&mut course);
+        let ending = loop {
+            if let Some(ending) = ending {
+                break ending;
+            }
+            let step = self.wait(&mut course).await;
+            ending = self.act(&mut course, step);
+            self.publish();
+        };
+        self.check.mark_lost();
+        let exit = self.end(course, ending).await;
+        metrics::shard_left(exit.name());
+        exit
+    }
+
+    async fn wait(&mut self, course: &mut Course) -> Step {
+        let now = Instant::now();
+        let intake = course.leaving.is_none()
+            && course.end == End::Open
+            && self.lanes.iter().all(Lane::has_room)
+            && self.check.is_valid();
+        let pump_at = course.pace.pump_at(self.check.is_valid(), now);
+        let write_at = course.write.is_none().then(|| course.schedule.due(&self.options)).flatten();
+        let leave_at = course.leaving.as_ref().map(|leaving| leaving.at);
+        let Course { progress, write, .. } = course;
+        tokio::select! {
+            biased;
+            () = self.lease.lost() => Step::Lost,
+            () = self.lease.release_requested(), if leave_at.is_none() => Step::Release,
+            () = sleep_until(leave_at), if leave_at.is_some() => Step::LeaveDue,
+            () = progress.notified() => Step::Settled,
+            (kind, result) = written(write), if write.is_some() => Step::Written(kind, result),
+            () = sleep_until(write_at), if write_at.is_some() => Step::WriteDue,
+            () = sleep_until(pump_at), if pump_at.is_some() => Step::Pump,
+            event = self.fan_out.next(), if intake => Step::Event(event),
+        }
+    }
+
+    /// Acts on one step. `Some` ends the consumer.
+    fn act(&mut self, course: &mut Course, step: Step) -> Option<Ending> {
+        match step {
+            Step::Lost => return Some(Ending::Lost),
+            Step::Release => self.leave(course, self.options.drain_deadline, Ending::Release),
+            Step::LeaveDue => return course.leaving.take().map(|leaving| leaving.ending),
+            Step::Settled => {
+                if let Err(dropped) = self.advance(course) {
+                    return Some(Ending::Fail(dropped.to_string()));
+                }
+            }
+            Step::Written(kind, result) => {
+                course.write = None;
+                if let Some(ending) = self.written(course, kind, result) {
+                    return Some(ending);
+                }
+            }
+            Step::WriteDue => self.start_write(course),
+            Step::Pump => self.pump(course),
+            Step::Event(Ok(raw)) => self.take(course, raw),
+            Step::Event(Err(error)) => {
+                let pause = match error {
+                    FanOutError::NotFound { .. } => NOT_FOUND_PAUSE,
+                    _ => Duration::ZERO,
+                };
+                self.leave(course, pause, Ending::Fail(error.to_string()));
+            }
+        }
+        self.plan_ending(course)
+    }
+
+    /// Stops reading; the lease is given up after `within` at the latest.
+    fn leave(&mut self, course: &mut Course, within: Duration, ending: Ending) {
+        self.fan_out.cancel();
+        course.leaving = Some(Leaving { at: Instant::now() + within, ending });
+    }
+
+    /// Decodes an event and hands it to both lanes.
+    fn take(&mut self, course: &mut Course, raw: crate::batch::RawBatch) {
+        let wire_bytes = raw.wire_bytes;
+        let batch = Arc::new(decode::decode(raw, &self.integrations, &self.decode));
+        metrics::batch_read(batch.entries.len(), wire_bytes);
+        self.registered.stats.read(batch.entries.len(), batch.millis_behind_latest);
+        course.read(&batch, wire_bytes);
+        for lane in &mut self.lanes {
+            lane.take(&batch, &self.check, &course.progress);
+        }
+        if batch.shard_ended {
+            course.end = End::Seen;
+            course.children = Some(batch.children.clone());
+        }
+        self.after_offers(course);
+        // A batch in which nothing had to be settled is settled already, and nobody will say so.
+        course.progress.notify_one();
+    }
+
+    fn pump(&mut self, course: &mut Course) {
+        for lane in &mut self.lanes {
+            lane.pump();
+        }
+        self.after_offers(course);
+    }
+
+    /// Paces the next offer while a lane has no room, and frees the connection when it lasts.
+    fn after_offers(&mut self, course: &mut Course) {
+        let room = self.lanes.iter().all(Lane::has_room);
+        let now = Instant::now();
+        if course.pace.offered(room, now, self.options.cancel_after) {
+            tracing::info!(shard = %self.shard.shard_id, "a lane has had no room for a while: the subscription is given up until it has");
+            self.fan_out.cancel();
+        }
+    }
+
+    fn advance(&mut self, course: &mut Course) -> Result<(), AckDropped> {
+        for lane in &mut self.lanes {
+            let advance = lane.advance()?;
+            course.schedule.moved(advance);
+        }
+        self.pump(course);
+        Ok(())
+    }
+
+    fn start_write(&mut self, course: &mut Course) {
+        let (kind, future) = match (&course.end, &course.children) {
+            (End::Seen, Some(children)) => {
+                (WriteKind::ReaderEnded, self.lease.reader_ended(children.clone()))
+            }
+            _ => (WriteKind::Checkpoint, self.lease.checkpoint(self.progress(course))),
+        };
+        if kind == WriteKind::Checkpoint {
+            course.schedule.started(Instant::now());
+        }
+        course.write = Some(Write { kind, future });
+    }
+
+    fn written(
+        &mut self,
+        course: &mut Course,
+        kind: WriteKind,
+        result: Result<(), CheckpointError>,
+    ) -> Option<Ending> {
+        match result {
+            Ok(()) => {
+                metrics::checkpoint("ok");
+                if kind == WriteKind::ReaderEnded {
+                    course.end = End::Recorded;
+                    course.children = None;
+                    course.read_to = Some(Checkpoint::ShardEnd);
+                }
+                None
+            }
+            Err(CheckpointError::Lost) => {
+                metrics::checkpoint("lost");
+                Some(Ending::Lost)
+            }
+            Err(error) => {
+                metrics::checkpoint("unknown");
+                tracing::warn!(shard = %self.shard.shard_id, %error, "the lease could not be written; it is tried again");
+                course.schedule.failed(Instant::now());
+                None
+            }
+        }
+    }
+
+    /// Whether there is nothing left to do, and how the lease ends then.
+    fn plan_ending(&self, course: &mut Course) -> Option<Ending> {
+        if course.write.is_some() {
+            return None;
+        }
+        if course.end == End::Seen {
+            course.schedule.at_once();
+        }
+        if course.end == End::Recorded && self.lanes.iter().all(Lane::ended) {
+            return Some(Ending::Finish);
+        }
+        let asked = course.leaving.as_ref().is_some_and(|leaving| leaving.ending == Ending::Release);
+        (asked && self.lanes.iter().all(Lane::is_idle)).then_some(Ending::Release)
+    }
+
+    /// The last write of the lease. Nothing is read or attempted any more.
+    async fn end(self, mut course: Course, ending: Ending) -> Exit {
+        if let Some(write) = course.write.take()
+            && write.future.await == Err(CheckpointError::Lost)
+        {
+            return Exit::LeaseLost;
+        }
+        let progress = self.progress(&mut course);
+        let shard = &self.shard.shard_id;
+        let (written, exit) = match ending {
+            Ending::Lost => return Exit::LeaseLost,
+            Ending::Finish => (self.lease.finish(progress).await, Exit::ShardEnd),
+            Ending::Release => {
+                (self.lease.release(progress, "asked to give it up".to_owned()).await, Exit::Released)
+            }
+            Ending::Fail(why) => {
+                tracing::error!(%shard, why, "the shard's consumer failed: its lease is given up, and what was not settled is read again");
+                (self.lease.release(progress, why.clone()).await, Exit::Failed(why))
+            }
+        };
+        match written {
+            Ok(()) => exit,
+            Err(CheckpointError::Lost) => Exit::LeaseLost,
+            Err(error) => Exit::Failed(error.to_string()),
+        }
+    }
+
+    /// Both lanes' positions, as one conditional write takes them.
+    fn progress(&self, course: &mut Course) -> Progress {
+        let now_ms = wall_ms(&self.time);
+        let lanes = self.lanes.iter().map(|lane| {
+            let checkpoint = match lane.ended() && course.end == End::Recorded {
+                true => Checkpoint::ShardEnd,
+                false => lane.position().clone(),
+            };
+            let behind_ms = lane
+                .oldest_unsettled_ms()
+                .map_or(course.millis_behind_latest, |oldest| u64::try_from(now_ms - oldest).unwrap_or(0));
+            (lane.name().clone(), LanePosition { checkpoint, behind_ms })
+        });
+        Progress {
+            lanes: lanes.collect(),
+            read_to: course.read_to.clone(),
+            throughput_kbps: course.throughput_kbps(Instant::now()),
+        }
+    }
+
+    fn publish(&self) {
+        for (index, lane) in self.lanes.iter().enumerate() {
+            self.registered.stats.lane(index, lane.oldest_unsettled_ms(), lane.in_flight_bytes());
+        }
+    }
+}
+
+impl Course {
+    fn new(now: Instant, read_to: Option<Checkpoint>) -> Course {
+        Course {
+            progress: Arc::new(Notify::new()),
+            schedule: Schedule::new(now),
+            pace: Pace::default(),
+            write: None,
+            read_to,
+            millis_behind_latest: 0,
+            children: None,
+            end: End::Open,
+            leaving: None,
+            bytes_since: (now, 0),
+        }
+    }
+
+    fn read(&mut self, batch: &Batch, wire_bytes: usize) {
+        self.millis_behind_latest = batch.millis_behind_latest;
+        self.bytes_since.1 += wire_bytes;
+        if let Some(upto) = &batch.upto {
+            self.read_to = Some(Checkpoint::At { sequence: upto.clone(), sub_sequence: 0 });
+        }
+    }
+
+    /// Kilobytes a second since it was asked last.
+    fn throughput_kbps(&mut self, now: Instant) -> f64 {
+        let (since, bytes) = std::mem::replace(&mut self.bytes_since, (now, 0));
+        let seconds = (now - since).as_secs_f64();
+        if seconds > 0.0 { bytes as f64 / 1024.0 / seconds } else { 0.0 }
+    }
+}
+
+impl Exit {
+    fn name(&self) -> &'static str {
+        match self {
+            Exit::ShardEnd => "shard-end",
+            Exit::LeaseLost => "lease-lost",
+            Exit::Released => "released",
+            Exit::Failed(_) => "failed",
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn written(write: &mut Option<Write>) -> (WriteKind, Result<(), CheckpointError>) {
+    match write {
+        Some(write) => (write.kind, (&mut write.future).await),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,154 @@
+//! What the processor is doing, for status pages: a snapshot of counters, never a lock on the hot path.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+
+use crate::async_delivery::CourierStats;
+use crate::sync_store::SyncStoreStatus;
+
+/// One lane of one shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LaneStatus {
+    /// The pipeline.
+    pub pipeline: &'static str,
+    /// How far this lane's oldest unsettled record lies behind now, in ms; 0 at the tip.
+    pub behind_ms: u64,
+    /// Bytes that are not settled.
+    pub in_flight_bytes: u64,
+}
+
+/// One shard that this process reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ShardStatus {
+    /// ARN of the stream.
+    pub stream_arn: String,
+    /// The shard.
+    pub shard_id: String,
+    /// How far the reader is behind the tip of the shard, as Kinesis says it, in ms.
+    pub millis_behind_latest: u64,
+    /// User records read since the lease was taken.
+    pub records: u64,
+    /// Both lanes.
+    pub lanes: Vec<LaneStatus>,
+}
+
+/// A snapshot of the processor.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProcessorStatus {
+    /// The shards read now, by stream and shard.
+    pub shards: Vec<ShardStatus>,
+    /// User records read since the process started.
+    pub records_read: u64,
+    /// The `sync-store` pipeline.
+    pub sync_store: SyncStoreStatus,
+    /// The `async-delivery` pipeline.
+    pub async_delivery: CourierStats,
+}
+
+/// Counters of one shard: written by its consumer, read by anyone.
+#[derive(Debug, Default)]
+pub(crate) struct ShardStats {
+    records: AtomicU64,
+    millis_behind_latest: AtomicU64,
+    lanes: [LaneStats; 2],
+}
+
+/// One lane's figures: the arrival of its oldest unsettled record (0 = none), and its bytes.
+#[derive(Debug, Default)]
+struct LaneStats {
+    oldest_unsettled_ms: AtomicI64,
+    in_flight_bytes: AtomicU64,
+}
+
+impl ShardStats {
+    pub(crate) fn read(&self, records: usize, millis_behind_latest: u64) {
+        self.records.fetch_add(records as u64, Ordering::Relaxed);
+        self.millis_behind_latest.store(millis_behind_latest, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lane(&self, lane: usize, oldest_unsettled_ms: Option<i64>, in_flight_bytes: usize) {
+        if let Some(stats) = self.lanes.get(lane) {
+            stats.oldest_unsettled_ms.store(oldest_unsettled_ms.unwrap_or(0), Ordering::Relaxed);
+            stats.in_flight_bytes.store(in_flight_bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// How far the lane is behind at `now_ms`: the age of what it has not settled, or what the
+    /// reader has still to read when it has settled all that was read.
+    fn lane_status(&self, lane: usize, pipeline: &'static str, now_ms: i64) -> LaneStatus {
+        let stats = &self.lanes[lane];
+        let behind_reader = self.millis_behind_latest.load(Ordering::Relaxed);
+        let behind_ms = match stats.oldest_unsettled_ms.load(Ordering::Relaxed) {
+            0 => behind_reader,
+            oldest => u64::try_from(now_ms - oldest).unwrap_or(0),
+        };
+        LaneStatus { pipeline, behind_ms, in_flight_bytes: stats.in_flight_bytes.load(Ordering::Relaxed) }
+    }
+}
+
+/// ARN of the stream, id of the shard.
+type ShardKey = (Arc<str>, Arc<str>);
+
+/// The shards read now. The lock guards a map that changes when a lease comes or goes and is read
+/// by status pages; it is held for neither I/O nor await.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    shards: Mutex<BTreeMap<ShardKey, Arc<ShardStats>>>,
+    records_of_left: AtomicU64,
+}
+
+impl Registry {
+    /// A consumer begins: its counters are listed until the guard is dropped.
+    pub(crate) fn enter(self: &Arc<Self>, stream_arn: &Arc<str>, shard_id: &Arc<str>) -> Registered {
+        let key = (Arc::clone(stream_arn), Arc::clone(shard_id));
+        let stats = Arc::new(ShardStats::default());
+        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        shards.insert(key.clone(), Arc::clone(&stats));
+        crate::metrics::shards(shards.len());
+        Registered { registry: Arc::clone(self), key, stats }
+    }
+
+    /// Snapshot of the shards, and of the records that were read in all.
+    pub(crate) fn snapshot(&self, pipelines: [&'static str; 2], now_ms: i64) -> (Vec<ShardStatus>, u64) {
+        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut records_read = self.records_of_left.load(Ordering::Relaxed);
+        let list = shards
+            .iter()
+            .map(|((stream_arn, shard_id), stats)| {
+                let records = stats.records.load(Ordering::Relaxed);
+                records_read += records;
+                ShardStatus {
+                    stream_arn: stream_arn.to_string(),
+                    shard_id: shard_id.to_string(),
+                    millis_behind_latest: stats.millis_behind_latest.load(Ordering::Relaxed),
+                    records,
+                    lanes: [0, 1].map(|lane| stats.lane_status(lane, pipelines[lane], now_ms)).to_vec(),
+                }
+            })
+            .collect();
+        (list, records_read)
+    }
+}
+
+/// A listed shard; dropping it takes the shard off the list.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    registry: Arc<Registry>,
+    key: ShardKey,
+    pub(crate) stats: Arc<ShardStats>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut shards = self.registry.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        if shards.get(&self.key).is_some_and(|listed| Arc::ptr_eq(listed, &self.stats)) {
+            shards.remove(&self.key);
+        }
+        let records = self.stats.records.load(Ordering::Relaxed);
+        self.registry.records_of_left.fetch_add(records, Ordering::Relaxed);
+        crate::metrics::shards(shards.len());
+    }
+}

@@ -1,0 +1,192 @@
+//! The writer over the real store on an embedded DynamoDB, in paused time.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use aws_smithy_async::time::StaticTimeSource;
+use aws_smithy_types::timeout::TimeoutConfig;
+use bytes::Bytes;
+use lease_manager::SequenceNumber;
+use local_aws::{Effect, Fault, LocalAws, Service};
+use store::{DeadReason, DeliveryStore, DynamoMessages, Entity, IntegrationName};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::batch::{Ack, AckCell, AckState, Batch, Entry, LeaseCheck, Malformed, Route, ShardContext};
+use crate::integration::Integrations;
+
+const APP: &str = "test";
+
+struct Rig {
+    aws: LocalAws,
+    dynamodb: aws_sdk_dynamodb::Client,
+    writer: WriterHandle,
+    progress: Arc<Notify>,
+    stop: CancellationToken,
+}
+
+impl Rig {
+    async fn start() -> Rig {
+        let aws = LocalAws::new(local_aws::Options::default()).unwrap();
+        let time = aws_smithy_async::time::SharedTimeSource::new(StaticTimeSource::from_secs(1_800_000_000));
+        let config = aws_sdk_dynamodb::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(Credentials::for_tests())
+            .timeout_config(TimeoutConfig::builder().operation_timeout(Duration::from_secs(2)).build())
+            .http_client(aws.http_client())
+            .build();
+        let dynamodb = aws_sdk_dynamodb::Client::from_conf(config);
+        store::create_tables(&dynamodb, APP).await.unwrap();
+        let (writer, handle) = Writer::new(
+            SyncStoreOptions::default(),
+            Arc::new(Integrations::compile(Vec::new()).unwrap()),
+            Arc::new(DynamoMessages::new(dynamodb.clone(), APP)),
+            DeliveryStore::new(dynamodb.clone(), APP),
+            time,
+            7,
+        );
+        let stop = CancellationToken::new();
+        tokio::spawn(writer.run(stop.clone()));
+        Rig { aws, dynamodb, writer: handle, progress: Arc::new(Notify::new()), stop }
+    }
+
+    fn offer(&self, batch: Batch, lease: LeaseCheck) -> Arc<AckCell> {
+        let batch = Arc::new(batch);
+        let (ack, cell) = Ack::new(batch.entries.len(), Arc::clone(&self.progress));
+        let lane_batch = LaneBatch { batch, skip_to: None, ack, lease, permit: None };
+        assert!(self.writer.offer(lane_batch).is_ok(), "room in the queue");
+        cell
+    }
+
+    async fn settled(&self, cell: &AckCell) {
+        while cell.state() == AckState::Outstanding {
+            tokio::time::timeout(Duration::from_secs(600), self.progress.notified())
+                .await
+                .expect("settled in (simulated) time");
+        }
+        assert_eq!(cell.state(), AckState::Settled);
+    }
+
+    async fn count(&self, table: &str) -> usize {
+        let name = format!("{APP}-{table}");
+        self.dynamodb.scan().table_name(name).send().await.unwrap().items().len()
+    }
+}
+
+fn batch(shard: u32, count: u64, route: impl Fn(u64) -> Result<Route, Malformed>) -> Batch {
+    let entries = (0..count).map(|n| Entry {
+        place: (SequenceNumber::parse((1_000 + n).to_string()).unwrap(), 0),
+        partition_key: Arc::from("key"),
+        arrived_at_ms: 1_799_999_999_000,
+        payload: Bytes::from(format!("{{\"n\":{n}}}")),
+        route: route(n),
+    });
+    Batch {
+        shard: Arc::new(ShardContext {
+            stream_arn: Arc::from("arn:aws:kinesis:us-east-1:000000000000:stream/s"),
+            shard_id: Arc::from(format!("shardId-{shard:012}")),
+            consumer_arn: Arc::from("consumer"),
+            fence: 3,
+            starting_hash_key: 0,
+            ending_hash_key: u128::MAX,
+        }),
+        entries: entries.collect(),
+        upto: Some(SequenceNumber::parse("9999").unwrap()),
+        millis_behind_latest: 0,
+        children: Vec::new(),
+        shard_ended: false,
+        bytes: 100,
+    }
+}
+
+fn message(n: u64) -> Result<Route, Malformed> {
+    Ok(Route { integration: 0, entity: Entity::parse(&format!("e{}", n % 3)).unwrap(), time_ms: n as i64 })
+}
+
+fn valid() -> LeaseCheck {
+    LeaseCheck::new(|| true)
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_of_several_shards_share_calls() {
+    let rig = Rig::start().await;
+    let cells: Vec<_> = (0..10).map(|shard| rig.offer(batch(shard, 20, message), valid())).collect();
+    for cell in &cells {
+        rig.settled(cell).await;
+    }
+    assert_eq!(rig.count("messages").await, 200);
+    let stats = rig.writer.stats();
+    assert_eq!(stats.stored, 200);
+    assert_eq!(stats.calls, 8, "25 messages a call, over shards");
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_messages_are_tried_again_until_they_are_stored() {
+    let rig = Rig::start().await;
+    let faults = rig.aws.faults();
+    faults.inject(Fault::new(Service::Dynamodb, Effect::Partial(0.5)).operation("BatchWriteItem").times(8));
+    faults.inject(Fault::new(Service::Dynamodb, Effect::Throttle).operation("BatchWriteItem").times(8));
+    let cell = rig.offer(batch(0, 100, message), valid());
+    rig.settled(&cell).await;
+    assert_eq!(rig.count("messages").await, 100);
+    assert!(rig.writer.stats().retried > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn malformed_records_become_dead_letters_and_the_rest_is_stored() {
+    let rig = Rig::start().await;
+    let malformed = |n: u64| match n % 2 {
+        0 => message(n),
+        _ => Err(Malformed {
+            reason: DeadReason::NotJson,
+            detail: "expected value at line 1 column 1".to_owned(),
+            integration: IntegrationName::parse("default").unwrap(),
+        }),
+    };
+    let cell = rig.offer(batch(0, 10, malformed), valid());
+    rig.settled(&cell).await;
+    assert_eq!((rig.count("messages").await, rig.count("deliveries").await), (5, 5));
+    assert_eq!(rig.writer.stats().dead_lettered, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_dead_letter_store_stops_the_lane_and_nothing_is_skipped() {
+    let rig = Rig::start().await;
+    let fault = Fault::new(Service::Dynamodb, Effect::InternalError).resource(&format!("{APP}-deliveries"));
+    let fault = rig.aws.faults().inject(fault);
+    let malformed = |_| {
+        Err(Malformed {
+            reason: DeadReason::Empty,
+            detail: "0 bytes".to_owned(),
+            integration: IntegrationName::parse("default").unwrap(),
+        })
+    };
+    let cell = rig.offer(batch(0, 3, malformed), valid());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(cell.state(), AckState::Outstanding, "it stays owed");
+    rig.aws.faults().clear(fault);
+    rig.settled(&cell).await;
+    assert_eq!(rig.count("deliveries").await, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_is_held_while_the_lease_cannot_be_trusted_and_let_go_when_it_is_lost() {
+    let rig = Rig::start().await;
+    let trusted = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&trusted);
+    let held = rig.offer(batch(0, 5, message), LeaseCheck::new(move || asked.load(Ordering::Relaxed)));
+    let lost_lease = LeaseCheck::new(|| false);
+    let lost = rig.offer(batch(1, 5, message), lost_lease.clone());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(rig.count("messages").await, 0, "nothing is written without a trusted lease");
+    assert_eq!((held.state(), lost.state()), (AckState::Outstanding, AckState::Outstanding));
+    trusted.store(true, Ordering::Relaxed);
+    lost_lease.mark_lost();
+    rig.settled(&held).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(lost.state(), AckState::Dropped);
+    assert_eq!(rig.count("messages").await, 5);
+    rig.stop.cancel();
+}
