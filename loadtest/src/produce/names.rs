@@ -11,10 +11,12 @@ pub enum StreamRef {
     Arn(String),
 }
 
-impl std::str::FromStr for StreamRef {
-    type Err = InvalidOptions;
-
-    fn from_str(text: &str) -> Result<StreamRef, InvalidOptions> {
+impl StreamRef {
+    /// Reads a name or an ARN.
+    ///
+    /// # Errors
+    /// When it is neither; the error says what was found and what is allowed.
+    pub fn parse(text: &str) -> Result<StreamRef, InvalidOptions> {
         let name_is_valid = |name: &str| {
             (1..=128).contains(&name.len())
                 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
@@ -27,6 +29,14 @@ impl std::str::FromStr for StreamRef {
             None if name_is_valid(text) => Ok(StreamRef::Name(text.to_owned())),
             None => Err(bad_stream(text)),
         }
+    }
+}
+
+impl std::str::FromStr for StreamRef {
+    type Err = InvalidOptions;
+
+    fn from_str(text: &str) -> Result<StreamRef, InvalidOptions> {
+        StreamRef::parse(text)
     }
 }
 
@@ -45,6 +55,23 @@ fn bad_stream(found: &str) -> InvalidOptions {
 pub struct JsonPointer(String);
 
 impl JsonPointer {
+    /// Reads a pointer; the empty one points at the whole document.
+    ///
+    /// # Errors
+    /// When it is none; the error says what was found and what is allowed.
+    pub fn parse(text: &str) -> Result<JsonPointer, InvalidOptions> {
+        let escapes_are_valid = text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+        if (text.is_empty() || text.starts_with('/')) && escapes_are_valid && text.len() <= 1024 {
+            return Ok(JsonPointer(text.to_owned()));
+        }
+        Err(InvalidOptions {
+            option: "pointer",
+            found: format!("{text:?}"),
+            allowed: "a JSON pointer such as /properties/time, with ~0 for ~ and ~1 for /"
+                .to_owned(),
+        })
+    }
+
     /// The value in `document` that the pointer leads to.
     pub(crate) fn find<'d>(
         &self,
@@ -58,16 +85,7 @@ impl std::str::FromStr for JsonPointer {
     type Err = InvalidOptions;
 
     fn from_str(text: &str) -> Result<JsonPointer, InvalidOptions> {
-        let escapes_are_valid = text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
-        if (text.is_empty() || text.starts_with('/')) && escapes_are_valid && text.len() <= 1024 {
-            return Ok(JsonPointer(text.to_owned()));
-        }
-        Err(InvalidOptions {
-            option: "pointer",
-            found: format!("{text:?}"),
-            allowed: "a JSON pointer such as /properties/time, with ~0 for ~ and ~1 for /"
-                .to_owned(),
-        })
+        JsonPointer::parse(text)
     }
 }
 
