@@ -65,7 +65,7 @@ pub enum Exit {
 pub struct Service {
     server: Server,
     router: Router,
-    app: Arc<App>,
+    pub(crate) app: Arc<App>,
 }
 
 /// What the app holds of a running API.

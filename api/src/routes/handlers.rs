@@ -14,7 +14,7 @@ use super::authenticated::Caller;
 use super::params::{self, PageParams};
 use super::problem::Problem;
 use super::{App, conditional, render};
-use crate::backend::{BackendError, PageQuestion};
+use crate::backend::{BackendError, Exposed, PageQuestion};
 use crate::options::IntegrationInfo;
 
 /// What may be kept and must be asked about again before it is used.
@@ -64,14 +64,7 @@ pub(crate) async fn latest(
     let (integration, entity) = read(segments)?;
     params::none(&uri)?;
     let exposed = app.backend.latest(&caller.client, &integration, &entity).await?;
-    let tag = conditional::tag(exposed.message().id.as_str());
-    let mut response = if conditional::none_match(&headers, &tag) {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        render::message(&app.base_url, &exposed)
-    };
-    tagged(response.headers_mut(), &tag);
-    Ok(response)
+    Ok(revalidatable(&app.base_url, &headers, &exposed))
 }
 
 /// `GET /v1/integrations/{integration}/messages/{locator}`
@@ -85,14 +78,7 @@ pub(crate) async fn message(
     let (integration, locator) = read(segments)?;
     params::none(&uri)?;
     let exposed = app.backend.message(&caller.client, &integration, &locator).await?;
-    let tag = conditional::tag(exposed.message().id.as_str());
-    let mut response = if conditional::none_match(&headers, &tag) {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        render::message(&app.base_url, &exposed)
-    };
-    tagged(response.headers_mut(), &tag);
-    Ok(response)
+    Ok(revalidatable(&app.base_url, &headers, &exposed))
 }
 
 /// `GET /v1/integrations`
@@ -158,11 +144,20 @@ fn read(segments: Segments) -> Result<(String, String), Problem> {
     Ok(pair)
 }
 
-fn tagged(headers: &mut HeaderMap, tag: &str) {
+/// A message, or only its tag for a client that has it already.
+fn revalidatable(base_url: &str, headers: &HeaderMap, exposed: &Exposed) -> Response {
+    let tag = conditional::tag(exposed.message().id.as_str());
+    let mut response = if conditional::none_match(headers, &tag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        render::message(base_url, exposed)
+    };
+    let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, REVALIDATE);
-    if let Ok(tag) = HeaderValue::from_str(tag) {
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
         headers.insert(header::ETAG, tag);
     }
+    response
 }
 
 impl From<BackendError> for Problem {

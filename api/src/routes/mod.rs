@@ -75,10 +75,16 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/integrations/{integration}/entities/{entity}/latest", get(handlers::latest))
         .route("/v1/integrations/{integration}/messages/{locator}", get(handlers::message))
         .route_layer(from_fn_with_state(Arc::clone(&app), authenticated::authenticated));
-    Router::new()
+    let routes = Router::new()
         .route(health::HEALTHZ, get(health::healthz))
         .route(health::READYZ, get(health::readyz))
-        .merge(guarded)
+        .merge(guarded);
+    enveloped(routes, app)
+}
+
+/// What holds for every request, around these routes and around the lack of one.
+fn enveloped(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
+    routes
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn(problems_only))

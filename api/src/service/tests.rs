@@ -1,6 +1,7 @@
 //! The whole service over real sockets and real TLS, on an embedded DynamoDB.
 
 use std::cell::RefCell;
+use std::time::Duration;
 
 use http::Request;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +41,21 @@ async fn a_client_reads_over_https_and_a_stop_ends_in_order() {
     assert_eq!(running.await.unwrap(), Exit::Shutdown { cut_connections: 0 });
     assert_eq!(world.handle.stats().connections, 0);
     assert!(client.get("/healthz").await.is_err());
+}
+
+/// P7: the service looks by itself, so a revocation is seen before anyone asks.
+#[tokio::test(start_paused = true)]
+async fn a_running_service_sees_a_revocation_within_a_second() {
+    let mut world = World::new().await;
+    let (_, key) = world.client("reader", vec![reads("quakes")]).await;
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(world.service.take().unwrap().run(stop.clone()));
+    assert_eq!(world.get("/v1/me", &key).await.status, 200);
+    world.revoke(&key).await;
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    world.get("/v1/me", &key).await.problem(401);
+    stop.cancel();
+    running.await.unwrap();
 }
 
 thread_local! {

@@ -132,7 +132,7 @@ async fn every_failed_authentication_is_answered_alike() {
     let expired = world.key(&client, Some(Duration::from_millis(1))).await;
     world.wall.0.fetch_add(1, Ordering::Relaxed);
     let revoked = world.key(&client, None).await;
-    world.access.revoke_key(revoked.id(), &CHANGE).await.unwrap();
+    world.revoke(&revoked).await;
     let (mut gone, disabled) = world.client("disabled", vec![reads("quakes")]).await;
     gone.enabled = false;
     world.access.put_client(&gone, &CHANGE).await.unwrap();
@@ -173,7 +173,7 @@ async fn a_revoked_key_is_refused_within_two_seconds() {
     let mut world = World::new().await;
     let (_, key) = world.client("reader", vec![reads("quakes")]).await;
     assert_eq!(world.get(ME, &key).await.status, 200);
-    world.access.revoke_key(key.id(), &CHANGE).await.unwrap();
+    world.revoke(&key).await;
     world.pass(Duration::from_secs(2)).await;
     world.get(ME, &key).await.problem(401);
 }
@@ -195,7 +195,7 @@ async fn a_frozen_process_looks_again_although_its_own_clock_stood_still() {
     let mut world = World::new().await;
     let (_, key) = world.client("reader", vec![reads("quakes")]).await;
     assert_eq!(world.get(ME, &key).await.status, 200);
-    world.access.revoke_key(key.id(), &CHANGE).await.unwrap();
+    world.revoke(&key).await;
     world.wall.0.fetch_add(60_000, Ordering::Relaxed);
     world.get(ME, &key).await.problem(401);
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::routing::get;
 use http::{Method, Request};
 use local_aws::{Effect, Fault};
 
@@ -100,6 +101,26 @@ async fn there_is_room_for_so_many_requests_and_always_for_health() {
     assert_eq!(world.send(Request::get("/healthz")).await.status, 200);
     drop(held);
     world.send(Request::get("/nowhere")).await.problem(404);
+}
+
+#[tokio::test]
+async fn a_defect_is_a_problem_too_and_tells_nothing_of_itself() {
+    async fn defect() -> &'static str {
+        panic!("secret detail")
+    }
+    async fn foreign() -> (http::StatusCode, &'static str) {
+        (http::StatusCode::INTERNAL_SERVER_ERROR, "secret detail")
+    }
+    let mut world = World::new().await;
+    let app = std::sync::Arc::clone(&world.service.as_ref().unwrap().app);
+    let routes = axum::Router::new().route("/defect", get(defect)).route("/foreign", get(foreign));
+    world.router = crate::routes::enveloped(routes, app);
+    for path in ["/defect", "/foreign"] {
+        let answer = world.send(Request::get(path)).await;
+        assert_eq!(answer.problem(500)["title"], "Internal Server Error");
+        assert!(!String::from_utf8_lossy(&answer.body).contains("secret"));
+    }
+    assert_eq!(world.handle.stats().requests_in_flight, 0);
 }
 
 #[tokio::test]

@@ -57,7 +57,7 @@ pub(crate) struct World {
 
 /// An answer, read whole.
 pub(crate) struct Answer {
-    status: StatusCode,
+    pub(crate) status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
 }
@@ -144,6 +144,11 @@ impl World {
         let key = ApiKey::generate(&mut |bytes: &mut [u8]| self.random.fill(bytes));
         let issued = self.access.issue_key(key, &client.id, "test", lifetime, &CHANGE).await;
         issued.unwrap().key
+    }
+
+    /// Revokes a key, as an operator elsewhere would.
+    pub(crate) async fn revoke(&self, key: &ApiKey) {
+        assert!(self.access.revoke_key(key.id(), &CHANGE).await.unwrap());
     }
 
     /// Stores messages as sync-store would.
