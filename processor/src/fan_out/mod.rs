@@ -86,7 +86,9 @@ pub(crate) enum FanOutError {
     #[error("SubscribeToShard: the stream, its consumer or the shard does not exist: {detail}")]
     NotFound { detail: String },
     /// Subscriptions are accepted and stay dead: another worker may have a better connection.
-    #[error("SubscribeToShard: {subscriptions} subscriptions in a row were accepted and stayed silent")]
+    #[error(
+        "SubscribeToShard: {subscriptions} subscriptions in a row were accepted and stayed silent"
+    )]
     Inactive { subscriptions: u32 },
     /// The service refuses, and will go on doing so until somebody changes something.
     #[error("SubscribeToShard: refused {times} times in a row: {code}: {detail}")]

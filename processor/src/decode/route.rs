@@ -1,0 +1,380 @@
+//! One look into a message: its integration, its entity and its time.
+//!
+//! The message is walked along the tree of all configured pointers and is never built: a value
+//! that a pointer asks for is remembered as a stretch of the text, everything else is passed over.
+//! The whole document is read, so what comes out as a [`Route`] is one valid JSON document in
+//! UTF-8. Of a key that comes twice in an object the last one counts, as with most readers.
+//!
+//! Values are looked into as deep as pointers go; what lies deeper is checked without recursion,
+//! so no nesting can exhaust the stack.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+use serde_json::value::RawValue;
+use store::{DeadReason, Entity};
+
+use crate::batch::{Malformed, Route};
+use crate::integration::{
+    FieldValue, Integration, Integrations, NodeId, Pointer, Rule, SlotId, Tree, parse_rfc3339_ms,
+};
+
+/// What the stream says about a record, for the defaults.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival<'a> {
+    pub(crate) partition_key: &'a Arc<str>,
+    pub(crate) arrived_at_ms: i64,
+}
+
+/// What a walk writes into; made once for many messages.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    found: Vec<Option<Stretch>>,
+}
+
+/// Where in the message a value stands.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    from: usize,
+    len: usize,
+}
+
+impl Scratch {
+    pub(crate) fn new(integrations: &Integrations) -> Scratch {
+        Scratch { found: vec![None; integrations.tree().slots()] }
+    }
+}
+
+/// Finds a user record's route, or why it is not a message.
+pub(crate) fn route(
+    integrations: &Integrations,
+    scratch: &mut Scratch,
+    payload: &[u8],
+    arrival: Arrival<'_>,
+) -> Result<Route, Malformed> {
+    let text = read(integrations.tree(), scratch, payload).map_err(|(reason, detail)| {
+        let integration = integrations.default_integration().name().clone();
+        Malformed { reason, detail, integration }
+    })?;
+    let message = Message { text, found: &scratch.found };
+    let is_cloud_event = matches!(
+        message.value(integrations.cloud_event().specversion),
+        Some(FieldValue::String(_))
+    );
+    let index = matching(integrations.rules(), &message, is_cloud_event);
+    let integration = integrations.get(index);
+    let found = Found { integrations, integration, index, message, is_cloud_event, arrival };
+    found.route().map_err(|(reason, detail)| Malformed {
+        reason,
+        detail,
+        integration: integration.name().clone(),
+    })
+}
+
+/// A reason and its words.
+type Defect = (DeadReason, String);
+
+/// Reads the whole message; the values asked for are in `scratch` afterwards.
+fn read<'a>(tree: &Tree, scratch: &mut Scratch, payload: &'a [u8]) -> Result<&'a str, Defect> {
+    if payload.is_empty() {
+        return Err((DeadReason::Empty, "the record has no bytes".to_owned()));
+    }
+    let text = str::from_utf8(payload).map_err(|e| {
+        let at = e.valid_up_to();
+        (DeadReason::InvalidUtf8, format!("not UTF-8: byte {at} is 0x{:02x}", payload[at]))
+    })?;
+    scratch.found.fill(None);
+    let mut json = serde_json::Deserializer::from_str(text);
+    let walk =
+        Walk { tree, at: tree.root(), base: text.as_ptr().addr(), found: &mut scratch.found };
+    walk.deserialize(&mut json)
+        .and_then(|()| json.end())
+        .map_err(|e| (DeadReason::NotJson, format!("not one JSON document: {e}")))?;
+    Ok(text)
+}
+
+/// The first integration whose conditions all hold; the last one has none.
+fn matching(rules: &[Rule], message: &Message<'_>, is_cloud_event: bool) -> usize {
+    let holds = |rule: &Rule| {
+        (is_cloud_event || !rule.only_cloud_events)
+            && rule.conditions.iter().all(|(slot, test)| test.holds(message.value(*slot).as_ref()))
+    };
+    rules.iter().position(holds).unwrap_or(rules.len() - 1)
+}
+
+/// A message that was read, and what was found in it.
+struct Message<'a> {
+    text: &'a str,
+    found: &'a [Option<Stretch>],
+}
+
+impl<'a> Message<'a> {
+    fn value(&self, slot: SlotId) -> Option<FieldValue<'a>> {
+        let stretch = self.found[slot.0]?;
+        let raw = &self.text[stretch.from..stretch.from + stretch.len];
+        Some(match raw.as_bytes()[0] {
+            b'"' => FieldValue::String(unquoted(raw)),
+            b'{' => FieldValue::Object,
+            b'[' => FieldValue::Array,
+            b't' => FieldValue::Bool(true),
+            b'f' => FieldValue::Bool(false),
+            b'n' => FieldValue::Null,
+            _ => FieldValue::Number(raw),
+        })
+    }
+}
+
+/// The content of a JSON string. Half a surrogate pair, which is JSON and not Unicode, stays as
+/// it is written.
+fn unquoted(raw: &str) -> Cow<'_, str> {
+    let inside = &raw[1..raw.len() - 1];
+    if !inside.contains('\\') {
+        return Cow::Borrowed(inside);
+    }
+    serde_json::from_str(raw).map_or(Cow::Borrowed(inside), Cow::Owned)
+}
+
+/// A message whose integration is known.
+struct Found<'a> {
+    integrations: &'a Integrations,
+    integration: &'a Integration,
+    index: usize,
+    message: Message<'a>,
+    is_cloud_event: bool,
+    arrival: Arrival<'a>,
+}
+
+impl Found<'_> {
+    fn route(&self) -> Result<Route, Defect> {
+        self.check_size()?;
+        self.check_required()?;
+        Ok(Route { integration: self.index, entity: self.entity()?, time_ms: self.time_ms()? })
+    }
+
+    fn rule(&self) -> &Rule {
+        &self.integrations.rules()[self.index]
+    }
+
+    fn check_size(&self) -> Result<(), Defect> {
+        let (bytes, max) = (self.message.text.len(), self.integration.max_message_bytes());
+        if bytes <= max {
+            return Ok(());
+        }
+        let name = self.integration.name();
+        Err((
+            DeadReason::TooLarge,
+            format!("{bytes} bytes; integration `{name}` allows {max} (max_message_bytes)"),
+        ))
+    }
+
+    fn check_required(&self) -> Result<(), Defect> {
+        let pointers = self.integration.required().iter();
+        for (pointer, slot) in pointers.zip(&self.rule().required) {
+            let state = match self.message.value(*slot) {
+                None => "not there",
+                Some(FieldValue::Null) => "null",
+                Some(_) => continue,
+            };
+            let detail = format!("the required field {pointer} is {state}");
+            return Err((DeadReason::MissingField, detail));
+        }
+        Ok(())
+    }
+
+    fn entity(&self) -> Result<Entity, Defect> {
+        if let (Some(pointer), Some(slot)) = (self.integration.entity(), self.rule().entity) {
+            return configured_entity(pointer, self.message.value(slot));
+        }
+        if self.is_cloud_event
+            && let Some(FieldValue::String(subject)) =
+                self.message.value(self.integrations.cloud_event().subject)
+            && !subject.is_empty()
+        {
+            return checked_entity("the CloudEvent's subject", &subject);
+        }
+        checked_entity("the partition key", self.arrival.partition_key)
+    }
+
+    /// The configured field, else a CloudEvent's `time`, else the arrival. A configured field that
+    /// is there and not a time is a defect; an attribute that nobody asked for is not.
+    fn time_ms(&self) -> Result<i64, Defect> {
+        if let (Some(field), Some((slot, format))) = (self.integration.time(), self.rule().time) {
+            match self.message.value(slot) {
+                None | Some(FieldValue::Null) => {}
+                Some(value) => {
+                    return format.parse(&value).map_err(|wrong| {
+                        let detail = format!("the time at {} {}", field.pointer, wrong.0);
+                        (DeadReason::InvalidField, detail)
+                    });
+                }
+            }
+        }
+        let event_time = match self.is_cloud_event {
+            true => self.message.value(self.integrations.cloud_event().time),
+            false => None,
+        };
+        match event_time {
+            Some(FieldValue::String(time)) => {
+                Ok(parse_rfc3339_ms(&time).unwrap_or(self.arrival.arrived_at_ms))
+            }
+            _ => Ok(self.arrival.arrived_at_ms),
+        }
+    }
+}
+
+/// The entity where the configuration says that it is.
+fn configured_entity(pointer: &Pointer, value: Option<FieldValue<'_>>) -> Result<Entity, Defect> {
+    let text = match &value {
+        Some(FieldValue::String(s)) => s.as_ref(),
+        Some(FieldValue::Number(n)) => n,
+        None => {
+            return Err((
+                DeadReason::MissingField,
+                format!("the entity at {pointer} is not there"),
+            ));
+        }
+        Some(FieldValue::Null) => {
+            return Err((DeadReason::MissingField, format!("the entity at {pointer} is null")));
+        }
+        Some(other) => {
+            let kind = other.kind();
+            let detail =
+                format!("the entity at {pointer} is {kind}; a string or a number is needed");
+            return Err((DeadReason::InvalidField, detail));
+        }
+    };
+    checked_entity(&format_args!("the value at {pointer}"), text)
+}
+
+fn checked_entity(what: &(impl fmt::Display + ?Sized), text: &str) -> Result<Entity, Defect> {
+    Entity::parse(text)
+        .map_err(|e| (DeadReason::InvalidField, format!("{what} cannot be the entity: {e}")))
+}
+
+/// One step of the walk: a value of the message at a node of the tree.
+struct Walk<'a> {
+    tree: &'a Tree,
+    at: NodeId,
+    /// Where the message begins in memory, to tell where in it a value stands.
+    base: usize,
+    found: &'a mut [Option<Stretch>],
+}
+
+impl Walk<'_> {
+    fn below(&mut self, at: NodeId) -> Walk<'_> {
+        Walk { tree: self.tree, at, base: self.base, found: self.found }
+    }
+
+    fn remember(&mut self, slot: SlotId, raw: &str) {
+        let from = raw.as_ptr().addr() - self.base;
+        self.found[slot.0] = Some(Stretch { from, len: raw.len() });
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(mut self, json: D) -> Result<(), D::Error> {
+        let Some(slot) = self.tree.slot(self.at) else {
+            return json.deserialize_any(self);
+        };
+        let raw = <&RawValue as serde::Deserialize>::deserialize(json)?.get();
+        self.remember(slot, raw);
+        // Rare: a pointer ends here and another goes on below. The value is read once more.
+        if !self.tree.is_leaf(self.at) && raw.starts_with(['{', '[']) {
+            let mut below = serde_json::Deserializer::from_str(raw);
+            below.deserialize_any(self).map_err(D::Error::custom)?;
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some(child) = map.next_key_seed(Key { tree: self.tree, at: self.at })? {
+            match child {
+                Some(node) => {
+                    self.found[self.tree.slots_below(node)].fill(None);
+                    map.next_value_seed(self.below(node))?;
+                }
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        for index in 0.. {
+            let more = match self.tree.element(self.at, index) {
+                Some(node) => seq.next_element_seed(self.below(node))?,
+                None => seq.next_element::<IgnoredAny>()?.map(|_| ()),
+            };
+            if more.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// A key of an object: which child it leads to, if any.
+struct Key<'a> {
+    tree: &'a Tree,
+    at: NodeId,
+}
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = Option<NodeId>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Option<NodeId>, D::Error> {
+        json.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key<'_> {
+    type Value = Option<NodeId>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Option<NodeId>, E> {
+        Ok(self.tree.child(self.at, key))
+    }
+}

@@ -1,0 +1,332 @@
+//! The reader over an embedded Kinesis, in paused time; what no Kinesis does on demand is in `scripted`.
+
+mod scripted;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::{ShardIteratorType, StartingPosition};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use lease_manager::SequenceNumber;
+use local_aws::{Effect, Fault, LocalAws, Options, Service};
+use tokio::time::Instant;
+
+use super::*;
+
+const STREAM: &str = "events";
+
+/// A stream of one shard with a consumer.
+struct Kinesis {
+    aws: LocalAws,
+    client: Client,
+    shard: Arc<ShardContext>,
+}
+
+fn client(http: SharedHttpClient) -> Client {
+    let config = aws_sdk_kinesis::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::from_keys("worker", "secret", None))
+        .http_client(http);
+    Client::from_conf(config.build())
+}
+
+fn context(stream_arn: &str, consumer_arn: &str, shard_id: &str) -> Arc<ShardContext> {
+    Arc::new(ShardContext {
+        stream_arn: Arc::from(stream_arn),
+        shard_id: Arc::from(shard_id),
+        consumer_arn: Arc::from(consumer_arn),
+        fence: 1,
+        starting_hash_key: 0,
+        ending_hash_key: u128::MAX,
+    })
+}
+
+impl Kinesis {
+    async fn new() -> Kinesis {
+        let aws = LocalAws::new(Options::default()).unwrap();
+        let client = client(aws.http_client());
+        client.create_stream().stream_name(STREAM).shard_count(1).send().await.unwrap();
+        let summary = client.describe_stream_summary().stream_name(STREAM).send().await.unwrap();
+        let arn = summary.stream_description_summary.unwrap().stream_arn;
+        let consumer = client.register_stream_consumer().stream_arn(&arn).consumer_name("app");
+        let consumer_arn = consumer.send().await.unwrap().consumer.unwrap().consumer_arn;
+        let shards = client.list_shards().stream_name(STREAM).send().await.unwrap();
+        let shard = context(&arn, &consumer_arn, &shards.shards()[0].shard_id);
+        Kinesis { aws, client, shard }
+    }
+
+    fn fan_out(&self, start: StartingAt) -> FanOut {
+        let options = FanOutOptions::default();
+        let pacer = SubscribePacer::new(options.subscribes_per_second);
+        FanOut::new(options, self.client.clone(), pacer, Arc::clone(&self.shard), start, 7)
+    }
+
+    async fn put(&self, n: u32) {
+        put(&self.client, n).await;
+    }
+
+    fn subscribe_calls(&self) -> u64 {
+        let calls = self.aws.calls();
+        calls.iter().filter(|c| c.operation == "SubscribeToShard").map(|c| c.calls).sum()
+    }
+
+    fn fault(&self, effect: Effect) -> Fault {
+        Fault::new(Service::Kinesis, effect).operation("SubscribeToShard")
+    }
+
+    /// Another reader with the same consumer; its stream is dropped at once.
+    async fn subscribe_elsewhere(&self) {
+        let latest = StartingPosition::builder().r#type(ShardIteratorType::Latest).build().unwrap();
+        let call = self.client.subscribe_to_shard().consumer_arn(&*self.shard.consumer_arn);
+        call.shard_id(&*self.shard.shard_id).starting_position(latest).send().await.unwrap();
+    }
+}
+
+async fn put(client: &Client, n: u32) {
+    let put = client.put_record().stream_name(STREAM).partition_key(format!("k{n}"));
+    put.data(Blob::new(n.to_string())).send().await.unwrap();
+}
+
+/// The numbers in an event, in order.
+fn numbers(batch: &RawBatch) -> Vec<u32> {
+    let number = |r: &crate::batch::RawRecord| str::from_utf8(&r.data).unwrap().parse().unwrap();
+    batch.records.iter().map(number).collect()
+}
+
+/// Reads until `count` numbers have come, and no further.
+async fn read(fan_out: &mut FanOut, count: usize) -> Vec<u32> {
+    let mut all = Vec::new();
+    while all.len() < count {
+        all.extend(numbers(&fan_out.next().await.unwrap()));
+    }
+    all
+}
+
+fn up_to(n: u32) -> Vec<u32> {
+    (0..n).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_are_pushed_in_order_and_silence_still_moves_the_position() {
+    let kinesis = Kinesis::new().await;
+    let mut fan_out = kinesis.fan_out(StartingAt::TrimHorizon);
+    let first = fan_out.next().await.unwrap();
+    assert!(first.records.is_empty() && first.upto.is_some() && !first.shard_ended);
+    for n in 0..3 {
+        kinesis.put(n).await;
+        let before = Instant::now();
+        let event = fan_out.next().await.unwrap();
+        assert_eq!(numbers(&event), [n]);
+        assert!(before.elapsed() < Duration::from_millis(100), "{:?}", before.elapsed());
+        assert_eq!(*event.records[0].partition_key, *format!("k{n}"));
+        assert!(event.upto.unwrap() >= event.records[0].sequence);
+        assert!(event.wire_bytes > 100 && event.records[0].arrived_at_ms > 1_500_000_000_000);
+    }
+    let before = Instant::now();
+    let idle = fan_out.next().await.unwrap();
+    assert!(idle.records.is_empty() && idle.upto.is_some());
+    assert!(before.elapsed() <= Duration::from_secs(6));
+    assert_eq!(kinesis.subscribe_calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_goes_on_over_expired_subscriptions_without_gap_or_duplicate() {
+    let kinesis = Kinesis::new().await;
+    let mut fan_out = kinesis.fan_out(StartingAt::TrimHorizon);
+    let producer = kinesis.client.clone();
+    tokio::spawn(async move {
+        for n in 0..200 {
+            put(&producer, n).await;
+            tokio::time::sleep(Duration::from_millis(4700)).await;
+        }
+    });
+    assert_eq!(read(&mut fan_out, 200).await, up_to(200));
+    // Fifteen minutes: three whole subscriptions and the one under way.
+    assert_eq!(kinesis.subscribe_calls(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_at_a_checkpoint_reads_that_record_again_and_after_it_does_not() {
+    let kinesis = Kinesis::new().await;
+    for n in 0..5 {
+        kinesis.put(n).await;
+    }
+    let mut all = kinesis.fan_out(StartingAt::TrimHorizon);
+    let mut sequences: Vec<SequenceNumber> = Vec::new();
+    while sequences.len() < 5 {
+        sequences.extend(all.next().await.unwrap().records.iter().map(|r| r.sequence.clone()));
+    }
+    all.cancel();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let mut at = kinesis.fan_out(StartingAt::At(sequences[2].clone()));
+    assert_eq!(read(&mut at, 3).await, [2, 3, 4]);
+    at.cancel();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let mut after = kinesis.fan_out(StartingAt::After(sequences[2].clone()));
+    assert_eq!(read(&mut after, 2).await, [3, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_in_use_is_asked_for_again_at_a_measured_pace() {
+    let kinesis = Kinesis::new().await;
+    kinesis.put(0).await;
+    kinesis.subscribe_elsewhere().await;
+    let before = Instant::now();
+    let mut fan_out = kinesis.fan_out(StartingAt::TrimHorizon);
+    assert_eq!(read(&mut fan_out, 1).await, [0]);
+    let waited = before.elapsed();
+    assert!((5..8).contains(&waited.as_secs()), "{waited:?}");
+    // One by the other reader; ours at least a second apart.
+    assert!((3..=7).contains(&kinesis.subscribe_calls()), "{}", kinesis.subscribe_calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_somebody_took_over_is_resumed_where_it_was() {
+    let kinesis = Kinesis::new().await;
+    let mut fan_out = kinesis.fan_out(StartingAt::TrimHorizon);
+    for n in 0..3 {
+        kinesis.put(n).await;
+    }
+    assert_eq!(read(&mut fan_out, 3).await, up_to(3));
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    kinesis.subscribe_elsewhere().await;
+    for n in 3..6 {
+        kinesis.put(n).await;
+    }
+    let before = Instant::now();
+    assert_eq!(read(&mut fan_out, 3).await, [3, 4, 5]);
+    assert!((5..8).contains(&before.elapsed().as_secs()), "{:?}", before.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_split_shard_ends_with_its_children_and_only_once() {
+    let kinesis = Kinesis::new().await;
+    kinesis.put(0).await;
+    let half = (u128::MAX / 2).to_string();
+    let split = kinesis.client.split_shard().stream_name(STREAM).new_starting_hash_key(half);
+    split.shard_to_split(&*kinesis.shard.shard_id).send().await.unwrap();
+    let mut fan_out = kinesis.fan_out(StartingAt::TrimHorizon);
+    let mut seen = Vec::new();
+    let end = loop {
+        let event = fan_out.next().await.unwrap();
+        seen.extend(numbers(&event));
+        assert_eq!(event.shard_ended, event.upto.is_none());
+        if event.shard_ended {
+            break event;
+        }
+    };
+    assert_eq!(seen, [0]);
+    assert_eq!(end.children.len(), 2);
+    assert!(end.children.iter().all(|c| c.parents[0].as_str() == &*kinesis.shard.shard_id));
+    assert_eq!(end.children[0].starting_hash_key, "0");
+    assert_eq!(fan_out.next().await.unwrap_err(), FanOutError::BehindShardEnd);
+    fan_out.cancel();
+    assert_eq!(fan_out.next().await.unwrap_err(), FanOutError::BehindShardEnd);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_open_connection_is_left_after_the_deadline_and_nothing_is_lost() {
+    let kinesis = Kinesis::new().await;
+    let mut fan_out = kinesis.fan_out(StartingAt::TrimHorizon);
+    kinesis.put(0).await;
+    assert_eq!(read(&mut fan_out, 1).await, [0]);
+    let fault = kinesis.aws.faults().inject(kinesis.fault(Effect::Partition));
+    for n in 1..4 {
+        kinesis.put(n).await;
+    }
+    let (faults, before) = (kinesis.aws.faults().clone(), Instant::now());
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        faults.clear(fault);
+    });
+    // Silent for 35 s; a call without an answer for 30 s; then it comes through.
+    assert_eq!(read(&mut fan_out, 3).await, [1, 2, 3]);
+    assert!((65..70).contains(&before.elapsed().as_secs()), "{:?}", before.elapsed());
+    assert_eq!(kinesis.subscribe_calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cut_streams_and_throttled_calls_pass() {
+    let kinesis = Kinesis::new().await;
+    let mut fan_out = kinesis.fan_out(StartingAt::TrimHorizon);
+    kinesis.put(0).await;
+    assert_eq!(read(&mut fan_out, 1).await, [0]);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let cut = kinesis.aws.faults().inject(kinesis.fault(Effect::CutStream));
+    kinesis.put(1).await;
+    // Subscriptions are cut as long as the fault lasts.
+    let nothing = tokio::time::timeout(Duration::from_secs(20), read(&mut fan_out, 1)).await;
+    assert!(nothing.is_err());
+    kinesis.aws.faults().clear(cut);
+    kinesis.aws.faults().inject(kinesis.fault(Effect::Throttle).times(3));
+    assert_eq!(read(&mut fan_out, 1).await, [1]);
+    assert!(kinesis.subscribe_calls() < 12, "{}", kinesis.subscribe_calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_is_gone_is_not_found_and_never_a_shard_end() {
+    let kinesis = Kinesis::new().await;
+    let mut fan_out = kinesis.fan_out(StartingAt::TrimHorizon);
+    fan_out.next().await.unwrap();
+    let gone = kinesis.client.deregister_stream_consumer();
+    gone.consumer_arn(&*kinesis.shard.consumer_arn).send().await.unwrap();
+    for _ in 0..2 {
+        let error = loop {
+            match fan_out.next().await {
+                Ok(event) => assert!(!event.shard_ended),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, FanOutError::NotFound { .. }), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelling_drops_the_subscription_and_keeps_the_position() {
+    let kinesis = Kinesis::new().await;
+    let mut fan_out = kinesis.fan_out(StartingAt::TrimHorizon);
+    kinesis.put(0).await;
+    assert_eq!(read(&mut fan_out, 1).await, [0]);
+    kinesis.put(1).await;
+    let before = Instant::now();
+    fan_out.cancel();
+    assert_eq!(read(&mut fan_out, 1).await, [1]);
+    // Our own success was a moment ago: an earlier call would have been refused.
+    assert!((5..7).contains(&before.elapsed().as_secs()), "{:?}", before.elapsed());
+    assert_eq!(kinesis.subscribe_calls(), 2);
+    // A minute later there is nothing to wait for.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    kinesis.put(2).await;
+    fan_out.cancel();
+    let before = Instant::now();
+    assert_eq!(read(&mut fan_out, 1).await, [2]);
+    assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_next_at_any_moment_loses_nothing() {
+    let kinesis = Kinesis::new().await;
+    let mut fan_out = kinesis.fan_out(StartingAt::TrimHorizon);
+    let producer = kinesis.client.clone();
+    tokio::spawn(async move {
+        for n in 0..100 {
+            put(&producer, n).await;
+            tokio::time::sleep(Duration::from_millis(u64::from(n * 7 % 23))).await;
+        }
+    });
+    let mut all = Vec::new();
+    for patience in (0..).map(|i| Duration::from_millis(i % 5)) {
+        if let Ok(event) = tokio::time::timeout(patience, fan_out.next()).await {
+            all.extend(numbers(&event.unwrap()));
+        }
+        if all.len() >= 100 {
+            break;
+        }
+    }
+    assert_eq!(all, up_to(100));
+    assert_eq!(kinesis.subscribe_calls(), 1);
+}
