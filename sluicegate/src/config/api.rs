@@ -7,7 +7,7 @@ use std::time::Duration;
 use api::{ClientLimits, Limits};
 
 use super::section::Section;
-use super::sections::{seconds, url};
+use super::sections::{ADDRESS, seconds, url};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * 1024;
@@ -43,23 +43,26 @@ pub(crate) enum ApiTransport {
 
 pub(super) fn read(section: &mut Section<'_>) -> ApiConfig {
     let listen = SocketAddr::from(([0, 0, 0, 0], 8443));
-    let listen = section.parsed("listen", listen, "an address with a port, such as \"0.0.0.0:8443\"", |text| {
-        text.parse().ok()
-    });
+    let listen = section.parsed("listen", listen, ADDRESS, |text| text.parse().ok());
     let transports = [("tls", false), ("plain-behind-load-balancer", true)];
     let is_plain = section.choice("transport", false, &transports);
     let tls = section.section("tls", tls);
     let transport = match (is_plain, tls) {
         (true, Some(_)) => {
             let allowed = "\"tls\", or no api.tls.cert and api.tls.key";
-            section.refuse("transport", "\"plain-behind-load-balancer\" with a certificate", allowed);
+            section.refuse(
+                "transport",
+                "\"plain-behind-load-balancer\" with a certificate",
+                allowed,
+            );
             None
         }
         (true, None) => Some(ApiTransport::PlainBehindLoadBalancer),
         (false, tls) => tls,
     };
     let allowed = "an http or https URL without a path, such as \"https://api.example.com\"";
-    let public_url = section.optional("public_url", allowed, |text| url(text).filter(|_| !text.ends_with('/')));
+    let public_url =
+        section.optional("public_url", allowed, |text| url(text).filter(|_| !text.ends_with('/')));
     let hsts = section.boolean("hsts", true);
     let client = section.section("client_limits", client_limits);
     let limits = section.section("limits", |section| limits(section, client));
@@ -106,22 +109,50 @@ fn limits(section: &mut Section<'_>, client: ClientLimits) -> Limits {
             default.max_streams_per_connection,
             1..=10_000,
         ),
-        handshake_timeout: section.duration("handshake_timeout", default.handshake_timeout, minute.clone()),
-        header_read_timeout: section.duration("header_read_timeout", default.header_read_timeout, minute.clone()),
+        handshake_timeout: section.duration(
+            "handshake_timeout",
+            default.handshake_timeout,
+            minute.clone(),
+        ),
+        header_read_timeout: section.duration(
+            "header_read_timeout",
+            default.header_read_timeout,
+            minute.clone(),
+        ),
         idle_timeout: section.duration("idle_timeout", default.idle_timeout, time.clone()),
         max_connection_age: section.duration(
             "max_connection_age",
             default.max_connection_age,
             seconds(1)..=seconds(86_400),
         ),
-        write_stall_timeout: section.duration("write_stall_timeout", default.write_stall_timeout, time.clone()),
-        request_timeout: section.duration("request_timeout", default.request_timeout, minute.clone()),
+        write_stall_timeout: section.duration(
+            "write_stall_timeout",
+            default.write_stall_timeout,
+            time.clone(),
+        ),
+        request_timeout: section.duration(
+            "request_timeout",
+            default.request_timeout,
+            minute.clone(),
+        ),
         shutdown_deadline: section.duration("shutdown_deadline", default.shutdown_deadline, minute),
         max_uri_bytes: section.bytes("max_uri_bytes", default.max_uri_bytes, 256..=64 * KIB),
-        max_header_bytes: section.bytes("max_header_bytes", default.max_header_bytes, KIB..=256 * KIB),
-        max_body_bytes: section.bytes("max_body_bytes", default.max_body_bytes, 1..=64 * MIB as u64),
+        max_header_bytes: section.bytes(
+            "max_header_bytes",
+            default.max_header_bytes,
+            KIB..=256 * KIB,
+        ),
+        max_body_bytes: section.bytes(
+            "max_body_bytes",
+            default.max_body_bytes,
+            1..=64 * MIB as u64,
+        ),
         max_page_bytes: section.bytes("max_page_bytes", default.max_page_bytes, KIB..=64 * MIB),
-        max_cached_keys: section.integer("max_cached_keys", default.max_cached_keys, 1..=10_000_000),
+        max_cached_keys: section.integer(
+            "max_cached_keys",
+            default.max_cached_keys,
+            1..=10_000_000,
+        ),
         unknown_key_lookups_per_second: section.integer(
             "unknown_key_lookups_per_second",
             default.unknown_key_lookups_per_second,

@@ -7,43 +7,46 @@ use processor::{Allowance, BreakerPolicy, CourierOptions, Guard};
 use super::section::Section;
 use super::sections::seconds;
 
-/// What the pipeline is told; the app adds the worker's name.
-#[derive(Debug, Clone)]
-pub(crate) struct AsyncDelivery {
-    options: CourierOptions,
-    /// Where webhooks may go.
-    pub(crate) guard: Guard,
-}
-
-impl AsyncDelivery {
-    /// The options of the worker of this name.
-    pub(crate) fn options(&self, worker: &str) -> CourierOptions {
-        CourierOptions { worker: worker.to_owned(), ..self.options.clone() }
-    }
-}
-
-pub(super) fn read(section: &mut Section<'_>) -> AsyncDelivery {
+/// The pipeline's options, without the worker's name, and the rules for destinations.
+pub(super) fn read(section: &mut Section<'_>) -> (CourierOptions, Guard) {
     let default = CourierOptions::new("");
     let queue = 1..=1_000_000;
     let interval = Duration::from_millis(50)..=seconds(60);
     let options = CourierOptions {
         batch_queue: section.integer("batch_queue", default.batch_queue, queue.clone()),
-        destination_queue: section.integer("destination_queue", default.destination_queue, queue.clone()),
+        destination_queue: section.integer(
+            "destination_queue",
+            default.destination_queue,
+            queue.clone(),
+        ),
         ledger_queue: section.integer("ledger_queue", default.ledger_queue, queue),
-        sweep_interval: section.duration("sweep_interval", default.sweep_interval, interval.clone()),
-        watch_interval: section.duration("watch_interval", default.watch_interval, interval.clone()),
+        sweep_interval: section.duration(
+            "sweep_interval",
+            default.sweep_interval,
+            interval.clone(),
+        ),
+        watch_interval: section.duration(
+            "watch_interval",
+            default.watch_interval,
+            interval.clone(),
+        ),
         max_view_age: section.duration("max_view_age", default.max_view_age, interval),
         breaker: section.section("breaker", breaker),
         ..default
     };
-    AsyncDelivery { guard: guard(section), options }
+    (options, guard(section))
 }
 
 fn guard(section: &mut Section<'_>) -> Guard {
     let default = Guard::default();
     let port = |text: &str| text.parse().ok().filter(|port| *port > 0);
-    let allowed_ports =
-        section.list("allowed_ports", default.allowed_ports, "a port from 1 to 65535", port, u16::to_string);
+    let allowed_ports = section.list(
+        "allowed_ports",
+        default.allowed_ports,
+        "a port from 1 to 65535",
+        port,
+        u16::to_string,
+    );
     let places = "a network such as \"10.1.0.0/16\", or a host with a port such as \"receiver.internal:8080\"";
     let place = |text: &str| text.parse::<Allowance>().is_ok().then(|| text.to_owned());
     let quoted = |text: &String| toml::Value::String(text.clone()).to_string();

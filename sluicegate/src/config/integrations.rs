@@ -48,7 +48,10 @@ impl Written {
     }
 
     /// The integrations, compiled, unless something is wrong with them.
-    pub(super) fn compile(self, problems: &mut Vec<Problem>) -> Option<(Vec<Integration>, Arc<Integrations>)> {
+    pub(super) fn compile(
+        self,
+        problems: &mut Vec<Problem>,
+    ) -> Option<(Vec<Integration>, Arc<Integrations>)> {
         let before = problems.len();
         problems.extend(self.problems);
         let mut seen = BTreeMap::new();
@@ -85,6 +88,10 @@ fn problem(index: usize, origin: Origin, message: &str) -> Problem {
     let found = names.next().unwrap_or_default();
     let known: Vec<_> = names.collect();
     let path = format!("{path}.{found}");
-    let hint = format!("known are {}", known.join(", "));
-    Problem::unknown_key(origin, &path, suggest::closest(found, known)).with_hint(&hint)
+    let meant = suggest::closest(found, known.iter().copied());
+    let problem = Problem::unknown_key(origin, &path, meant);
+    match meant {
+        Some(_) => problem,
+        None => problem.with_hint(&format!("known are {}", known.join(", "))),
+    }
 }

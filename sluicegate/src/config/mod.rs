@@ -13,9 +13,10 @@ mod delivery;
 mod integrations;
 mod print;
 mod problem;
+mod secrets;
 mod section;
 mod sections;
-mod secrets;
+mod streams;
 mod suggest;
 mod tree;
 mod units;
@@ -29,11 +30,10 @@ use std::sync::Arc;
 use processor::integration::{Integration, Integrations};
 
 pub(crate) use api::{ApiConfig, ApiTransport};
-pub(crate) use delivery::AsyncDelivery;
 pub(crate) use problem::ConfigError;
-pub(crate) use sections::{App, Leases, Memory, Pipelines, Start, Stream, StreamRef, Telemetry};
-pub(crate) use secrets::{Secret, Secrets};
-pub(crate) use units::Budget;
+pub(crate) use secrets::Secrets;
+pub(crate) use sections::{App, Leases, Memory, Operators, Pipelines, Telemetry};
+pub(crate) use streams::Stream;
 
 use crate::clients::AwsOptions;
 use problem::{Origin, Problem};
@@ -53,12 +53,12 @@ pub(crate) struct Config {
     pub(crate) integrations: Arc<Integrations>,
     /// How much memory each pipeline may hold.
     pub(crate) memory: Memory,
-    /// Reading, decoding, checkpoints and storing.
+    /// Reading, decoding, checkpoints and the two pipelines.
     pub(crate) pipelines: Pipelines,
-    /// How messages are pushed, and where they may be pushed to.
-    pub(crate) async_delivery: AsyncDelivery,
     /// How workers share the shards.
     pub(crate) leases: Leases,
+    /// The operators' port.
+    pub(crate) operators: Operators,
     /// The HTTPS API.
     pub(crate) api: ApiConfig,
     /// Logs and metrics.
@@ -116,16 +116,16 @@ impl Config {
         let mut root = Section::root(tree.root, &mut context);
         let app = root.section("app", sections::app);
         let aws = root.section("aws", sections::aws);
-        let streams = root.sections("streams", sections::stream);
+        let streams = root.sections("streams", streams::stream);
         let memory = root.section("memory", sections::memory);
         let pipelines = sections::pipelines(&mut root);
-        let async_delivery = root.section("async_delivery", delivery::read);
         let leases = root.section("leases", sections::leases);
+        let operators = root.section("operators", sections::operators);
         let api = root.section("api", api::read);
         let telemetry = root.section("telemetry", sections::telemetry);
         let secrets = root.section("secrets", secrets::read);
         root.finish();
-        sections::check_streams(&streams, &mut context);
+        streams::check_streams(&streams, &mut context);
         let (Some((written_integrations, integrations)), true) =
             (integrations, context.problems.is_empty())
         else {
@@ -139,8 +139,8 @@ impl Config {
             integrations,
             memory,
             pipelines,
-            async_delivery,
             leases,
+            operators,
             api,
             telemetry,
             secrets,
@@ -154,7 +154,10 @@ impl Config {
         let mut problems = Vec::new();
         match service {
             Service::Processor if self.streams.is_empty() => {
-                problems.push(Problem::missing("streams", "at least one stream: [[streams]] with a name or an arn"));
+                problems.push(Problem::missing(
+                    "streams",
+                    "at least one stream: [[streams]] with a name or an arn",
+                ));
             }
             Service::Processor => {}
             Service::Api => {

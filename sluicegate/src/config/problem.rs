@@ -105,7 +105,11 @@ pub(crate) struct ConfigError {
 }
 
 impl ConfigError {
-    pub(super) fn new(file: Option<PathBuf>, text: &str, mut problems: Vec<Problem>) -> ConfigError {
+    pub(super) fn new(
+        file: Option<PathBuf>,
+        text: &str,
+        mut problems: Vec<Problem>,
+    ) -> ConfigError {
         problems.sort_by_key(|problem| match problem.origin {
             Origin::File { line, column, .. } => (0, line, column),
             _ => (1, 0, 0),
@@ -135,7 +139,8 @@ impl ConfigError {
         match origin {
             Origin::Default => String::new(),
             Origin::File { line, column, .. } => {
-                let file = self.file.as_ref().map_or("the file".into(), |f| f.display().to_string());
+                let file =
+                    self.file.as_ref().map_or("the file".into(), |f| f.display().to_string());
                 format!("{file}, line {line}, column {column}: ")
             }
             Origin::Env(name) => format!("environment variable {name}: "),

@@ -78,7 +78,11 @@ fn secret(section: &mut Section<'_>, key: &'static str, file_key: &'static str) 
         (None, Some(Path(path))) => match read_file(&path) {
             Ok(bytes) => (bytes, file_key),
             Err(error) => {
-                section.refuse(file_key, format!("{} ({error})", path.display()), "a file that can be read");
+                section.refuse(
+                    file_key,
+                    format!("{} ({error})", path.display()),
+                    "a file that can be read",
+                );
                 return None;
             }
         },

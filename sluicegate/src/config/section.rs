@@ -118,16 +118,13 @@ impl<'c> Section<'c> {
     }
 
     /// A text that `parse` makes a value of.
-    pub(super) fn parsed<T: Display>(
+    pub(super) fn parsed<T: Display + Clone>(
         &mut self,
         key: &'static str,
         default: T,
         allowed: &str,
         parse: impl FnOnce(&str) -> Option<T>,
-    ) -> T
-    where
-        T: Clone,
-    {
+    ) -> T {
         self.optional_or(key, Some(default.clone()), allowed, parse).unwrap_or(default)
     }
 
@@ -159,17 +156,14 @@ impl<'c> Section<'c> {
     }
 
     /// A list of texts, each made a value of; from the environment: separated by commas.
-    pub(super) fn list<T>(
+    pub(super) fn list<T: Clone>(
         &mut self,
         key: &'static str,
         default: Vec<T>,
         allowed: &str,
         parse: impl Fn(&str) -> Option<T>,
         show: impl Fn(&T) -> String,
-    ) -> Vec<T>
-    where
-        T: Clone,
-    {
+    ) -> Vec<T> {
         let item = |node: &Node| match node {
             Node::Integer(number) => parse(&number.to_string()),
             other => text_of(other).and_then(&parse),
@@ -183,7 +177,8 @@ impl<'c> Section<'c> {
             };
             list.ok_or_else(|| format!("a list, each item {allowed}"))
         };
-        let show = |list: &Vec<T>| format!("[{}]", list.iter().map(show).collect::<Vec<_>>().join(", "));
+        let show =
+            |list: &Vec<T>| format!("[{}]", list.iter().map(show).collect::<Vec<_>>().join(", "));
         self.read(key, Some(default.clone()), read, show).unwrap_or(default)
     }
 
@@ -200,9 +195,14 @@ impl<'c> Section<'c> {
         };
         let parse = |node: &Node| {
             let text = text_of(node).ok_or_else(allowed)?;
-            words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(allowed)
+            words
+                .iter()
+                .find(|(word, _)| *word == text)
+                .map(|(_, value)| *value)
+                .ok_or_else(allowed)
         };
-        let show = |value: &T| quoted(words.iter().find(|(_, v)| v == value).map_or("", |(w, _)| w));
+        let show =
+            |value: &T| quoted(words.iter().find(|(_, v)| v == value).map_or("", |(w, _)| w));
         self.read(key, Some(default), parse, show).unwrap_or(default)
     }
 
@@ -217,7 +217,12 @@ impl<'c> Section<'c> {
     }
 
     /// A whole number within a range.
-    pub(super) fn integer<T>(&mut self, key: &'static str, default: T, range: RangeInclusive<T>) -> T
+    pub(super) fn integer<T>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        range: RangeInclusive<T>,
+    ) -> T
     where
         T: Copy + PartialOrd + Display + TryFrom<i64>,
     {
@@ -278,7 +283,8 @@ impl<'c> Section<'c> {
     pub(super) fn budget(&mut self, key: &'static str, default: Budget, least: u64) -> Budget {
         let parse = |node: &Node| {
             let budget = text_of(node).and_then(Budget::parse);
-            let is_enough = |budget: &Budget| !matches!(budget, Budget::Bytes(bytes) if *bytes < least);
+            let is_enough =
+                |budget: &Budget| !matches!(budget, Budget::Bytes(bytes) if *bytes < least);
             budget.filter(is_enough).ok_or_else(|| {
                 let least = units::bytes_text(least);
                 format!("a size such as \"256MiB\", at least {least:?}, or a share from \"1%\" to \"80%\"")
@@ -288,7 +294,11 @@ impl<'c> Section<'c> {
     }
 
     /// A table within this one; an absent one is empty. `read` must not leave it unfinished.
-    pub(super) fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
+    pub(super) fn section<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&mut Section<'_>) -> T,
+    ) -> T {
         let path = self.path_of(key);
         let entries = match self.take(key) {
             None => BTreeMap::new(),
@@ -318,7 +328,9 @@ impl<'c> Section<'c> {
         let mut values = Vec::new();
         for (index, entry) in entries.into_iter().enumerate() {
             match entry.node {
-                Node::Table(table) => values.extend(self.sub(format!("{path}[{index}]"), table, &read)),
+                Node::Table(table) => {
+                    values.extend(self.sub(format!("{path}[{index}]"), table, &read))
+                }
                 other => {
                     let allowed = format!("a list of tables: [[{path}]]");
                     let problem = Problem::value(entry.origin, &path, other.describe(), allowed);
@@ -367,10 +379,14 @@ impl<'c> Section<'c> {
     /// What is left is unknown.
     pub(super) fn finish(self) {
         for (key, entry) in self.entries {
-            let path = if self.path.is_empty() { key.clone() } else { format!("{}.{key}", self.path) };
+            let path =
+                if self.path.is_empty() { key.clone() } else { format!("{}.{key}", self.path) };
             let meant = suggest::closest(&key, self.known.iter().copied());
-            let known = format!("known are {}", self.known.join(", "));
-            self.context.problems.push(Problem::unknown_key(entry.origin, &path, meant).with_hint(&known));
+            let mut problem = Problem::unknown_key(entry.key, &path, meant);
+            if meant.is_none() {
+                problem = problem.with_hint(&format!("known are {}", self.known.join(", ")));
+            }
+            self.context.problems.push(problem);
         }
     }
 }

@@ -2,18 +2,16 @@
 //!
 //! Defaults come from the rooms' own option types, so that they stand in one place.
 
-use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use aws_smithy_types::DateTime;
-use aws_smithy_types::date_time::Format;
-use lease_manager::{InitialPosition, WorkerId};
+use lease_manager::WorkerId;
 use processor::{
-    DecodeOptions, FanOutOptions, OutOfRange, ShardConsumerOptions, SyncStoreOptions,
+    CourierOptions, DecodeOptions, FanOutOptions, Guard, OutOfRange, ShardConsumerOptions,
+    SyncStoreOptions,
 };
 
-use super::problem::Problem;
-use super::section::{Context, Section};
+use super::section::Section;
 use super::units::Budget;
 use crate::clients::AwsOptions;
 use crate::telemetry::LogFormat;
@@ -22,6 +20,8 @@ const MIB: usize = 1024 * 1024;
 /// Two of the largest frames that one record can make on the wire.
 const LEAST_BUDGET: u64 = 27 * MIB as u64;
 
+pub(super) const ADDRESS: &str = "an address with a port, such as \"0.0.0.0:8443\"";
+
 /// What this deployment is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct App {
@@ -29,53 +29,6 @@ pub(crate) struct App {
     pub(crate) name: String,
     /// This worker's name in the fleet; the app makes one where it is absent.
     pub(crate) worker_id: Option<WorkerId>,
-}
-
-/// A stream that is read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stream {
-    /// Which.
-    pub(crate) stream: StreamRef,
-    /// Name of the registered enhanced fan-out consumer.
-    pub(crate) consumer: String,
-    /// Where reading starts, the first time.
-    pub(crate) start: Start,
-}
-
-/// A stream by name or by ARN.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum StreamRef {
-    /// In the client's account and region.
-    Name(String),
-    /// Anywhere.
-    Arn(String),
-}
-
-impl StreamRef {
-    /// The stream's name, which an ARN ends with.
-    pub(crate) fn name(&self) -> &str {
-        match self {
-            StreamRef::Name(name) => name,
-            StreamRef::Arn(arn) => arn.rsplit_once('/').map_or("", |(_, name)| name),
-        }
-    }
-}
-
-/// Where reading starts, the first time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Start(pub(crate) InitialPosition);
-
-impl fmt::Display for Start {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            InitialPosition::TrimHorizon => f.write_str("trim-horizon"),
-            InitialPosition::Latest => f.write_str("latest"),
-            InitialPosition::AtTimestamp(ms) => {
-                let time = DateTime::from_millis(ms).fmt(Format::DateTime);
-                f.write_str(&time.unwrap_or_default())
-            }
-        }
-    }
 }
 
 /// How much memory each pipeline may hold.
@@ -100,6 +53,10 @@ pub(crate) struct Pipelines {
     pub(crate) shard: ShardConsumerOptions,
     /// How messages are stored.
     pub(crate) sync_store: SyncStoreOptions,
+    /// How messages are pushed; the app sets the worker's name.
+    pub(crate) async_delivery: CourierOptions,
+    /// Where webhooks may go.
+    pub(crate) guard: Guard,
 }
 
 /// How workers share the shards.
@@ -133,6 +90,13 @@ impl Leases {
     }
 }
 
+/// The port for operators and health checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Operators {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+}
+
 /// Logs and metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Telemetry {
@@ -158,8 +122,9 @@ pub(super) fn url(text: &str) -> Option<String> {
     (is_http && is_bare && uri.host().is_some_and(|host| !host.is_empty())).then(|| text.to_owned())
 }
 
-fn is_name(text: &str, lengths: std::ops::RangeInclusive<usize>) -> bool {
-    lengths.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+pub(super) fn is_name(text: &str, lengths: std::ops::RangeInclusive<usize>) -> bool {
+    lengths.contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
 }
 
 pub(super) fn app(section: &mut Section<'_>) -> App {
@@ -175,7 +140,8 @@ pub(super) fn app(section: &mut Section<'_>) -> App {
 
 pub(super) fn aws(section: &mut Section<'_>) -> AwsOptions {
     let region = |text: &str| {
-        let is_region = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let is_region =
+            text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         (is_region && (3..=32).contains(&text.len())).then(|| text.to_owned())
     };
     let endpoint = "an http or https URL, such as \"http://127.0.0.1:4566\"";
@@ -190,68 +156,12 @@ pub(super) fn aws(section: &mut Section<'_>) -> AwsOptions {
     }
 }
 
-pub(super) fn stream(section: &mut Section<'_>) -> Option<Stream> {
-    let name = |text: &str| is_name(text, 1..=128).then(|| text.to_owned());
-    let arn = |text: &str| {
-        let (head, stream) = text.split_once(":stream/")?;
-        let is_arn = head.starts_with("arn:aws") && head.split(':').count() == 5;
-        (is_arn && is_name(stream, 1..=128)).then(|| text.to_owned())
-    };
-    let arns = "arn:aws:kinesis:REGION:ACCOUNT:stream/NAME";
-    let by_name = section.optional("name", "1 to 128 of a-z A-Z 0-9 _ . -", name);
-    let by_arn = section.optional("arn", arns, arn);
-    let consumers = "a consumer's name: 1 to 128 of a-z A-Z 0-9 _ . -";
-    let consumer = section.parsed("consumer", "sluicegate".to_owned(), consumers, name);
-    let trim_horizon = Start(InitialPosition::TrimHorizon);
-    let starts = "\"trim-horizon\", \"latest\" or a time such as \"2026-01-31T00:00:00Z\"";
-    let start = section.parsed("start", trim_horizon, starts, start);
-    section.choice("mode", (), &[("fan-out", ())]);
-    let stream = match (by_name, by_arn) {
-        (Some(name), None) => StreamRef::Name(name),
-        (None, Some(arn)) => StreamRef::Arn(arn),
-        (None, None) => {
-            section.missing("name", "the stream's name, or arn");
-            return None;
-        }
-        (Some(_), Some(arn)) => {
-            section.refuse("arn", format!("{arn:?} beside a name"), "one of name and arn");
-            return None;
-        }
-    };
-    Some(Stream { stream, consumer, start })
-}
-
-fn start(text: &str) -> Option<Start> {
-    let position = match text {
-        "trim-horizon" => InitialPosition::TrimHorizon,
-        "latest" => InitialPosition::Latest,
-        time => {
-            let time = DateTime::from_str(time, Format::DateTimeWithOffset).ok()?;
-            InitialPosition::AtTimestamp(time.to_millis().ok()?)
-        }
-    };
-    Some(Start(position))
-}
-
-/// The same stream twice would be two readers of the same shards.
-pub(super) fn check_streams(streams: &[Stream], context: &mut Context) {
-    for (index, stream) in streams.iter().enumerate() {
-        if streams[..index].iter().any(|before| before.stream == stream.stream) {
-            let key = if matches!(stream.stream, StreamRef::Arn(_)) { "arn" } else { "name" };
-            let section = format!("streams[{index}]");
-            let origin = context.origin_of(&section, key);
-            let found = format!("{:?} again", stream.stream.name());
-            let path = format!("{section}.{key}");
-            context.problems.push(Problem::value(origin, &path, found, "every stream once"));
-        }
-    }
-}
-
 pub(super) fn memory(section: &mut Section<'_>) -> Memory {
     let limit = section.bytes("limit", 0, 0..=1 << 50);
     let least = LEAST_BUDGET;
     if limit != 0 && limit < 4 * least {
-        let allowed = format!("\"0B\" (ask the container), or at least \"{}MiB\"", 4 * least / MIB as u64);
+        let allowed =
+            format!("\"0B\" (ask the container), or at least \"{}MiB\"", 4 * least / MIB as u64);
         section.refuse("limit", super::units::bytes_text(limit), allowed);
     }
     let memory = Memory {
@@ -262,7 +172,11 @@ pub(super) fn memory(section: &mut Section<'_>) -> Memory {
     if let (Budget::Percent(a), Budget::Percent(b)) = (memory.sync_store, memory.async_delivery)
         && a + b > 80
     {
-        section.refuse("async_delivery", format!("\"{b}%\" beside \"{a}%\""), "80% for both together");
+        section.refuse(
+            "async_delivery",
+            format!("\"{b}%\" beside \"{a}%\""),
+            "80% for both together",
+        );
     }
     memory
 }
@@ -272,12 +186,14 @@ pub(super) fn pipelines(root: &mut Section<'_>) -> Pipelines {
     let decode = root.section("decode", decode);
     let shard = root.section("checkpoint", checkpoint);
     let sync_store = root.section("sync_store", sync_store);
-    Pipelines { fan_out, decode, shard, sync_store }
+    let (async_delivery, guard) = root.section("async_delivery", super::delivery::read);
+    Pipelines { fan_out, decode, shard, sync_store, async_delivery, guard }
 }
 
 fn fan_out(section: &mut Section<'_>) -> FanOutOptions {
     let default = FanOutOptions::default();
-    let subscribes = section.integer("subscribes_per_second", default.subscribes_per_second, 1..=10_000);
+    let subscribes =
+        section.integer("subscribes_per_second", default.subscribes_per_second, 1..=10_000);
     FanOutOptions {
         subscribes_per_second: subscribes,
         inactivity_deadline: section.duration(
@@ -285,7 +201,11 @@ fn fan_out(section: &mut Section<'_>) -> FanOutOptions {
             default.inactivity_deadline,
             seconds(10)..=seconds(300),
         ),
-        backoff_max: section.duration("backoff_max", default.backoff_max, seconds(1)..=seconds(300)),
+        backoff_max: section.duration(
+            "backoff_max",
+            default.backoff_max,
+            seconds(1)..=seconds(300),
+        ),
         ..default
     }
 }
@@ -295,7 +215,11 @@ fn decode(section: &mut Section<'_>) -> DecodeOptions {
     let words = [("keep", OutOfRange::Keep), ("drop", OutOfRange::Drop)];
     DecodeOptions {
         out_of_range: section.choice("out_of_range", default.out_of_range, &words),
-        max_user_records: section.integer("max_user_records", default.max_user_records, 1..=1_000_000),
+        max_user_records: section.integer(
+            "max_user_records",
+            default.max_user_records,
+            1..=1_000_000,
+        ),
     }
 }
 
@@ -303,7 +227,11 @@ fn checkpoint(section: &mut Section<'_>) -> ShardConsumerOptions {
     let default = ShardConsumerOptions::default();
     let range = Duration::from_millis(100)..=seconds(600);
     ShardConsumerOptions {
-        checkpoint_interval: section.duration("interval", default.checkpoint_interval, range.clone()),
+        checkpoint_interval: section.duration(
+            "interval",
+            default.checkpoint_interval,
+            range.clone(),
+        ),
         idle_checkpoint_interval: section.duration(
             "idle_interval",
             default.idle_checkpoint_interval,
@@ -330,7 +258,8 @@ fn sync_store(section: &mut Section<'_>) -> SyncStoreOptions {
 
 pub(super) fn leases(section: &mut Section<'_>) -> Leases {
     let range = Duration::from_millis(10)..=seconds(3_600);
-    let mut time = |key, default_ms| section.duration(key, Duration::from_millis(default_ms), range.clone());
+    let mut time =
+        |key, default_ms| section.duration(key, Duration::from_millis(default_ms), range.clone());
     let leases = Leases {
         heartbeat_interval: time("heartbeat_interval", 1_000),
         failure_detection: time("failure_detection", 4_000),
@@ -346,17 +275,33 @@ pub(super) fn leases(section: &mut Section<'_>) -> Leases {
     let text = super::units::duration_text;
     if leases.lease_validity < 2 * leases.heartbeat_interval {
         let least = text(2 * leases.heartbeat_interval);
-        section.refuse("lease_validity", text(leases.lease_validity), format!("at least two heartbeat_interval: {least}"));
+        section.refuse(
+            "lease_validity",
+            text(leases.lease_validity),
+            format!("at least two heartbeat_interval: {least}"),
+        );
     }
     if leases.lease_validity >= leases.failure_detection {
         let most = text(leases.failure_detection);
-        section.refuse("lease_validity", text(leases.lease_validity), format!("less than failure_detection, {most}: a worker must stop before others take over"));
+        section.refuse(
+            "lease_validity",
+            text(leases.lease_validity),
+            format!(
+                "less than failure_detection, {most}: a worker must stop before others take over"
+            ),
+        );
     }
     leases
 }
 
+pub(super) fn operators(section: &mut Section<'_>) -> Operators {
+    let default = SocketAddr::from(([127, 0, 0, 1], 9090));
+    Operators { listen: section.parsed("listen", default, ADDRESS, |text| text.parse().ok()) }
+}
+
 pub(super) fn telemetry(section: &mut Section<'_>) -> Telemetry {
-    let formats = [("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)];
+    let formats =
+        [("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)];
     let levels = "a log filter such as \"info\" or \"processor=debug,info\"";
     let endpoints = "the base URL of an OTLP/HTTP collector, such as \"http://127.0.0.1:4318\"";
     let level = |text: &str| {
@@ -367,7 +312,10 @@ pub(super) fn telemetry(section: &mut Section<'_>) -> Telemetry {
         log_format: section.choice("log_format", LogFormat::Auto, &formats),
         log_level: section.parsed("log_level", "info".to_owned(), levels, level),
         otlp_endpoint: section.optional("otlp_endpoint", endpoints, url),
-        metrics_interval: section.duration("metrics_interval", seconds(10), seconds(1)..=seconds(300)),
+        metrics_interval: section.duration(
+            "metrics_interval",
+            seconds(10),
+            seconds(1)..=seconds(300),
+        ),
     }
 }
-

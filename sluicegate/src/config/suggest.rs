@@ -1,7 +1,10 @@
 //! "Did you mean": the known word that is closest to a mistyped one.
 
 /// The closest of `known` words, if one is close enough to have been meant.
-pub(super) fn closest<'k>(found: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub(super) fn closest<'k>(
+    found: &str,
+    known: impl IntoIterator<Item = &'k str>,
+) -> Option<&'k str> {
     let allowed = (found.chars().count() / 3).max(1);
     known
         .into_iter()

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::streams::StreamRef;
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../../sluicegate.example.toml");
@@ -55,7 +56,8 @@ fn the_example_file_says_the_defaults_and_every_key() {
         .filter(|line| !line.contains("_file = ") && !line.contains("transport = "))
         .collect();
     let full = load(&uncommented.join("\n")).unwrap();
-    for (key, _) in settings(&full).iter().filter(|(key, value)| value.is_none() && !is_secret(key)) {
+    for (key, _) in settings(&full).iter().filter(|(key, value)| value.is_none() && !is_secret(key))
+    {
         assert_eq!(key, "streams[0].arn", "the example does not show it");
     }
     assert_eq!(full.integrations.iter().count(), 2);
@@ -92,7 +94,10 @@ fn an_unknown_key_is_named_with_its_place_and_what_was_meant() {
         ],
     );
     assert!(!error.contains("line 2"), "{error}");
-    refused(load("[chekpoint]\n"), &["line 1", "chekpoint: unknown key; did you mean `checkpoint`?"]);
+    refused(
+        load("[chekpoint]\n"),
+        &["line 1", "chekpoint: unknown key; did you mean `checkpoint`?"],
+    );
     refused(load("name = 1\n"), &["name: unknown key", "known are app, aws, streams"]);
 }
 
@@ -128,7 +133,10 @@ fn numbers_sizes_and_durations_out_of_range_are_refused() {
             "memory.async_delivery: found \"1MiB\"; allowed is a size such as \"256MiB\", at least \"27MiB\"",
         ],
     );
-    refused(load("[leases]\nmax_leases = 99999999999999999999\n"), &["max_leases: found the number"]);
+    refused(
+        load("[leases]\nmax_leases = 99999999999999999999\n"),
+        &["max_leases: found the number"],
+    );
 }
 
 #[test]
@@ -171,17 +179,24 @@ fn an_integration_twice_names_the_first() {
     let one = "[[integrations]]\nname = \"a\"\nmatch = [{ pointer = \"/x\", exists = true }]\n";
     refused(
         load(&format!("{one}{one}")),
-        &["line 4", "integrations[1].name: found \"a\"; allowed is a name of its own: integrations[0] has this one"],
+        &[
+            "line 4",
+            "integrations[1].name: found \"a\"; allowed is a name of its own: integrations[0] has this one",
+        ],
     );
 }
 
 #[test]
 fn streams_need_one_name_and_come_once() {
     refused(load("[[streams]]\nconsumer = \"c\"\n"), &["streams[0].name: missing"]);
-    let both = "[[streams]]\nname = \"a\"\narn = \"arn:aws:kinesis:eu-west-1:123456789012:stream/a\"\n";
+    let both =
+        "[[streams]]\nname = \"a\"\narn = \"arn:aws:kinesis:eu-west-1:123456789012:stream/a\"\n";
     refused(load(both), &["line 3", "streams[0].arn", "one of name and arn"]);
     let twice = "[[streams]]\nname = \"a\"\n[[streams]]\nname = \"a\"\n";
-    refused(load(twice), &["line 4", "streams[1].name: found \"a\" again; allowed is every stream once"]);
+    refused(
+        load(twice),
+        &["line 4", "streams[1].name: found \"a\" again; allowed is every stream once"],
+    );
     refused(load("[[streams]]\nname = \"a\"\nmode = \"polling\"\n"), &["allowed is \"fan-out\""]);
     let config = load("[[streams]]\nname = \"a\"\nstart = 2026-01-31T00:00:00Z\n").unwrap();
     assert_eq!(config.streams[0].start.to_string(), "2026-01-31T00:00:00Z");
@@ -190,9 +205,15 @@ fn streams_need_one_name_and_come_once() {
 #[test]
 fn lease_times_that_would_be_unsafe_are_refused() {
     let text = "[leases]\nlease_validity = \"5s\"\n";
-    refused(load(text), &["line 2", "lease_validity: found 5s; allowed is less than failure_detection, 4s"]);
+    refused(
+        load(text),
+        &["line 2", "lease_validity: found 5s; allowed is less than failure_detection, 4s"],
+    );
     let text = "[leases]\nheartbeat_interval = \"2s\"\n";
-    refused(load(text), &["lease_validity: found 3s; allowed is at least two heartbeat_interval: 4s"]);
+    refused(
+        load(text),
+        &["lease_validity: found 3s; allowed is at least two heartbeat_interval: 4s"],
+    );
 }
 
 #[test]
@@ -212,9 +233,10 @@ fn the_environment_lies_over_the_file_and_flags_over_both() {
     ];
     let config = load_all(text, &env, &[("leases.max_leases", "3")]).unwrap();
     assert_eq!(config.app.name, "environment");
-    let streams: Vec<_> = config.streams.iter().map(|s| (s.stream.name(), s.start.to_string())).collect();
+    let streams: Vec<_> =
+        config.streams.iter().map(|s| (s.stream.name(), s.start.to_string())).collect();
     assert_eq!(streams, [("a", "latest".to_owned()), ("b", "trim-horizon".to_owned())]);
-    assert_eq!(config.async_delivery.guard.allowed_private.len(), 2);
+    assert_eq!(config.pipelines.guard.allowed_private.len(), 2);
     assert!(!config.api.hsts);
     let printed = config.print();
     for line in [
@@ -266,11 +288,17 @@ fn secrets_come_from_the_environment_or_a_file_and_are_never_shown() {
     let config = load(&text).unwrap();
     std::fs::remove_file(&path).unwrap();
     assert_eq!(config.secrets.link_signing_key.unwrap().expose(), value.as_bytes());
-    refused(load(&text), &["line 2", "secrets.link_signing_key_file: found", "allowed is a file that can be read"]);
+    refused(
+        load(&text),
+        &["line 2", "secrets.link_signing_key_file: found", "allowed is a file that can be read"],
+    );
 
     let error = refused(
         load(&format!("[secrets]\npepper = \"{value}\"\n")),
-        &["line 2", "secrets.pepper: a secret stands in the environment (SLUICEGATE_SECRETS__PEPPER) or in a file"],
+        &[
+            "line 2",
+            "secrets.pepper: a secret stands in the environment (SLUICEGATE_SECRETS__PEPPER) or in a file",
+        ],
     );
     assert!(!error.contains("horse"), "{error}");
     let short = load_all("", &[("SLUICEGATE_SECRETS__PEPPER", "horse")], &[]);
@@ -282,7 +310,11 @@ fn secrets_come_from_the_environment_or_a_file_and_are_never_shown() {
 fn what_a_service_needs_is_required_of_it_alone() {
     let config = load("").unwrap();
     let error = config.require(Service::Api).unwrap_err().to_string();
-    for part in ["secrets.pepper: missing; needed is at least 32 random bytes in SLUICEGATE_SECRETS__PEPPER", "secrets.link_signing_key", "api.tls"] {
+    for part in [
+        "secrets.pepper: missing; needed is at least 32 random bytes in SLUICEGATE_SECRETS__PEPPER",
+        "secrets.link_signing_key",
+        "api.tls",
+    ] {
         assert!(error.contains(part), "{part:?} is missing in:\n{error}");
     }
     let error = config.require(Service::Processor).unwrap_err().to_string();

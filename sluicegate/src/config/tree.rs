@@ -21,6 +21,8 @@ const FOREIGN: [&str; 2] = ["SLUICEGATE_SERVICE_", "SLUICEGATE_PORT"];
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) origin: Origin,
+    /// Where the key stands, which in a file is not where the value does.
+    pub(super) key: Origin,
     pub(super) node: Node,
 }
 
@@ -97,7 +99,8 @@ impl Tree {
         problems: &mut Vec<Problem>,
     ) {
         // Sorted, so that the same environment gives the same errors in the same order.
-        let variables: BTreeMap<_, _> = env.filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
+        let variables: BTreeMap<_, _> =
+            env.filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
         for (name, value) in variables {
             let is_foreign = FOREIGN.iter().any(|prefix| name.starts_with(prefix));
             if RESERVED.contains(&name.as_str()) || (is_foreign && !name.contains("__")) {
@@ -109,14 +112,19 @@ impl Tree {
                 let parts: Vec<_> = path.split("__").collect();
                 self.set(&parts, value, origin, problems);
             } else {
-                let hint = "two underscores stand between the parts of a key, as in SLUICEGATE_APP__NAME";
+                let hint =
+                    "two underscores stand between the parts of a key, as in SLUICEGATE_APP__NAME";
                 problems.push(Problem::unknown_key(origin, &path, None).with_hint(hint));
             }
         }
     }
 
     /// Lays what the command line says over the tree: dotted paths.
-    pub(super) fn overlay_flags(&mut self, flags: &[(String, String)], problems: &mut Vec<Problem>) {
+    pub(super) fn overlay_flags(
+        &mut self,
+        flags: &[(String, String)],
+        problems: &mut Vec<Problem>,
+    ) {
         for (path, value) in flags {
             let parts: Vec<_> = path.split('.').collect();
             self.set(&parts, value.clone(), Origin::Flag(path.clone()), problems);
@@ -156,7 +164,7 @@ fn insert(
     origin: &Origin,
 ) -> Result<(), (String, &'static str)> {
     let [first, rest @ ..] = parts else { return Ok(()) };
-    let new = |node| Entry { origin: origin.clone(), node };
+    let new = |node| Entry { origin: origin.clone(), key: origin.clone(), node };
     if rest.is_empty() {
         table.insert((*first).to_owned(), new(Node::Text(text)));
         return Ok(());
@@ -184,7 +192,11 @@ fn insert_in_list(
         return Err((found, "the number of a table that exists or is the next, and a key in it"));
     }
     if index == entries.len() {
-        entries.push(Entry { origin: origin.clone(), node: Node::Table(BTreeMap::new()) });
+        entries.push(Entry {
+            origin: origin.clone(),
+            key: origin.clone(),
+            node: Node::Table(BTreeMap::new()),
+        });
     }
     match &mut entries[index].node {
         Node::Table(inner) => insert(inner, rest, text, origin),
@@ -208,9 +220,9 @@ fn convert(text: &str, key: &Range<usize>, value: Spanned<DeValue<'_>>) -> Entry
         },
         DeValue::Boolean(value) => Node::Boolean(value),
         DeValue::Datetime(time) => Node::Datetime(time.to_string()),
-        DeValue::Array(values) => {
-            Node::List(values.into_iter().map(|value| convert(text, &value.span(), value)).collect())
-        }
+        DeValue::Array(values) => Node::List(
+            values.into_iter().map(|value| convert(text, &value.span(), value)).collect(),
+        ),
         DeValue::Table(table) => {
             let entry = |(key, value): (Spanned<_>, _)| {
                 let span = key.span();
@@ -222,5 +234,5 @@ fn convert(text: &str, key: &Range<usize>, value: Spanned<DeValue<'_>>) -> Entry
     };
     // A table's own span is its header or braces; its key says better where it is.
     let place = if matches!(node, Node::Table(_)) { key.clone() } else { span };
-    Entry { origin: Origin::in_file(text, place), node }
+    Entry { origin: Origin::in_file(text, place), key: Origin::in_file(text, key.clone()), node }
 }

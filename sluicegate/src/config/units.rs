@@ -91,7 +91,16 @@ mod tests {
         }
         assert_eq!(duration_text(Duration::ZERO), "0s");
         assert_eq!(duration_text(Duration::from_millis(1_500)), "1500ms");
-        for bad in ["", "10", "s", "-1s", "1.5s", "10 seconds", "99999999999999999999s", "999999999999999d"] {
+        for bad in [
+            "",
+            "10",
+            "s",
+            "-1s",
+            "1.5s",
+            "10 seconds",
+            "99999999999999999999s",
+            "999999999999999d",
+        ] {
             assert_eq!(parse_duration(bad), None, "{bad}");
         }
         for bad in ["8MB", "8 mib", "-8MiB", "MiB"] {
