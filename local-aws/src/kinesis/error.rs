@@ -84,11 +84,7 @@ impl Refusal {
 
     /// The refusal as an HTTP answer.
     pub(crate) fn answer(&self) -> Answer {
-        let status = if matches!(self, Self::Internal(_)) {
-            500
-        } else {
-            400
-        };
+        let status = if matches!(self, Self::Internal(_)) { 500 } else { 400 };
         Answer::error(status, self.code(), self.message())
     }
 

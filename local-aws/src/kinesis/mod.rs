@@ -93,11 +93,7 @@ impl Kinesis {
 
     /// The engine and the time; never held over an await.
     fn enter(&self) -> (MutexGuard<'_, Engine>, i64) {
-        let mut engine = self
-            .shared
-            .engine
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut engine = self.shared.engine.lock().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock, so that time never goes back from one call to the next.
         let now_ms = self.shared.clock.now_ms();
         engine.settle(now_ms);

@@ -41,13 +41,18 @@ struct Subscription {
     ended: watch::Sender<Option<Ended>>,
 }
 
+/// What an accepted subscription gets.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    /// Becomes `Some` when the subscription ends before its time.
+    pub(crate) ended: watch::Receiver<Option<Ended>>,
+    /// The service's words for the case that another subscription takes this one over.
+    pub(crate) taken_over: String,
+}
+
 impl Consumer {
     pub(crate) fn status(&self, now_ms: i64) -> &'static str {
-        if now_ms < self.active_at_ms {
-            "CREATING"
-        } else {
-            "ACTIVE"
-        }
+        if now_ms < self.active_at_ms { "CREATING" } else { "ACTIVE" }
     }
 
     /// Ends every subscription.
@@ -105,7 +110,7 @@ impl Stream {
         consumer_arn: &str,
         shard: u32,
         now_ms: i64,
-    ) -> Result<watch::Receiver<Option<Ended>>, Refusal> {
+    ) -> Result<Accepted, Refusal> {
         let (stream, account) = (&self.name, &self.account);
         let consumer = self
             .consumers
@@ -128,24 +133,19 @@ impl Stream {
             )));
         }
         let (ended, receiver) = watch::channel(None);
-        let subscription = Subscription {
-            accepted_at_ms: now_ms,
-            ended,
-        };
+        let subscription = Subscription { accepted_at_ms: now_ms, ended };
         if let Some(old) = consumer.subscriptions.insert(shard, subscription) {
             old.ended.send_replace(Some(Ended::Replaced));
         }
-        Ok(receiver)
+        Ok(Accepted {
+            ended: receiver,
+            taken_over: another_subscription(account, stream, shard, &consumer.name),
+        })
     }
 }
 
 /// The service's words when a shard is subscribed to twice.
-pub(crate) fn another_subscription(
-    account: &str,
-    stream: &str,
-    shard: u32,
-    consumer: &str,
-) -> String {
+fn another_subscription(account: &str, stream: &str, shard: u32, consumer: &str) -> String {
     format!(
         "Another active subscription exists for this consumer: {account}:{stream}:{}:{consumer}",
         super::shard::shard_id(shard)

@@ -13,39 +13,21 @@ impl HashRange {
     /// The two ranges below `at` and from `at` on; both must be of more than one key, as the service asks.
     pub(crate) fn split(self, at: u128) -> Option<(Self, Self)> {
         let allowed = at > self.start.saturating_add(1) && at < self.end;
-        allowed.then(|| {
-            (
-                Self {
-                    start: self.start,
-                    end: at - 1,
-                },
-                Self {
-                    start: at,
-                    end: self.end,
-                },
-            )
-        })
+        allowed
+            .then(|| (Self { start: self.start, end: at - 1 }, Self { start: at, end: self.end }))
     }
 
     /// The union, when the two touch.
     pub(crate) fn join(self, other: Self) -> Option<Self> {
-        let (lower, upper) = if self.start < other.start {
-            (self, other)
-        } else {
-            (other, self)
-        };
-        (lower.end.checked_add(1) == Some(upper.start)).then_some(Self {
-            start: lower.start,
-            end: upper.end,
-        })
+        let (lower, upper) = if self.start < other.start { (self, other) } else { (other, self) };
+        (lower.end.checked_add(1) == Some(upper.start))
+            .then_some(Self { start: lower.start, end: upper.end })
     }
 }
 
 /// `count` equal ranges that tile the ring, the last one taking what does not divide.
 pub(crate) fn uniform(count: u32) -> Vec<HashRange> {
-    let starts: Vec<u128> = (0..count)
-        .map(|index| uniform_start(index, count))
-        .collect();
+    let starts: Vec<u128> = (0..count).map(|index| uniform_start(index, count)).collect();
     starts
         .iter()
         .enumerate()

@@ -15,7 +15,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-pub(crate) use self::consumer::{Consumer, Ended, another_subscription, consumer_not_found};
+pub(crate) use self::consumer::{Accepted, Consumer, Ended, consumer_not_found};
 pub(crate) use self::hash_range::{HashRange, parse_hash_key};
 pub(crate) use self::rate::TokenBucket;
 pub(crate) use self::sequence::SequenceNumber;
@@ -65,16 +65,12 @@ impl Engine {
 
     /// The ARN of the stream with a name.
     pub(crate) fn stream_arn(&self, name: &str) -> String {
-        format!(
-            "arn:aws:kinesis:{}:{}:stream/{name}",
-            self.region, self.account
-        )
+        format!("arn:aws:kinesis:{}:{}:stream/{name}", self.region, self.account)
     }
 
     /// Forgets streams whose deletion is complete.
     pub(crate) fn settle(&mut self, now_ms: i64) {
-        self.streams
-            .retain(|_, stream| stream.status(now_ms).is_some());
+        self.streams.retain(|_, stream| stream.status(now_ms).is_some());
     }
 
     /// Counts a control call against its rate.
@@ -84,10 +80,8 @@ impl Engine {
         per_second: u32,
         now_ms: i64,
     ) -> Result<(), Refusal> {
-        let bucket = self
-            .calls
-            .entry(operation)
-            .or_insert_with(|| TokenBucket::full(per_second, now_ms));
+        let bucket =
+            self.calls.entry(operation).or_insert_with(|| TokenBucket::full(per_second, now_ms));
         if self.limits.enforce && !bucket.try_take(1, now_ms) {
             return Err(Refusal::LimitExceeded(format!(
                 "Rate exceeded for {operation} under account {}.",
@@ -176,10 +170,7 @@ impl Engine {
         self.streams
             .get_mut(name)
             .filter(|stream| {
-                matches!(
-                    stream.status(now_ms),
-                    Some(Status::Active | Status::Updating)
-                )
+                matches!(stream.status(now_ms), Some(Status::Active | Status::Updating))
             })
             .ok_or(missing)
     }

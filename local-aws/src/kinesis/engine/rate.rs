@@ -12,11 +12,7 @@ pub(crate) struct TokenBucket {
 impl TokenBucket {
     pub(crate) fn full(per_second: u32, now_ms: i64) -> Self {
         let per_second = i64::from(per_second).max(1);
-        Self {
-            per_second,
-            level: per_second * 1000,
-            at_ms: now_ms,
-        }
+        Self { per_second, level: per_second * 1000, at_ms: now_ms }
     }
 
     fn refill(&mut self, now_ms: i64) {
@@ -72,7 +68,5 @@ impl TokenBucket {
 }
 
 fn thousandths(cost: usize) -> i64 {
-    i64::try_from(cost)
-        .unwrap_or(i64::MAX / 1000)
-        .saturating_mul(1000)
+    i64::try_from(cost).unwrap_or(i64::MAX / 1000).saturating_mul(1000)
 }

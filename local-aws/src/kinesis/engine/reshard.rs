@@ -37,10 +37,7 @@ impl Stream {
         now_ms: i64,
     ) -> Result<[u32; 2], Refusal> {
         let (at_ms, epoch_s) = self.child_birth(&[index], now_ms)?;
-        let parents = Parents {
-            parent: Some(index),
-            adjacent: None,
-        };
+        let parents = Parents { parent: Some(index), adjacent: None };
         self.open.remove(&lower.start);
         let children = [lower, upper].map(|range| self.add_shard(parents, range, at_ms, epoch_s));
         self.close(index, at_ms, &children);
@@ -79,10 +76,7 @@ impl Stream {
         now_ms: i64,
     ) -> Result<u32, Refusal> {
         let (at_ms, epoch_s) = self.child_birth(&pair, now_ms)?;
-        let parents = Parents {
-            parent: Some(pair[0]),
-            adjacent: Some(pair[1]),
-        };
+        let parents = Parents { parent: Some(pair[0]), adjacent: Some(pair[1]) };
         for index in pair {
             if let Some(shard) = self.shards.get(&index) {
                 self.open.remove(&shard.range.start);
@@ -107,10 +101,7 @@ impl Stream {
                 continue;
             };
             if range.start < start {
-                let lower = HashRange {
-                    end: start - 1,
-                    ..range
-                };
+                let lower = HashRange { end: start - 1, ..range };
                 let upper = HashRange { start, ..range };
                 self.split_at(index, lower, upper, now_ms)?;
             }
@@ -148,12 +139,8 @@ impl Stream {
     /// Merges the open shards inside a range into one.
     fn merge_within(&mut self, range: HashRange, now_ms: i64) -> Result<(), Refusal> {
         loop {
-            let pieces: Vec<u32> = self
-                .open
-                .range(range.start..=range.end)
-                .take(2)
-                .map(|(_, index)| *index)
-                .collect();
+            let pieces: Vec<u32> =
+                self.open.range(range.start..=range.end).take(2).map(|(_, index)| *index).collect();
             let [first, second] = pieces[..] else {
                 return Ok(());
             };

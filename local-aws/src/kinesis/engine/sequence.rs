@@ -70,10 +70,7 @@ impl SequenceNumber {
     /// The number just above: where a reader goes on after this one.
     pub(crate) fn next(self) -> Self {
         let (low, carry) = self.low.overflowing_add(1);
-        Self {
-            high: self.high + u64::from(carry),
-            low,
-        }
+        Self { high: self.high + u64::from(carry), low }
     }
 
     /// Reads a decimal number (`0`, or no leading zero); `None` for anything else and for numbers above 192 bits.
@@ -100,10 +97,7 @@ impl SequenceNumber {
                 return None;
             }
         }
-        Some(Self {
-            high: limbs[0],
-            low: u128::from(limbs[1]) << 64 | u128::from(limbs[2]),
-        })
+        Some(Self { high: limbs[0], low: u128::from(limbs[1]) << 64 | u128::from(limbs[2]) })
     }
 
     /// The number in chunks of nineteen decimal digits, most significant first.

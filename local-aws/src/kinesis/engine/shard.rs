@@ -168,11 +168,8 @@ impl Shard {
 
     /// The end of the shard's time that comes after all its records.
     pub(crate) fn closing_time(&self, now_ms: i64) -> i64 {
-        let after_last_record = if self.next_ordinal > 1 {
-            self.last_arrival_ms + 1
-        } else {
-            self.created_at_ms
-        };
+        let after_last_record =
+            if self.next_ordinal > 1 { self.last_arrival_ms + 1 } else { self.created_at_ms };
         now_ms.max(after_last_record)
     }
 
@@ -207,13 +204,7 @@ impl Shard {
         let sequence = self.sequence(self.next_ordinal, 0, seconds(arrived_at_ms));
         self.next_ordinal += 1;
         self.last_arrival_ms = arrived_at_ms;
-        let record = Record {
-            sequence,
-            arrived_at_ms,
-            partition_key,
-            data,
-            encrypted,
-        };
+        let record = Record { sequence, arrived_at_ms, partition_key, data, encrypted };
         self.bytes += record.size();
         self.records.push_back(record);
         sequence
@@ -255,12 +246,8 @@ impl Shard {
 
     /// The cursor at the first record that arrived at `at_ms` or later.
     pub(crate) fn at_time(&self, at_ms: i64) -> SequenceNumber {
-        let index = self
-            .records
-            .partition_point(|record| record.arrived_at_ms < at_ms);
-        self.records
-            .get(index)
-            .map_or_else(|| self.tip(), |record| record.sequence)
+        let index = self.records.partition_point(|record| record.arrived_at_ms < at_ms);
+        self.records.get(index).map_or_else(|| self.tip(), |record| record.sequence)
     }
 
     /// Reads from a cursor on: at most `max_records`, and at most `max_bytes` but for one record that is larger.
@@ -271,9 +258,7 @@ impl Shard {
         max_bytes: usize,
         now_ms: i64,
     ) -> Page {
-        let from = self
-            .records
-            .partition_point(|record| record.sequence < cursor);
+        let from = self.records.partition_point(|record| record.sequence < cursor);
         let mut records = Vec::new();
         let mut bytes = 0;
         for record in self.records.iter().skip(from).take(max_records) {
@@ -286,16 +271,12 @@ impl Shard {
         let at_tip = from + records.len() == self.records.len();
         let last = records.last();
         let behind_ms = match last {
-            Some(last) if !at_tip => u64::try_from(now_ms - last.arrived_at_ms).unwrap_or(0),
+            // Never 0 while there is more to read, even of this very millisecond.
+            Some(last) if !at_tip => u64::try_from(now_ms - last.arrived_at_ms).unwrap_or(0).max(1),
             _ => 0,
         };
         let next = last.map_or(cursor, |last| last.sequence.next());
-        Page {
-            next,
-            behind_ms,
-            ended: at_tip && self.closed.is_some(),
-            records,
-        }
+        Page { next, behind_ms, ended: at_tip && self.closed.is_some(), records }
     }
 
     /// Whether polling readers owe nothing for earlier reads.

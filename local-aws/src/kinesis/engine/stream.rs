@@ -173,10 +173,7 @@ impl Stream {
         let index = self.next_index;
         self.next_index += 1;
         self.open.insert(range.start, index);
-        self.shards.insert(
-            index,
-            Shard::new(index, parents, range, created_at_ms, epoch_s),
-        );
+        self.shards.insert(index, Shard::new(index, parents, range, created_at_ms, epoch_s));
         index
     }
 
@@ -189,10 +186,7 @@ impl Stream {
     pub(crate) fn status(&self, now_ms: i64) -> Option<Status> {
         match self.transition {
             Some(Transition { status, until_ms }) if now_ms < until_ms => Some(status),
-            Some(Transition {
-                status: Status::Deleting,
-                ..
-            }) => None,
+            Some(Transition { status: Status::Deleting, .. }) => None,
             _ => Some(Status::Active),
         }
     }
@@ -224,10 +218,7 @@ impl Stream {
         let horizon_ms = self.horizon_ms(now_ms);
         let bytes = &mut self.bytes;
         self.shards.retain(|_, shard| {
-            let expired = shard
-                .closed
-                .as_ref()
-                .is_some_and(|closed| closed.at_ms < horizon_ms);
+            let expired = shard.closed.as_ref().is_some_and(|closed| closed.at_ms < horizon_ms);
             if expired {
                 *bytes -= shard.bytes();
             }
@@ -239,11 +230,7 @@ impl Stream {
     pub(crate) fn shard_mut(&mut self, index: u32, now_ms: i64) -> Option<&mut Shard> {
         let horizon_ms = self.horizon_ms(now_ms);
         let shard = self.shards.get_mut(&index)?;
-        if shard
-            .closed
-            .as_ref()
-            .is_some_and(|closed| closed.at_ms < horizon_ms)
-        {
+        if shard.closed.as_ref().is_some_and(|closed| closed.at_ms < horizon_ms) {
             return None;
         }
         self.bytes -= shard.trim(horizon_ms);
@@ -260,9 +247,7 @@ impl Stream {
             .strip_prefix("shardId-")
             .filter(|digits| digits.len() == 12)
             .and_then(|digits| digits.parse().ok());
-        index
-            .and_then(|index| self.shard_mut(index, now_ms))
-            .ok_or(missing)
+        index.and_then(|index| self.shard_mut(index, now_ms)).ok_or(missing)
     }
 
     /// Puts records in order, each if its shard's limits admit it, then wakes the readers of the shards that got some.
@@ -321,11 +306,7 @@ impl Stream {
         self.bytes -= shard.trim(horizon_ms);
         let sequence = shard.append(record.partition_key, record.data, encrypted, now_ms);
         self.bytes += size;
-        Ok(Placed {
-            shard: index,
-            shard_id: Arc::clone(&shard.id),
-            sequence,
-        })
+        Ok(Placed { shard: index, shard_id: Arc::clone(&shard.id), sequence })
     }
 
     fn route(&self, hash: u128) -> Result<u32, Refusal> {

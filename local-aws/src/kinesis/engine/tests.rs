@@ -7,11 +7,7 @@ use super::sequence::{LAST_ORDINAL, Parts};
 use super::*;
 
 const NOW_MS: i64 = 1_763_900_000_123;
-const LIMITS: Limits = Limits {
-    enforce: false,
-    stream_bytes: usize::MAX,
-    transition_ms: 0,
-};
+const LIMITS: Limits = Limits { enforce: false, stream_bytes: usize::MAX, transition_ms: 0 };
 
 fn stream_of(shard_count: u32) -> Stream {
     let spec = StreamSpec {
@@ -28,11 +24,7 @@ fn stream_of(shard_count: u32) -> Stream {
 }
 
 fn record(key: &str, bytes: usize) -> NewRecord {
-    NewRecord {
-        partition_key: key.into(),
-        explicit_hash_key: None,
-        data: vec![7; bytes].into(),
-    }
+    NewRecord { partition_key: key.into(), explicit_hash_key: None, data: vec![7; bytes].into() }
 }
 
 fn put(stream: &mut Stream, key: &str, now_ms: i64) -> Placed {
@@ -43,11 +35,8 @@ fn put(stream: &mut Stream, key: &str, now_ms: i64) -> Placed {
 
 /// The open shards tile the ring, and every record so far can be told apart by number.
 fn assert_tiles(stream: &Stream) {
-    let mut open: Vec<&Shard> = stream
-        .shards
-        .values()
-        .filter(|shard| shard.closed.is_none())
-        .collect();
+    let mut open: Vec<&Shard> =
+        stream.shards.values().filter(|shard| shard.closed.is_none()).collect();
     open.sort_by_key(|shard| shard.range.start);
     assert_eq!(open.len(), stream.open_shards());
     assert_eq!(open.first().unwrap().range.start, 0);
@@ -60,10 +49,7 @@ fn assert_tiles(stream: &Stream) {
 /// Every child begins above the end of each parent, in number and in time.
 fn assert_lineage(stream: &Stream) {
     for shard in stream.shards.values() {
-        for parent in [shard.parents.parent, shard.parents.adjacent]
-            .into_iter()
-            .flatten()
-        {
+        for parent in [shard.parents.parent, shard.parents.adjacent].into_iter().flatten() {
             let closed = stream.shards[&parent].closed.as_ref().unwrap();
             assert!(shard.starting() > closed.ending);
             assert!(shard.created_at_ms >= closed.at_ms);
@@ -218,23 +204,11 @@ fn scaling_ends_in_equal_shards() {
 fn only_open_adjacent_shards_merge_and_only_inner_keys_split() {
     let mut stream = stream_of(3);
     let id = |index| shard_id(index);
-    assert!(matches!(
-        stream.merge(&id(0), &id(2), NOW_MS),
-        Err(Refusal::InvalidArgument(_))
-    ));
-    assert!(matches!(
-        stream.split(&id(0), 1, NOW_MS),
-        Err(Refusal::InvalidArgument(_))
-    ));
-    assert!(matches!(
-        stream.split(&id(9), 1 << 100, NOW_MS),
-        Err(Refusal::ResourceNotFound(_))
-    ));
+    assert!(matches!(stream.merge(&id(0), &id(2), NOW_MS), Err(Refusal::InvalidArgument(_))));
+    assert!(matches!(stream.split(&id(0), 1, NOW_MS), Err(Refusal::InvalidArgument(_))));
+    assert!(matches!(stream.split(&id(9), 1 << 100, NOW_MS), Err(Refusal::ResourceNotFound(_))));
     stream.split(&id(0), 1 << 100, NOW_MS).unwrap();
-    assert!(matches!(
-        stream.split(&id(0), 1 << 99, NOW_MS),
-        Err(Refusal::InvalidArgument(_))
-    ));
+    assert!(matches!(stream.split(&id(0), 1 << 99, NOW_MS), Err(Refusal::InvalidArgument(_))));
 }
 
 #[test]
@@ -269,17 +243,12 @@ fn records_past_retention_are_not_read() {
 #[test]
 fn a_full_stream_drops_its_oldest_records_only() {
     let mut stream = stream_of(2);
-    let limits = Limits {
-        stream_bytes: 20_000,
-        ..LIMITS
-    };
+    let limits = Limits { stream_bytes: 20_000, ..LIMITS };
     let mut rng = fastrand::Rng::with_seed(3);
     let mut last = None;
     for index in 0..100 {
         let batch = vec![record(&format!("key-{index}"), 1000)];
-        last = stream
-            .put_all(batch, &limits, &mut rng, NOW_MS + index)
-            .pop();
+        last = stream.put_all(batch, &limits, &mut rng, NOW_MS + index).pop();
         assert!(stream.bytes() <= 20_000);
     }
     let placed = last.unwrap().unwrap();

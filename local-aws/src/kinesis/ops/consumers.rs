@@ -94,14 +94,8 @@ impl ConsumerRef {
             (Some(arn), None, None) => {
                 let name = stream_of_arn(engine, arn)?;
                 let stream = engine.stream(name).map_err(|_| consumer_not_found(arn))?;
-                let consumer = stream
-                    .consumers
-                    .values()
-                    .find(|consumer| &consumer.arn == arn);
-                let name = consumer
-                    .ok_or_else(|| consumer_not_found(arn))?
-                    .name
-                    .clone();
+                let consumer = stream.consumers.values().find(|consumer| &consumer.arn == arn);
+                let name = consumer.ok_or_else(|| consumer_not_found(arn))?.name.clone();
                 Ok((stream, name))
             }
             (None, Some(arn), Some(name)) => {
@@ -132,15 +126,10 @@ pub(super) fn describe(
     now_ms: i64,
 ) -> Result<Described, Refusal> {
     let (stream, name) = request.resolve(engine)?;
-    let consumer = stream
-        .consumers
-        .get(&name)
-        .ok_or_else(|| consumer_not_found(&name))?;
+    let consumer = stream.consumers.get(&name).ok_or_else(|| consumer_not_found(&name))?;
     let mut shape = ConsumerShape::of(consumer, now_ms);
     shape.stream_arn = Some(stream.arn.clone());
-    Ok(Described {
-        consumer_description: shape,
-    })
+    Ok(Described { consumer_description: shape })
 }
 
 pub(super) fn deregister(
@@ -182,21 +171,14 @@ pub(super) struct Listed {
 
 pub(super) fn list(engine: &mut Engine, request: List, now_ms: i64) -> Result<Listed, Refusal> {
     let name = stream_of_arn(engine, &request.stream_arn)?;
-    let limit = within(
-        "maxResults",
-        request.max_results.unwrap_or(DEFAULT_PAGE),
-        1,
-        MAX_PAGE,
-    )?;
+    let limit = within("maxResults", request.max_results.unwrap_or(DEFAULT_PAGE), 1, MAX_PAGE)?;
     let after = match &request.next_token {
         None => None,
         Some(next_token) => {
             let page: Page = token::open(TOKEN_KIND, next_token)
                 .ok_or_else(|| Refusal::InvalidArgument("NextToken is not valid.".to_owned()))?;
             if now_ms - page.issued_at_ms > TOKEN_LIFETIME_MS {
-                return Err(Refusal::ExpiredNextToken(
-                    "NextToken has expired.".to_owned(),
-                ));
+                return Err(Refusal::ExpiredNextToken("NextToken has expired.".to_owned()));
             }
             Some(page.after)
         }
@@ -214,15 +196,9 @@ pub(super) fn list(engine: &mut Engine, request: List, now_ms: i64) -> Result<Li
     let next_token = match (rest.next(), consumers.last()) {
         (Some(_), Some(last)) => token::seal(
             TOKEN_KIND,
-            &Page {
-                after: last.consumer_name.clone(),
-                issued_at_ms: now_ms,
-            },
+            &Page { after: last.consumer_name.clone(), issued_at_ms: now_ms },
         ),
         _ => None,
     };
-    Ok(Listed {
-        consumers,
-        next_token,
-    })
+    Ok(Listed { consumers, next_token })
 }

@@ -36,11 +36,8 @@ impl Frame {
 
     /// An event with JSON of about `room` bytes.
     pub(super) fn event(event_type: &str, room: usize) -> Self {
-        let headers = [
-            (":event-type", event_type),
-            (":content-type", JSON),
-            (":message-type", "event"),
-        ];
+        let headers =
+            [(":event-type", event_type), (":content-type", JSON), (":message-type", "event")];
         Self::new(headers, room)
     }
 
@@ -53,9 +50,7 @@ impl Frame {
         ];
         let mut frame = Self::new(headers, 256);
         let message = serde_json::json!({ "message": refusal.message() });
-        frame
-            .payload()
-            .extend_from_slice(message.to_string().as_bytes());
+        frame.payload().extend_from_slice(message.to_string().as_bytes());
         frame.finish()
     }
 

@@ -97,12 +97,7 @@ pub(super) fn list_shards(
     request: ListShards,
     now_ms: i64,
 ) -> Result<ShardList, Refusal> {
-    let limit = within(
-        "maxResults",
-        request.max_results.unwrap_or(MAX_PAGE),
-        1,
-        MAX_PAGE,
-    )?;
+    let limit = within("maxResults", request.max_results.unwrap_or(MAX_PAGE), 1, MAX_PAGE)?;
     let page = match &request.next_token {
         Some(next_token) => next_shard_page(&request, next_token, now_ms)?,
         None => first_shard_page(engine, &request, now_ms)?,
@@ -114,24 +109,12 @@ pub(super) fn list_shards(
         ));
     }
     let after = page.after.as_deref();
-    let (shards, more) = shards_after(
-        stream,
-        after,
-        page.filter,
-        (limit as usize).min(SHARDS_PAGE),
-        now_ms,
-    );
+    let (shards, more) =
+        shards_after(stream, after, page.filter, (limit as usize).min(SHARDS_PAGE), now_ms);
     let last = shards.last().map(|shard| shard.id.to_string());
     let shards = shards.into_iter().map(ShardShape::from).collect();
-    let next = ShardPage {
-        after: last,
-        issued_at_ms: now_ms,
-        ..page
-    };
-    Ok(ShardList {
-        shards,
-        next_token: more.then(|| token::seal(SHARDS_KIND, &next)).flatten(),
-    })
+    let next = ShardPage { after: last, issued_at_ms: now_ms, ..page };
+    Ok(ShardList { shards, next_token: more.then(|| token::seal(SHARDS_KIND, &next)).flatten() })
 }
 
 fn next_shard_page(
@@ -335,9 +318,7 @@ pub(super) fn list_streams(
             let page: StreamPage = token::open(STREAMS_KIND, next_token)
                 .ok_or_else(|| Refusal::InvalidArgument("NextToken is not valid.".to_owned()))?;
             if now_ms - page.issued_at_ms > TOKEN_LIFETIME_MS {
-                return Err(Refusal::ExpiredNextToken(
-                    "NextToken has expired.".to_owned(),
-                ));
+                return Err(Refusal::ExpiredNextToken("NextToken has expired.".to_owned()));
             }
             Some(page.after)
         }
@@ -350,10 +331,7 @@ pub(super) fn list_streams(
     let has_more_streams = rest.next().is_some();
     let last = page.last().filter(|_| has_more_streams);
     let next_token = last.and_then(|stream| {
-        let next = StreamPage {
-            after: stream.name.clone(),
-            issued_at_ms: now_ms,
-        };
+        let next = StreamPage { after: stream.name.clone(), issued_at_ms: now_ms };
         token::seal(STREAMS_KIND, &next)
     });
     Ok(StreamList {

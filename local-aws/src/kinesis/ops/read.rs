@@ -51,9 +51,9 @@ impl Start<'_> {
             StartType::TrimHorizon => Ok(SequenceNumber::ZERO),
             StartType::Latest => Ok(shard.tip()),
             StartType::AtSequenceNumber => self.sequence_in(shard, stream, account),
-            StartType::AfterSequenceNumber => self
-                .sequence_in(shard, stream, account)
-                .map(SequenceNumber::next),
+            StartType::AfterSequenceNumber => {
+                self.sequence_in(shard, stream, account).map(SequenceNumber::next)
+            }
             StartType::AtTimestamp => self.at_time(shard, now_ms),
         }
     }
@@ -97,7 +97,7 @@ impl Start<'_> {
 
 /// What a shard iterator carries.
 #[derive(Debug, Serialize, Deserialize)]
-struct Iterator {
+struct IteratorState {
     stream: String,
     generation: u64,
     shard: u32,
@@ -105,7 +105,7 @@ struct Iterator {
     issued_at_ms: i64,
 }
 
-fn seal_iterator(iterator: &Iterator) -> Result<String, Refusal> {
+fn seal_iterator(iterator: &IteratorState) -> Result<String, Refusal> {
     token::seal(ITERATOR_KIND, iterator)
         .ok_or_else(|| Refusal::Internal("a shard iterator cannot be written".to_owned()))
 }
@@ -149,16 +149,14 @@ pub(super) fn get_shard_iterator(
     };
     let cursor = start.cursor(shard, &name, &account, now_ms)?;
     dry_run(request.dry_run)?;
-    let iterator = Iterator {
+    let iterator = IteratorState {
         stream: name,
         generation,
         shard: shard.index,
         cursor: cursor.to_string(),
         issued_at_ms: now_ms,
     };
-    Ok(IteratorOutput {
-        shard_iterator: seal_iterator(&iterator)?,
-    })
+    Ok(IteratorOutput { shard_iterator: seal_iterator(&iterator)? })
 }
 
 fn rate_exceeded(shard: &str, stream: &str, account: &str) -> Refusal {
@@ -168,9 +166,9 @@ fn rate_exceeded(shard: &str, stream: &str, account: &str) -> Refusal {
 }
 
 /// The iterator's cursor and the rest of it, if it is good at this time.
-fn open_iterator(text: &str, now_ms: i64) -> Result<(SequenceNumber, Iterator), Refusal> {
+fn open_iterator(text: &str, now_ms: i64) -> Result<(SequenceNumber, IteratorState), Refusal> {
     let invalid = || Refusal::InvalidArgument("Invalid ShardIterator.".to_owned());
-    let iterator: Iterator = token::open(ITERATOR_KIND, text).ok_or_else(invalid)?;
+    let iterator: IteratorState = token::open(ITERATOR_KIND, text).ok_or_else(invalid)?;
     let cursor = SequenceNumber::parse(&iterator.cursor).ok_or_else(invalid)?;
     if now_ms - iterator.issued_at_ms > TOKEN_LIFETIME_MS {
         return Err(Refusal::ExpiredIterator(format!(
@@ -183,12 +181,7 @@ fn open_iterator(text: &str, now_ms: i64) -> Result<(SequenceNumber, Iterator), 
 
 pub(super) fn get_records(kinesis: &Kinesis, body: &[u8]) -> Result<Answer, Refusal> {
     let request: GetRecords = parse(body)?;
-    let limit = within(
-        "limit",
-        request.limit.unwrap_or(MAX_RECORDS),
-        1,
-        MAX_RECORDS,
-    )?;
+    let limit = within("limit", request.limit.unwrap_or(MAX_RECORDS), 1, MAX_RECORDS)?;
     let (page, children, next) = {
         let (mut engine, now_ms) = kinesis.enter();
         let (cursor, iterator) = open_iterator(&request.shard_iterator, now_ms)?;
@@ -217,7 +210,7 @@ fn read_page(
     engine: &mut Engine,
     request: &GetRecords,
     cursor: SequenceNumber,
-    mut iterator: Iterator,
+    mut iterator: IteratorState,
     limit: u32,
     now_ms: i64,
 ) -> Result<Read, Refusal> {
@@ -250,10 +243,7 @@ fn read_page(
 
 /// The children of a closed shard, as its readers learn of them.
 pub(super) fn children_of(stream: &Stream, shard: u32) -> Vec<ChildShape> {
-    let closed = stream
-        .shards
-        .get(&shard)
-        .and_then(|shard| shard.closed.as_ref());
+    let closed = stream.shards.get(&shard).and_then(|shard| shard.closed.as_ref());
     closed
         .into_iter()
         .flat_map(|closed| &closed.children)

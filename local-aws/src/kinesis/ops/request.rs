@@ -84,9 +84,7 @@ pub(super) fn stream_of_arn<'a>(engine: &Engine, arn: &'a str) -> Result<&'a str
 /// A name of a stream or a consumer.
 pub(super) fn valid_name(name: &str) -> Result<&str, Refusal> {
     let valid = (1..=128).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
     valid.then_some(name).ok_or_else(|| {
         Refusal::constraint(
             "name",

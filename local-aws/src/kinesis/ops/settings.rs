@@ -74,11 +74,8 @@ fn change_retention(
     }
     let stream = active_stream(engine, &name, now_ms)?;
     let current = stream.retention_hours;
-    let (direction, wrong) = if increase {
-        ("shorter", hours < current)
-    } else {
-        ("longer", hours > current)
-    };
+    let (direction, wrong) =
+        if increase { ("shorter", hours < current) } else { ("longer", hours > current) };
     if wrong {
         return Err(Refusal::InvalidArgument(format!(
             "Requested retention period ({hours} hours) for stream {name} can not be {direction} than existing retention period ({current} hours)."
@@ -222,19 +219,11 @@ pub(super) fn list_tags_for_stream(
     tags.retain(|tag| start.is_none_or(|start| tag.key.as_str() > start));
     let has_more_tags = tags.len() > limit;
     tags.truncate(limit);
-    Ok(StreamTags {
-        tags,
-        has_more_tags,
-    })
+    Ok(StreamTags { tags, has_more_tags })
 }
 
 fn tag_list(tags: &BTreeMap<String, String>) -> Vec<Tag> {
-    tags.iter()
-        .map(|(key, value)| Tag {
-            key: key.clone(),
-            value: value.clone(),
-        })
-        .collect()
+    tags.iter().map(|(key, value)| Tag { key: key.clone(), value: value.clone() }).collect()
 }
 
 #[derive(Debug, Deserialize)]
@@ -272,11 +261,7 @@ pub(super) fn tag_resource(
     _now_ms: i64,
 ) -> Result<Nothing, Refusal> {
     let tags = resource_tags(engine, &request.resource_arn)?;
-    add_tags(
-        tags,
-        request.tags.unwrap_or_default(),
-        &request.resource_arn,
-    )
+    add_tags(tags, request.tags.unwrap_or_default(), &request.resource_arn)
 }
 
 pub(super) fn untag_resource(
@@ -300,7 +285,5 @@ pub(super) fn list_tags_for_resource(
     request: Resource,
     _now_ms: i64,
 ) -> Result<ResourceTags, Refusal> {
-    Ok(ResourceTags {
-        tags: tag_list(resource_tags(engine, &request.resource_arn)?),
-    })
+    Ok(ResourceTags { tags: tag_list(resource_tags(engine, &request.resource_arn)?) })
 }

@@ -24,10 +24,7 @@ pub(super) struct HashKeyRange {
 
 impl From<HashRange> for HashKeyRange {
     fn from(range: HashRange) -> Self {
-        Self {
-            starting_hash_key: range.start.to_string(),
-            ending_hash_key: range.end.to_string(),
-        }
+        Self { starting_hash_key: range.start.to_string(), ending_hash_key: range.end.to_string() }
     }
 }
 
@@ -99,9 +96,7 @@ pub(super) struct ModeDetails {
 
 impl From<Mode> for ModeDetails {
     fn from(mode: Mode) -> Self {
-        Self {
-            stream_mode: mode.as_str(),
-        }
+        Self { stream_mode: mode.as_str() }
     }
 }
 
@@ -113,9 +108,7 @@ pub(super) struct EnhancedMetrics {
 }
 
 impl EnhancedMetrics {
-    pub(super) const NONE: [Self; 1] = [Self {
-        shard_level_metrics: [],
-    }];
+    pub(super) const NONE: [Self; 1] = [Self { shard_level_metrics: [] }];
 }
 
 /// The `EncryptionType` of a stream or a record.

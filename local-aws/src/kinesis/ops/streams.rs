@@ -82,9 +82,7 @@ pub(super) fn create_stream(
     now_ms: i64,
 ) -> Result<Nothing, Refusal> {
     let name = valid_name(&request.stream_name)?.to_owned();
-    let mode = request
-        .stream_mode_details
-        .map_or(Mode::Provisioned, |details| details.mode());
+    let mode = request.stream_mode_details.map_or(Mode::Provisioned, |details| details.mode());
     let shard_count = match (mode, request.shard_count) {
         (Mode::Provisioned, Some(count)) => within("shardCount", count, 1, MAX_OPEN_SHARDS as u32)?,
         (Mode::OnDemand, None) => ON_DEMAND_SHARDS,
@@ -125,19 +123,12 @@ pub(super) fn create_stream(
 
 /// A stream's record limit inside the range of the service.
 pub(super) fn valid_record_kib(kib: u32) -> Result<u32, Refusal> {
-    within(
-        "maxRecordSizeInKiB",
-        kib,
-        DEFAULT_RECORD_KIB,
-        MAX_RECORD_KIB,
-    )
+    within("maxRecordSizeInKiB", kib, DEFAULT_RECORD_KIB, MAX_RECORD_KIB)
 }
 
 fn on_demand_streams(engine: &Engine) -> usize {
     let streams = engine.streams().values();
-    streams
-        .filter(|stream| stream.mode == Mode::OnDemand)
-        .count()
+    streams.filter(|stream| stream.mode == Mode::OnDemand).count()
 }
 
 stream_requests! {
@@ -245,11 +236,7 @@ pub(super) fn merge_shards(
     let stream = engine.stream(&name)?;
     stream.require_active(now_ms)?;
     require_provisioned(stream.mode, "MergeShards", &name)?;
-    stream.merge(
-        &request.shard_to_merge,
-        &request.adjacent_shard_to_merge,
-        now_ms,
-    )?;
+    stream.merge(&request.shard_to_merge, &request.adjacent_shard_to_merge, now_ms)?;
     stream.begin(Status::Updating, done_at_ms);
     Ok(Nothing {})
 }
@@ -270,19 +257,10 @@ pub(super) fn update_shard_count(
     now_ms: i64,
 ) -> Result<ShardCounts, Refusal> {
     let name = request.stream().resolve(engine)?;
-    let target = within(
-        "targetShardCount",
-        request.target_shard_count,
-        1,
-        MAX_OPEN_SHARDS as u32,
-    )?;
+    let target = within("targetShardCount", request.target_shard_count, 1, MAX_OPEN_SHARDS as u32)?;
     if request.scaling_type != "UNIFORM_SCALING" {
         let rule = "satisfy enum value set: [UNIFORM_SCALING]";
-        return Err(Refusal::constraint(
-            "scalingType",
-            &request.scaling_type,
-            rule,
-        ));
+        return Err(Refusal::constraint("scalingType", &request.scaling_type, rule));
     }
     let (enforce, done_at_ms) = (engine.limits.enforce, engine.done_at(now_ms));
     let current = engine.stream(&name)?.open_shards();

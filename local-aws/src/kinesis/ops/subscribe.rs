@@ -18,8 +18,7 @@ use super::shape::ChildShape;
 use super::{parse, record_json};
 use crate::kinesis::Kinesis;
 use crate::kinesis::engine::{
-    Ended, Page, READ_BYTES_PER_SECOND, SequenceNumber, TokenBucket, another_subscription,
-    consumer_not_found,
+    Accepted, Ended, Page, READ_BYTES_PER_SECOND, SequenceNumber, TokenBucket, consumer_not_found,
 };
 use crate::kinesis::error::Refusal;
 use crate::wire::Answer;
@@ -57,7 +56,8 @@ pub(super) fn subscribe_to_shard(kinesis: &Kinesis, body: &[u8]) -> Result<Answe
         let frame = subscription.next_frame().await?;
         Some((frame, subscription))
     });
-    Ok(Answer::Stream(frames.boxed()))
+    // Fused: a body may be polled once more after its end, for trailers.
+    Ok(Answer::Stream(frames.fuse().boxed()))
 }
 
 fn accept(kinesis: &Kinesis, request: &SubscribeToShard) -> Result<Subscription, Refusal> {
@@ -66,9 +66,7 @@ fn accept(kinesis: &Kinesis, request: &SubscribeToShard) -> Result<Subscription,
     let name = stream_of_arn(&engine, arn)?.to_owned();
     let account = engine.account.clone();
     let enforce = engine.limits.enforce;
-    let stream = engine
-        .live_stream(&name, now_ms)
-        .map_err(|_| consumer_not_found(arn))?;
+    let stream = engine.live_stream(&name, now_ms).map_err(|_| consumer_not_found(arn))?;
     let generation = stream.generation;
     let shard = stream.shard_by_id(&request.shard_id, now_ms)?;
     let position = &request.starting_position;
@@ -81,7 +79,7 @@ fn accept(kinesis: &Kinesis, request: &SubscribeToShard) -> Result<Subscription,
     let cursor = start.cursor(shard, &name, &account, now_ms)?;
     let (index, changed) = (shard.index, shard.watch());
     dry_run(request.dry_run)?;
-    let ended = stream.accept_subscription(arn, index, now_ms)?;
+    let Accepted { ended, taken_over } = stream.accept_subscription(arn, index, now_ms)?;
     let options = kinesis.options();
     let now = Instant::now();
     Ok(Subscription {
@@ -92,6 +90,7 @@ fn accept(kinesis: &Kinesis, request: &SubscribeToShard) -> Result<Subscription,
         cursor,
         changed,
         ended,
+        taken_over,
         phase: Phase::Opening,
         expires_at: now + options.subscription_lifetime,
         idle_at: now,
@@ -114,11 +113,7 @@ enum Phase {
 /// What the engine has for a subscription at a moment.
 enum Found {
     /// Records, the end of the shard, or a due sign of life.
-    Event {
-        page: Page,
-        continuation: Option<SequenceNumber>,
-        children: Vec<ChildShape>,
-    },
+    Event { page: Page, continuation: Option<SequenceNumber>, children: Vec<ChildShape> },
     /// Nothing before this long from now, or before the shard changes.
     Nothing { wait: Duration },
     /// The stream or shard does not exist any more.
@@ -135,6 +130,7 @@ struct Subscription {
     cursor: SequenceNumber,
     changed: watch::Receiver<()>,
     ended: watch::Receiver<Option<Ended>>,
+    taken_over: String,
     phase: Phase,
     expires_at: Instant,
     /// When an empty event is due.
@@ -169,11 +165,7 @@ impl Subscription {
             let wait = match self.look() {
                 Found::Gone(refusal) => return Some(self.fail(&refusal)),
                 Found::Nothing { wait } => wait,
-                Found::Event {
-                    page,
-                    continuation,
-                    children,
-                } => {
+                Found::Event { page, continuation, children } => {
                     return Some(match event(&page, continuation, &children) {
                         Ok(frame) => frame,
                         Err(refusal) => self.fail(&refusal),
@@ -199,10 +191,7 @@ impl Subscription {
 
     fn pace_wait(&mut self) -> Duration {
         let now_ms = self.kinesis.shared.clock.now_ms();
-        let owed_ms = self
-            .pace
-            .as_mut()
-            .map_or(0, |pace| pace.clear_in_ms(now_ms));
+        let owed_ms = self.pace.as_mut().map_or(0, |pace| pace.clear_in_ms(now_ms));
         Duration::from_millis(owed_ms)
     }
 
@@ -230,9 +219,7 @@ impl Subscription {
         let page = shard.read(self.cursor, EVENT_RECORDS, EVENT_BYTES, now_ms);
         let now = Instant::now();
         if page.records.is_empty() && !page.ended && now < self.idle_at {
-            return Found::Nothing {
-                wait: self.idle_at - now,
-            };
+            return Found::Nothing { wait: self.idle_at - now };
         }
         self.idle_at = now + self.kinesis.options().idle_event_interval;
         self.cursor = page.next;
@@ -250,26 +237,12 @@ impl Subscription {
         if let Some(pace) = &mut self.pace {
             pace.take(page.bytes());
         }
-        Found::Event {
-            page,
-            continuation,
-            children,
-        }
+        Found::Event { page, continuation, children }
     }
 
     fn refusal(&self, why: Ended) -> Refusal {
         match why {
-            Ended::Replaced => {
-                let name = self.consumer.rsplit('/').next().unwrap_or_default();
-                let name = name.split(':').next().unwrap_or_default();
-                let account = self.consumer.split(':').nth(4).unwrap_or_default();
-                Refusal::ResourceInUse(another_subscription(
-                    account,
-                    &self.stream,
-                    self.shard,
-                    name,
-                ))
-            }
+            Ended::Replaced => Refusal::ResourceInUse(self.taken_over.clone()),
             Ended::ConsumerGone => consumer_not_found(&self.consumer),
             Ended::StreamGone => Refusal::ResourceNotFound(format!(
                 "Stream {} of consumer {} not found.",

@@ -20,7 +20,5 @@ pub(super) fn open<T: DeserializeOwned>(kind: u8, token: &str) -> Option<T> {
     let bytes = base64_simd::STANDARD.decode_to_vec(token).ok()?;
     let (checksum, rest) = bytes.split_at_checked(4)?;
     let intact = crc32fast::hash(rest).to_be_bytes() == checksum && rest.first() == Some(&kind);
-    intact
-        .then(|| serde_json::from_slice(&rest[1..]).ok())
-        .flatten()
+    intact.then(|| serde_json::from_slice(&rest[1..]).ok()).flatten()
 }

@@ -87,9 +87,8 @@ pub(super) fn put_record(kinesis: &Kinesis, body: &[u8]) -> Result<Answer, Refus
     }
     .check()?;
     let (mut outcomes, encrypted) = put(kinesis, request.stream(), vec![record], request.dry_run)?;
-    let placed = outcomes
-        .pop()
-        .ok_or_else(|| Refusal::Internal("a record got no outcome".to_owned()))??;
+    let placed =
+        outcomes.pop().ok_or_else(|| Refusal::Internal("a record got no outcome".to_owned()))??;
     json(&PutOutput {
         shard_id: placed.shard_id.to_string(),
         sequence_number: placed.sequence.to_string(),
@@ -109,15 +108,9 @@ struct BatchOutput {
 #[serde(rename_all = "PascalCase", untagged)]
 enum EntryOutput {
     #[serde(rename_all = "PascalCase")]
-    Placed {
-        sequence_number: String,
-        shard_id: String,
-    },
+    Placed { sequence_number: String, shard_id: String },
     #[serde(rename_all = "PascalCase")]
-    Refused {
-        error_code: &'static str,
-        error_message: String,
-    },
+    Refused { error_code: &'static str, error_message: String },
 }
 
 pub(super) fn put_records(kinesis: &Kinesis, body: &[u8]) -> Result<Answer, Refusal> {
@@ -188,8 +181,5 @@ fn put(
 
 fn record_limit(engine: &mut Engine, name: &str, now_ms: i64) -> Result<(usize, bool), Refusal> {
     let stream = engine.live_stream(name, now_ms)?;
-    Ok((
-        stream.max_record_kib as usize * 1024,
-        stream.kms_key.is_some(),
-    ))
+    Ok((stream.max_record_kib as usize * 1024, stream.kms_key.is_some()))
 }
