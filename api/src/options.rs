@@ -22,12 +22,12 @@ pub enum Transport {
 pub struct IntegrationInfo {
     /// Its name in paths and grants.
     pub name: IntegrationName,
-    /// One sentence for people.
-    pub description: String,
+    /// One sentence for people, if there is one.
+    pub description: Option<String>,
     /// How long a message can be read after it arrived.
     pub retention: Duration,
-    /// JSON Pointer (RFC 6901) to the entity inside a message.
-    pub entity_pointer: String,
+    /// JSON Pointer (RFC 6901) to the entity inside a message; `None` when it is the partition key.
+    pub entity_pointer: Option<String>,
     /// JSON Pointer to the time inside a message; `None` when the arrival time is used.
     pub time_pointer: Option<String>,
 }

@@ -56,6 +56,6 @@ pub use lease::{
 };
 pub use manager::{Exit, LeaseManager, LeaseManagerError};
 pub use options::{InitialPosition, Options, OptionsError, StreamConfig};
-pub use tables::{CreateTablesError, create_tables};
+pub use tables::{CreateTablesError, TableReport, create_tables};
 pub use view::{FleetView, LeaseView, OrphanReason, Standing, WorkerView};
 pub use worker::{Load, WorkerState};

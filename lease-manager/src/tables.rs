@@ -54,15 +54,31 @@ fn refused(error: CallError) -> Failure {
 
 /// Makes the tables that are missing, and the index if an older Kinesis Client Library left the table without it. Waits
 /// until both can be used.
-pub async fn create_tables(dynamodb: &Client, app: &str) -> Result<(), CreateTablesError> {
+pub async fn create_tables(
+    dynamodb: &Client,
+    app: &str,
+) -> Result<Vec<TableReport>, CreateTablesError> {
     let leases = app.to_owned();
-    create_leases(dynamodb, &leases).await.map_err(|failure| failure(&leases))?;
+    let created = create_leases(dynamodb, &leases).await.map_err(|failure| failure(&leases))?;
+    let leases = TableReport { name: leases, created };
     let fleet = fleet_table(app);
-    create_fleet(dynamodb, &fleet).await.map_err(|failure| failure(&fleet))
+    let created = create_fleet(dynamodb, &fleet).await.map_err(|failure| failure(&fleet))?;
+    Ok(vec![leases, TableReport { name: fleet, created }])
 }
 
-async fn create_leases(client: &Client, table: &str) -> Result<(), Failure> {
-    let is = match describe(client, table).await? {
+/// A table that exists now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableReport {
+    /// Its name.
+    pub name: String,
+    /// Whether it was made just now.
+    pub created: bool,
+}
+
+async fn create_leases(client: &Client, table: &str) -> Result<bool, Failure> {
+    let found = describe(client, table).await?;
+    let created = found.is_none();
+    let is = match found {
         Some(is) => is,
         None => {
             let create = client
@@ -80,11 +96,13 @@ async fn create_leases(client: &Client, table: &str) -> Result<(), Failure> {
     if !has_index {
         add_index(client, table).await?;
     }
-    wait_active(client, table).await.map(drop)
+    wait_active(client, table).await?;
+    Ok(created)
 }
 
-async fn create_fleet(client: &Client, table: &str) -> Result<(), Failure> {
-    if describe(client, table).await?.is_none() {
+async fn create_fleet(client: &Client, table: &str) -> Result<bool, Failure> {
+    let created = describe(client, table).await?.is_none();
+    if created {
         let create = client
             .create_table()
             .attribute_definitions(text(PK)?)
@@ -98,13 +116,14 @@ async fn create_fleet(client: &Client, table: &str) -> Result<(), Failure> {
     let now = now.map_err(|e| refused(CallError::of("describe time to live", &e)))?;
     let attribute = now.time_to_live_description().and_then(|ttl| ttl.attribute_name());
     if attribute == Some(EXPIRES_AT) {
-        return Ok(());
+        return Ok(created);
     }
     let ttl = TimeToLiveSpecification::builder().enabled(true).attribute_name(EXPIRES_AT).build();
     let ttl = ttl.map_err(built)?;
     let call = client.update_time_to_live().table_name(table).time_to_live_specification(ttl);
     let answer = call.send().await;
-    answer.map(drop).map_err(|e| refused(CallError::of("update time to live", &e)))
+    answer.map_err(|e| refused(CallError::of("update time to live", &e)))?;
+    Ok(created)
 }
 
 async fn describe(client: &Client, table: &str) -> Result<Option<TableDescription>, Failure> {

@@ -57,6 +57,9 @@ pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 pub struct Integration {
     /// Its name: lower-case letters, digits, `_`, `.` and `-`, at most 64.
     pub(crate) name: IntegrationName,
+    /// What its messages are, in a sentence for the people who read them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) description: Option<String>,
     /// What a message must show, all of it, to belong here. The first integration in the order of
     /// the configuration wins. Only `default` has none: it takes what no other one matched.
     #[serde(default, rename = "match", skip_serializing_if = "Vec::is_empty")]
@@ -97,6 +100,7 @@ impl Integration {
     pub fn named(name: IntegrationName) -> Integration {
         Integration {
             name,
+            description: None,
             conditions: Vec::new(),
             entity: None,
             time: None,
@@ -110,6 +114,11 @@ impl Integration {
     /// Its name.
     pub fn name(&self) -> &IntegrationName {
         &self.name
+    }
+
+    /// What its messages are, when the configuration says.
+    pub fn description(&self) -> Option<&str> {
+        self.description.as_deref()
     }
 
     /// How long its messages are kept, from their arrival.

@@ -195,9 +195,9 @@ fn dynamodb(aws: &LocalAws) -> aws_sdk_dynamodb::Client {
 fn integration(name: &str) -> IntegrationInfo {
     IntegrationInfo {
         name: IntegrationName::parse(name).unwrap(),
-        description: format!("All the {name}"),
+        description: Some(format!("All the {name}")),
         retention: DAY * 7,
-        entity_pointer: "/properties/net".to_owned(),
+        entity_pointer: Some("/properties/net".to_owned()),
         time_pointer: None,
     }
 }

@@ -1,0 +1,145 @@
+//! The commands behind the command line: configuration in, a service run, an exit code out.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use local_aws::{KinesisOptions, LocalAws};
+use store::Pepper;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{ConfigArgs, InitArgs, LocalArgs, Output};
+use crate::clients::Clients;
+use crate::config::{Config, ConfigError, Service};
+use crate::init::{self, Dev, Plan, Report};
+use crate::operator::OperatorPort;
+use crate::services::{ApiService, ProcessorService};
+use crate::telemetry::{self, LogTarget, MetricsExport};
+
+/// Reads the configuration for a command; `None` when it was only to be printed.
+fn configuration(args: &ConfigArgs, service: Option<Service>) -> Result<Option<Config>, ConfigError> {
+    let config = Config::load(args.config.as_deref(), std::env::vars(), &args.set)?;
+    if args.print_config {
+        print(&config.print());
+        return Ok(None);
+    }
+    if let Some(service) = service {
+        config.require(service)?;
+    }
+    Ok(Some(config))
+}
+
+/// Starts logs and metrics as configured.
+fn telemetry(config: &Config, service: &'static str) -> anyhow::Result<Option<MetricsExport>> {
+    let telemetry = &config.telemetry;
+    telemetry::start_logs(&telemetry.log_level, telemetry.log_format, LogTarget::Stderr)
+        .map_err(anyhow::Error::msg)?;
+    let Some(endpoint) = &telemetry.otlp_endpoint else { return Ok(None) };
+    Ok(Some(MetricsExport::start(endpoint, service, telemetry.metrics_interval)?))
+}
+
+/// `sluicegate processor`
+pub(crate) async fn processor(args: ConfigArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+    let Some(config) = configuration(&args, Some(Service::Processor))? else { return Ok(ExitCode::SUCCESS) };
+    let metrics = telemetry(&config, "sluicegate-processor")?;
+    let clients = Clients::make(&config.aws).await;
+    let port = OperatorPort::bind(config.operators.listen)
+        .await
+        .with_context(|| format!("operators.listen: {}", config.operators.listen))?;
+    let service = ProcessorService::prepare(&config, &clients).await?;
+    print(&format!("processor: operators' port on http://{}\n", port.address()));
+    let operators_stop = CancellationToken::new();
+    let operators = tokio::spawn(port.run(Arc::new(service.handle()), operators_stop.clone()));
+    let ended = service.run(stop).await;
+    operators_stop.cancel();
+    operators.await?;
+    if let Some(metrics) = metrics {
+        tokio::task::spawn_blocking(|| metrics.stop()).await?;
+    }
+    ended.map(|()| ExitCode::SUCCESS)
+}
+
+/// `sluicegate api`
+pub(crate) async fn api(args: ConfigArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+    let Some(config) = configuration(&args, Some(Service::Api))? else { return Ok(ExitCode::SUCCESS) };
+    let metrics = telemetry(&config, "sluicegate-api")?;
+    let clients = Clients::make(&config.aws).await;
+    let service = ApiService::prepare(&config, &clients).await?;
+    print(&format!("api: listening on {}\n", service.handle().address()));
+    let ended = service.run(stop).await;
+    if let Some(metrics) = metrics {
+        tokio::task::spawn_blocking(|| metrics.stop()).await?;
+    }
+    ended.map(|()| ExitCode::SUCCESS)
+}
+
+/// `sluicegate local`
+pub(crate) async fn local(args: LocalArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+    let options = local_aws::Options {
+        dynamodb_path: args.data,
+        kinesis: KinesisOptions { enforce_limits: args.enforce_limits, ..KinesisOptions::default() },
+        ..local_aws::Options::default()
+    };
+    let local = LocalAws::new(options)?;
+    let listener =
+        TcpListener::bind(args.listen).await.with_context(|| format!("--listen {}", args.listen))?;
+    let address = listener.local_addr()?;
+    print(&format!("Kinesis and DynamoDB on http://{address} (region us-east-1, any credentials)\n"));
+    local.serve(listener, stop).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `sluicegate init`
+pub(crate) async fn init(args: InitArgs) -> anyhow::Result<ExitCode> {
+    let Some(config) = configuration(&args.config, None)? else { return Ok(ExitCode::SUCCESS) };
+    telemetry(&config, "sluicegate-init")?;
+    let dev = match args.dev {
+        true => Some(Dev::new(pepper(&config)?, args.webhook)),
+        false => None,
+    };
+    let streams =
+        config.streams.iter().map(|stream| (stream.stream.name().to_owned(), stream.consumer.clone()));
+    let plan = Plan { app: config.app.name.clone(), streams: streams.collect(), dev };
+    let clients = Clients::make(&config.aws).await;
+    let report = init::run(plan, &clients).await?;
+    match args.output {
+        Output::Json => print(&format!("{}\n", serde_json::to_string_pretty(&report)?)),
+        Output::Text => print(&words(&report)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn pepper(config: &Config) -> anyhow::Result<Pepper> {
+    let needed = "--dev makes an API key, and keys are hashed with a pepper: set SLUICEGATE_SECRETS__PEPPER to at least 32 random bytes, for example from `openssl rand -hex 32`";
+    let secret = config.secrets.pepper.as_ref().context(needed)?;
+    Pepper::new(secret.expose()).context(needed)
+}
+
+/// What `init` made, for people.
+fn words(report: &Report) -> String {
+    let mut text = String::new();
+    for (what, items) in [("tables", &report.tables), ("streams and consumers", &report.streams)] {
+        text.push_str(&format!("{what}\n"));
+        for item in items {
+            let how = if item.created { "created" } else { "exists " };
+            text.push_str(&format!("  {how}  {}\n", item.name));
+        }
+    }
+    if let Some(dev) = &report.dev {
+        text.push_str(&format!("client\n  id       {}\n", dev.client));
+        text.push_str(&format!("  api key  {}   (shown once)\n", dev.api_key));
+        if let (Some(subscription), Some(secret)) = (&dev.subscription, &dev.signing_secret) {
+            text.push_str(&format!("subscription\n  id       {subscription}\n"));
+            text.push_str(&format!("  secret   {secret}   (shown once)\n"));
+        }
+    }
+    text
+}
+
+/// Writes a command's result to standard output; a reader that went away is no failure.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

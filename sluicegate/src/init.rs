@@ -1,0 +1,161 @@
+//! `init`: creates what the services need. It can be run again and again; what exists is left as it is.
+
+use std::time::Duration;
+
+use aws_smithy_async::time::SharedTimeSource;
+use serde::Serialize;
+use store::{
+    AccessStore, Action, ApiKey, Change, Client, ClientId, DeliveryPolicy, Destination, Grant, GrantScope,
+    Pepper, SigningSecret, Subscription, SubscriptionId, SubscriptionStore, WebhookUrl,
+};
+
+use crate::clients::Clients;
+use crate::{random, streams};
+
+/// Shards of a stream that `--dev` creates.
+const DEV_SHARDS: u32 = 2;
+/// How long a key lives that `--dev` creates.
+const DEV_KEY_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
+/// Who made it, for the audit log.
+const BY: &str = "sluicegate init --dev";
+
+/// What is to exist afterwards.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The application: the name of the lease table, and what the other tables' names start with.
+    pub(crate) app: String,
+    /// Streams by name, each with the name of its consumer.
+    pub(crate) streams: Vec<(String, String)>,
+    /// What development needs beside it.
+    pub(crate) dev: Option<Dev>,
+}
+
+/// What `--dev` adds.
+#[derive(Debug)]
+pub(crate) struct Dev {
+    /// What keys are hashed with.
+    pub(crate) pepper: Pepper,
+    /// Where everything is to be delivered, if anywhere.
+    pub(crate) webhook: Option<String>,
+    /// Shards of streams that are missing.
+    pub(crate) shards: u32,
+}
+
+impl Dev {
+    /// What `--dev` adds on the command line.
+    pub(crate) fn new(pepper: Pepper, webhook: Option<String>) -> Dev {
+        Dev { pepper, webhook, shards: DEV_SHARDS }
+    }
+}
+
+/// What exists now.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    /// Tables, and whether they were made just now.
+    pub(crate) tables: Vec<Item>,
+    /// Streams and consumers, likewise.
+    pub(crate) streams: Vec<Item>,
+    /// The client of `--dev`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dev: Option<DevReport>,
+}
+
+/// One thing that exists.
+#[derive(Debug, Serialize, PartialEq, Eq)]
+pub(crate) struct Item {
+    pub(crate) name: String,
+    pub(crate) created: bool,
+}
+
+/// What `--dev` made: the secrets in it are shown this once.
+#[derive(Serialize)]
+pub(crate) struct DevReport {
+    pub(crate) client: String,
+    pub(crate) api_key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) subscription: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) signing_secret: Option<String>,
+}
+
+impl std::fmt::Debug for DevReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DevReport")
+            .field("client", &self.client)
+            .field("subscription", &self.subscription)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes what is missing.
+pub(crate) async fn run(plan: Plan, clients: &Clients) -> anyhow::Result<Report> {
+    let mut tables = Vec::new();
+    for table in lease_manager::create_tables(&clients.dynamodb, &plan.app).await? {
+        tables.push(Item { name: table.name, created: table.created });
+    }
+    for table in store::create_tables(&clients.dynamodb, &plan.app).await? {
+        tables.push(Item { name: table.name, created: table.created });
+    }
+    let shards = plan.dev.as_ref().map(|dev| dev.shards);
+    let mut made = Vec::new();
+    for (stream, consumer) in &plan.streams {
+        let stream = streams::make(&clients.kinesis, stream, consumer, shards).await?;
+        made.push(Item { name: stream.found.arn, created: stream.stream_created });
+        made.push(Item { name: stream.found.consumer_arn, created: stream.consumer_created });
+    }
+    let dev = match plan.dev {
+        Some(dev) => Some(make_dev(&plan.app, dev, clients).await?),
+        None => None,
+    };
+    Ok(Report { tables, streams: made, dev })
+}
+
+async fn make_dev(app: &str, dev: Dev, clients: &Clients) -> anyhow::Result<DevReport> {
+    let now_ms = wall_ms(&clients.time);
+    let change = Change { by: BY, at_ms: now_ms };
+    let access = AccessStore::new(clients.dynamodb.clone(), app, dev.pepper);
+    let grant = |action| Grant { integration: GrantScope::All, action, entity_prefix: None };
+    let client = Client {
+        id: ClientId::generate(&mut random::fill),
+        name: "development".to_owned(),
+        grants: [Action::Read, Action::Publish, Action::Subscribe].map(grant).to_vec(),
+        limits: None,
+        enabled: true,
+        created_at_ms: now_ms,
+        version: 0,
+    };
+    let client = access.put_client(&client, &change).await?;
+    let key = ApiKey::generate(&mut random::fill);
+    let key = access.issue_key(key, &client.id, "development", Some(DEV_KEY_LIFETIME), &change).await?;
+    let mut report = DevReport {
+        client: client.id.to_string(),
+        api_key: key.key.expose().to_owned(),
+        subscription: None,
+        signing_secret: None,
+    };
+    if let Some(url) = dev.webhook {
+        let secret = SigningSecret::generate(&mut random::fill);
+        let subscription = Subscription {
+            id: SubscriptionId::generate(&mut random::fill),
+            client: client.id.clone(),
+            integrations: Vec::new(),
+            entity_prefix: None,
+            destination: Destination::Webhook { url: WebhookUrl::parse(&url)?, secrets: vec![secret.clone()] },
+            policy: DeliveryPolicy::default(),
+            created_at_ms: now_ms,
+            version: 0,
+            enabled: true,
+        };
+        let subscriptions = SubscriptionStore::new(clients.dynamodb.clone(), app);
+        let subscription = subscriptions.put(&subscription).await?;
+        report.subscription = Some(subscription.id.to_string());
+        report.signing_secret = Some(secret.expose());
+    }
+    Ok(report)
+}
+
+/// Now, in ms since 1970.
+pub(crate) fn wall_ms(time: &SharedTimeSource) -> i64 {
+    let since = time.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

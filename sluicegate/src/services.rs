@@ -1,0 +1,274 @@
+//! The two services, made from the configuration: what reads and pushes, and what answers.
+//!
+//! Everything that a library takes as an argument (clients, clock, seeds, secrets) is made here.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use hyper_rustls::ConfigBuilderExt;
+use api::{Backing, IntegrationInfo, TlsReloader, Transport};
+use lease_manager::{FleetHandle, FleetView, LaneName, LeaseManager, StreamConfig, WorkerId, WorkerState};
+use processor::{CourierOptions, HttpTransports, PIPELINES, Processor, ProcessorHandle, ProcessorStatus, Stores, StreamOptions};
+use serde::Serialize;
+use store::{AccessStore, DeliveryStore, DynamoMessages, Pepper, Signer, SubscriptionStore};
+use tokio_util::sync::CancellationToken;
+
+use crate::clients::Clients;
+use crate::config::{ApiTransport, Config};
+use crate::operator::Operated;
+use crate::{random, streams};
+
+/// What pipelines may hold together is a share of this where no container sets a limit.
+const MEMORY_WITHOUT_LIMIT: u64 = 2 * 1024 * 1024 * 1024;
+
+/// The service that reads the streams and feeds both pipelines.
+pub(crate) struct ProcessorService {
+    manager: LeaseManager,
+    processor: Processor,
+    handle: ProcessorServiceHandle,
+}
+
+/// Asks a running [`ProcessorService`] how it is.
+#[derive(Clone)]
+pub(crate) struct ProcessorServiceHandle {
+    fleet: FleetHandle,
+    processor: ProcessorHandle,
+}
+
+/// The state that operators see.
+#[derive(Serialize)]
+struct State<'a> {
+    processor: ProcessorStatus,
+    fleet: &'a FleetView,
+}
+
+impl ProcessorService {
+    /// Finds the streams and their consumers, and puts the service together. It does not run yet.
+    pub(crate) async fn prepare(config: &Config, clients: &Clients) -> anyhow::Result<ProcessorService> {
+        let mut read = Vec::new();
+        let mut leased = Vec::new();
+        for stream in &config.streams {
+            let found = streams::find(&clients.kinesis, stream.stream.name(), &stream.consumer).await?;
+            read.push(StreamOptions { arn: found.arn.clone(), consumer_arn: found.consumer_arn });
+            leased.push(StreamConfig {
+                arn: found.arn,
+                name: found.name,
+                creation_epoch_s: found.creation_epoch_s,
+                initial: stream.start.0,
+            });
+        }
+        let app = &config.app.name;
+        let leases = lease_options(config, leased)?;
+        let worker = leases.worker_id.to_string();
+        let (manager, fleet) = LeaseManager::new(
+            leases,
+            clients.dynamodb.clone(),
+            clients.kinesis.clone(),
+            clients.time.clone(),
+        );
+        let stores = Stores {
+            messages: Arc::new(DynamoMessages::new(clients.dynamodb.clone(), app)),
+            deliveries: DeliveryStore::new(clients.dynamodb.clone(), app),
+            subscriptions: SubscriptionStore::new(clients.dynamodb.clone(), app),
+        };
+        let (processor, processor_handle) = Processor::new(
+            processor_options(config, &worker, read),
+            clients.kinesis.clone(),
+            stores,
+            Arc::new(HttpTransports::new(config.pipelines.guard.clone(), public_tls()?)),
+            fleet.clone(),
+            clients.time.clone(),
+        );
+        let handle = ProcessorServiceHandle { fleet, processor: processor_handle };
+        Ok(ProcessorService { manager, processor, handle })
+    }
+
+    /// Asks it how it is while it runs.
+    pub(crate) fn handle(&self) -> ProcessorServiceHandle {
+        self.handle.clone()
+    }
+
+    /// Runs until `stop`, then drains and hands its shards over. An error is an end nobody asked for.
+    pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        // The processor ends when the fleet has: it is the lease manager that is stopped. If either
+        // ends by itself the other is of no use alone.
+        let manager_stop = stop.child_token();
+        let processor_ended = manager_stop.clone();
+        let manager = self.manager.run(manager_stop.clone());
+        let processor = async {
+            let exit = self.processor.run(manager_stop).await;
+            processor_ended.cancel();
+            exit
+        };
+        let (manager, processor) = tokio::join!(Box::pin(manager), Box::pin(processor));
+        match (manager, processor) {
+            (lease_manager::Exit::Shutdown, processor::Exit::Stopped) if stop.is_cancelled() => Ok(()),
+            (_, processor::Exit::Failed(why)) => anyhow::bail!("the processor failed: {why}"),
+            (manager, _) => anyhow::bail!("the lease manager ended by itself: {manager:?}"),
+        }
+    }
+}
+
+impl ProcessorServiceHandle {
+    /// Shards, lanes and pipelines.
+    pub(crate) fn status(&self) -> ProcessorStatus {
+        self.processor.status()
+    }
+}
+
+impl Operated for ProcessorServiceHandle {
+    fn ready(&self) -> Result<(), String> {
+        let view = self.fleet.view();
+        match view.workers.get(&view.me).map(|me| me.state) {
+            Some(WorkerState::Active) if view.leases_read_at_ms > 0 => Ok(()),
+            Some(state) => Err(format!("worker {} is {state:?}", view.me)),
+            None => Err(format!("worker {} has not joined the fleet yet", view.me)),
+        }
+    }
+
+    fn state(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&State { processor: self.status(), fleet: &self.fleet.view() })
+    }
+}
+
+fn lease_options(config: &Config, streams: Vec<StreamConfig>) -> anyhow::Result<lease_manager::Options> {
+    let worker_id = match &config.app.worker_id {
+        Some(configured) => configured.clone(),
+        None => WorkerId::parse(format!("worker-{:016x}", random::seed()))?,
+    };
+    let lanes = PIPELINES.map(LaneName::parse).into_iter().collect::<Result<Vec<_>, _>>()?;
+    let mut options = lease_manager::Options::new(config.app.name.clone(), worker_id, lanes, streams);
+    config.leases.apply(&mut options);
+    options.version = env!("CARGO_PKG_VERSION").to_owned();
+    options.seed = random::seed();
+    Ok(options)
+}
+
+/// What webhooks' certificates are verified with: the operating system's roots.
+fn public_tls() -> anyhow::Result<Arc<rustls::ClientConfig>> {
+    let config = rustls::ClientConfig::builder().with_native_roots()?.with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+fn processor_options(config: &Config, worker: &str, streams: Vec<StreamOptions>) -> processor::Options {
+    let memory = config.memory.limit_bytes.or_else(container_memory).unwrap_or(MEMORY_WITHOUT_LIMIT);
+    processor::Options {
+        streams,
+        integrations: Arc::clone(&config.integrations),
+        decode: config.pipelines.decode.clone(),
+        fan_out: config.pipelines.fan_out.clone(),
+        shard: config.pipelines.shard.clone(),
+        sync_store: config.pipelines.sync_store.clone(),
+        sync_store_budget_bytes: bytes(config.memory.sync_store.of(memory)),
+        async_delivery: CourierOptions {
+            worker: worker.to_owned(),
+            ..config.pipelines.async_delivery.clone()
+        },
+        async_delivery_budget_bytes: bytes(config.memory.async_delivery.of(memory)),
+        seed: random::seed(),
+    }
+}
+
+fn bytes(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+/// The memory limit of the container that the process runs in, if there is one.
+fn container_memory() -> Option<u64> {
+    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let read = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    // The first version of control groups writes a number near 2^63 for "no limit".
+    limits.into_iter().find_map(read).filter(|bytes| *bytes < 1 << 60)
+}
+
+/// The service that answers clients.
+pub(crate) struct ApiService {
+    service: api::Service,
+    handle: api::Handle,
+    reload: Option<CertificateFiles>,
+}
+
+/// Certificate files that are followed while the API runs.
+struct CertificateFiles {
+    tls: TlsReloader,
+    cert: std::path::PathBuf,
+    key: std::path::PathBuf,
+}
+
+/// How often certificate files are looked at.
+const CERTIFICATE_POLL: std::time::Duration = std::time::Duration::from_secs(10);
+
+impl ApiService {
+    /// Reads the certificate and takes the address. It does not answer yet.
+    pub(crate) async fn prepare(config: &Config, clients: &Clients) -> anyhow::Result<ApiService> {
+        let transport = config.api.transport.as_ref().context("api.transport is not configured")?;
+        let (transport, reload) = match transport {
+            ApiTransport::PlainBehindLoadBalancer => (Transport::PlainBehindLoadBalancer, None),
+            ApiTransport::Tls { cert, key } => {
+                let tls = TlsReloader::from_files(cert, key).await?;
+                let files = CertificateFiles { tls: tls.clone(), cert: cert.clone(), key: key.clone() };
+                (Transport::Tls(tls), Some(files))
+            }
+        };
+        let secrets = &config.secrets;
+        let pepper = secrets.pepper.as_ref().context("secrets.pepper is not set")?;
+        let link_key = secrets.link_signing_key.as_ref().context("secrets.link_signing_key is not set")?;
+        let backing = Backing {
+            messages: Arc::new(DynamoMessages::new(clients.dynamodb.clone(), &config.app.name)),
+            access: AccessStore::new(
+                clients.dynamodb.clone(),
+                &config.app.name,
+                Pepper::new(pepper.expose()).context("secrets.pepper is too short")?,
+            ),
+            signer: Signer::new(link_key.expose()).context("secrets.link_signing_key is too short")?,
+            time: clients.time.clone(),
+        };
+        let (service, handle) = api::Service::bind(api_options(config, transport), backing).await?;
+        Ok(ApiService { service, handle, reload })
+    }
+
+    /// Where it listens, and its switches.
+    pub(crate) fn handle(&self) -> api::Handle {
+        self.handle.clone()
+    }
+
+    /// Runs until `stop`, then lets the requests in work end.
+    pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let ended = CancellationToken::new();
+        let follow = async {
+            if let Some(files) = &self.reload {
+                files.tls.follow_files(&files.cert, &files.key, CERTIFICATE_POLL, ended.clone()).await;
+            }
+        };
+        self.handle.ready();
+        let serve = async {
+            let exit = self.service.run(stop.clone()).await;
+            ended.cancel();
+            exit
+        };
+        let (exit, ()) = tokio::join!(serve, follow);
+        let api::Exit::Shutdown { cut_connections } = exit;
+        if cut_connections > 0 {
+            tracing::warn!(cut_connections, "connections did not end within the deadline and were cut");
+        }
+        anyhow::ensure!(stop.is_cancelled(), "the API ended by itself");
+        Ok(())
+    }
+}
+
+fn api_options(config: &Config, transport: Transport) -> api::Options {
+    let infos = config.integrations.iter().map(|integration| IntegrationInfo {
+        name: integration.name().clone(),
+        description: integration.description().map(str::to_owned),
+        retention: integration.retention(),
+        entity_pointer: integration.entity().map(ToString::to_string),
+        time_pointer: integration.time().map(|time| time.pointer.to_string()),
+    });
+    let mut options = api::Options::new(transport, infos.collect());
+    options.listen = config.api.listen;
+    options.base_url = config.api.public_url.clone();
+    options.hsts = config.api.hsts;
+    options.limits = config.api.limits.clone();
+    options.seed = random::seed();
+    options
+}

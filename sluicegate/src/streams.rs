@@ -1,0 +1,166 @@
+//! The configured streams as AWS knows them: found by the services, made by `init`.
+
+use std::time::Duration;
+
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::error::DisplayErrorContext;
+use aws_sdk_kinesis::types::{ConsumerStatus, StreamMode, StreamModeDetails, StreamStatus};
+use tokio::time::Instant;
+
+/// How long a stream or consumer may take to become active.
+const ACTIVE_WITHIN: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(500);
+
+/// A stream and the registered consumer it is read through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) name: String,
+    pub(crate) arn: String,
+    pub(crate) creation_epoch_s: i64,
+    pub(crate) consumer_arn: String,
+}
+
+/// What `init` made, or found as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Made {
+    pub(crate) found: Found,
+    pub(crate) stream_created: bool,
+    pub(crate) consumer_created: bool,
+}
+
+/// A stream that cannot be read as it is.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StreamError {
+    /// The stream does not exist.
+    #[error("stream {name} does not exist; services never create streams (`sluicegate init --dev` does, for development)")]
+    NoStream { name: String },
+    /// The consumer is not registered.
+    #[error("stream {stream} has no consumer named {consumer}; `sluicegate init` registers it")]
+    NoConsumer { stream: String, consumer: String },
+    /// It did not become active.
+    #[error("{what} is {status} after {} s; it must be ACTIVE", ACTIVE_WITHIN.as_secs())]
+    NotActive { what: String, status: String },
+    /// The service could not be asked.
+    #[error("{operation} for {name}: {detail}")]
+    Call { operation: &'static str, name: String, detail: String },
+}
+
+/// Finds a stream and its consumer; both must be usable.
+pub(crate) async fn find(kinesis: &Client, name: &str, consumer: &str) -> Result<Found, StreamError> {
+    let (arn, creation_epoch_s) = stream(kinesis, name)
+        .await?
+        .ok_or_else(|| StreamError::NoStream { name: name.to_owned() })?;
+    let consumer_arn = consumer_arn(kinesis, &arn, consumer).await?.ok_or_else(|| {
+        StreamError::NoConsumer { stream: name.to_owned(), consumer: consumer.to_owned() }
+    })?;
+    Ok(Found { name: name.to_owned(), arn, creation_epoch_s, consumer_arn })
+}
+
+/// Registers the consumer, and with `shards` creates a missing stream of so many shards.
+pub(crate) async fn make(
+    kinesis: &Client,
+    name: &str,
+    consumer: &str,
+    shards: Option<u32>,
+) -> Result<Made, StreamError> {
+    let existing = stream(kinesis, name).await?;
+    let stream_created = existing.is_none();
+    let (arn, creation_epoch_s) = match (existing, shards) {
+        (Some(found), _) => found,
+        (None, None) => return Err(StreamError::NoStream { name: name.to_owned() }),
+        (None, Some(shards)) => create(kinesis, name, shards).await?,
+    };
+    let (consumer_arn, consumer_created) = match consumer_arn(kinesis, &arn, consumer).await? {
+        Some(found) => (found, false),
+        None => (register(kinesis, &arn, consumer).await?, true),
+    };
+    let found = Found { name: name.to_owned(), arn, creation_epoch_s, consumer_arn };
+    Ok(Made { found, stream_created, consumer_created })
+}
+
+async fn stream(kinesis: &Client, name: &str) -> Result<Option<(String, i64)>, StreamError> {
+    match kinesis.describe_stream_summary().stream_name(name).send().await {
+        Ok(answer) => Ok(answer.stream_description_summary().map(|summary| {
+            (summary.stream_arn().to_owned(), summary.stream_creation_timestamp().secs())
+        })),
+        Err(error) if error.as_service_error().is_some_and(|e| e.is_resource_not_found_exception()) => Ok(None),
+        Err(error) => Err(call("DescribeStreamSummary", name, &error)),
+    }
+}
+
+async fn create(kinesis: &Client, name: &str, shards: u32) -> Result<(String, i64), StreamError> {
+    let mode = StreamModeDetails::builder()
+        .stream_mode(StreamMode::Provisioned)
+        .build()
+        .map_err(|error| call("CreateStream", name, &error))?;
+    kinesis
+        .create_stream()
+        .stream_name(name)
+        .shard_count(i32::try_from(shards).unwrap_or(i32::MAX))
+        .stream_mode_details(mode)
+        .send()
+        .await
+        .map_err(|error| call("CreateStream", name, &error))?;
+    let deadline = Instant::now() + ACTIVE_WITHIN;
+    loop {
+        let answer = kinesis
+            .describe_stream_summary()
+            .stream_name(name)
+            .send()
+            .await
+            .map_err(|error| call("DescribeStreamSummary", name, &error))?;
+        if let Some(summary) = answer.stream_description_summary() {
+            if *summary.stream_status() == StreamStatus::Active {
+                return Ok((summary.stream_arn().to_owned(), summary.stream_creation_timestamp().secs()));
+            }
+            if Instant::now() > deadline {
+                let status = summary.stream_status().as_str().to_owned();
+                return Err(StreamError::NotActive { what: format!("stream {name}"), status });
+            }
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// The ARN of a consumer that is active; `None` when there is no such consumer.
+async fn consumer_arn(kinesis: &Client, stream_arn: &str, consumer: &str) -> Result<Option<String>, StreamError> {
+    let deadline = Instant::now() + ACTIVE_WITHIN;
+    loop {
+        let answer =
+            kinesis.describe_stream_consumer().stream_arn(stream_arn).consumer_name(consumer).send().await;
+        let description = match answer {
+            Ok(answer) => answer.consumer_description,
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_resource_not_found_exception()) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(call("DescribeStreamConsumer", consumer, &error)),
+        };
+        let Some(description) = description else { return Ok(None) };
+        if *description.consumer_status() == ConsumerStatus::Active {
+            return Ok(Some(description.consumer_arn().to_owned()));
+        }
+        if Instant::now() > deadline {
+            let status = description.consumer_status().as_str().to_owned();
+            return Err(StreamError::NotActive { what: format!("consumer {consumer}"), status });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+async fn register(kinesis: &Client, stream_arn: &str, consumer: &str) -> Result<String, StreamError> {
+    kinesis
+        .register_stream_consumer()
+        .stream_arn(stream_arn)
+        .consumer_name(consumer)
+        .send()
+        .await
+        .map_err(|error| call("RegisterStreamConsumer", consumer, &error))?;
+    consumer_arn(kinesis, stream_arn, consumer).await?.ok_or_else(|| StreamError::NoConsumer {
+        stream: stream_arn.to_owned(),
+        consumer: consumer.to_owned(),
+    })
+}
+
+fn call(operation: &'static str, name: &str, error: impl std::error::Error) -> StreamError {
+    StreamError::Call { operation, name: name.to_owned(), detail: DisplayErrorContext(error).to_string() }
+}

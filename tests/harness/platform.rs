@@ -1,0 +1,251 @@
+//! A platform on loopback: one local-aws process, tables made by `init --dev`, a webhook receiver, and
+//! what the tests ask of it. The services are started by each test.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::aws::{Aws, Item, Sequence, text};
+use super::child::{Ended, Sluicegate, file, run};
+use super::receiver::Receiver;
+use super::{eventually, http_get, http_json};
+
+/// The bundled file's events.
+pub const EARTHQUAKES: usize = 1_707;
+const APP: &str = "it";
+
+/// The real earthquakes in order, each with the network that reported it as its key.
+pub fn earthquakes() -> Vec<(String, Vec<u8>)> {
+    let text = std::fs::read_to_string("data/earthquakes.ndjson").expect("the bundled file");
+    let events: Vec<_> = text
+        .lines()
+        .map(|line| {
+            let event: Value = serde_json::from_str(line).expect("JSON");
+            let network = event["properties"]["net"].as_str().expect("a network").to_owned();
+            (network, line.as_bytes().to_vec())
+        })
+        .collect();
+    assert_eq!(events.len(), EARTHQUAKES);
+    events
+}
+
+/// A directory of its own, removed with the test.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    pub fn new(name: &str) -> Scratch {
+        let unique = format!("sluicegate-{name}-{}-{:08x}", std::process::id(), fastrand::u32(..));
+        let path = std::env::temp_dir().join(unique);
+        std::fs::create_dir_all(&path).expect("a directory");
+        Scratch(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A message as the table keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredMessage {
+    pub payload: Vec<u8>,
+}
+
+/// A dead letter as the table keeps it.
+#[derive(Debug, Clone)]
+pub struct Letter {
+    pub reason: String,
+    pub detail: String,
+    pub payload: Vec<u8>,
+}
+
+pub struct Platform {
+    pub aws: Aws,
+    pub receiver: Receiver,
+    pub endpoint: String,
+    pub config: String,
+    pub api_key: String,
+    _local: Sluicegate,
+    _scratch: Scratch,
+}
+
+impl Platform {
+    pub async fn start() -> Platform {
+        let scratch = Scratch::new("it");
+        let mut local = Sluicegate::start(&["local", "--listen", "127.0.0.1:0"]);
+        let line = local.line().await;
+        let at = line.find("http://").expect("the address is printed");
+        let endpoint = line[at..].split_whitespace().next().expect("an address").to_owned();
+        let receiver = Receiver::start().await;
+        let config = file(scratch.path(), "sluicegate.toml", &configuration(&endpoint, &receiver));
+        let made = run(&["init", "--config", &config, "--dev", "--webhook", &receiver.url(), "--output", "json"]).await;
+        assert_eq!(made.code, Some(0), "{:#?}", made.log);
+        let made: Value = serde_json::from_str(&made.stdout.join("\n")).expect("JSON");
+        receiver.expect_secret(made["dev"]["signing_secret"].as_str().expect("a secret"));
+        let api_key = made["dev"]["api_key"].as_str().expect("a key").to_owned();
+        let aws = Aws::at(&endpoint).await;
+        Platform { aws, receiver, endpoint, config, api_key, _local: local, _scratch: scratch }
+    }
+
+    pub fn table(&self, name: &str) -> String {
+        format!("{APP}-{name}")
+    }
+
+    /// Every stored message, by id; fails when one is stored under two keys.
+    pub async fn stored(&self) -> BTreeMap<String, StoredMessage> {
+        let mut stored = BTreeMap::new();
+        for item in self.aws.scan(&self.table("messages")).await {
+            let id = text(&item, "id").expect("an id").to_owned();
+            let message = StoredMessage { payload: bytes(&item, "payload") };
+            assert!(stored.insert(id.clone(), message).is_none(), "{id} is stored twice");
+        }
+        stored
+    }
+
+    pub async fn dead_letters(&self) -> Vec<Letter> {
+        let items = self.aws.scan(&self.table("deliveries")).await;
+        let letters = items.iter().filter(|item| text(item, "pk").is_some_and(|pk| pk.starts_with("dead#")));
+        letters
+            .map(|item| Letter {
+                reason: text(item, "reason").expect("a reason").to_owned(),
+                detail: text(item, "detail").unwrap_or_default().to_owned(),
+                payload: bytes(item, "payload"),
+            })
+            .collect()
+    }
+
+    /// How many deliveries are parked now.
+    pub async fn parked(&self) -> usize {
+        let items = self.aws.scan(&self.table("deliveries")).await;
+        items.iter().filter(|item| text(item, "pk").is_some_and(|pk| pk.starts_with("parked#"))).count()
+    }
+
+    /// Where a lane of each shard stands, as the leases say.
+    pub async fn positions(&self, lane: &str) -> BTreeMap<String, Sequence> {
+        let leases = self.aws.scan(APP).await;
+        let position = |item: &Item| {
+            let shard = text(item, "leaseKey")?.to_owned();
+            let lanes = item.get("lanes")?.as_m().ok()?;
+            let sequence = lanes.get(lane)?.as_m().ok()?.get("sequence")?.as_s().ok()?;
+            sequence.bytes().all(|b| b.is_ascii_digit()).then(|| (shard, Sequence::of(sequence)))
+        };
+        leases.iter().filter_map(position).collect()
+    }
+
+    /// Waits until `count` different messages are stored, and the same number delivered.
+    pub async fn everything_arrived(&self, count: usize) {
+        eventually("every event is stored and delivered", async || {
+            let stored = self.stored().await.len();
+            let delivered = self.receiver.ledger().messages();
+            if (stored, delivered) == (count, count) {
+                return Ok(());
+            }
+            Err(format!("{stored} stored, {delivered} delivered of {count}"))
+        })
+        .await;
+    }
+
+    /// Makes calls to local-aws go wrong until [`Platform::clear`].
+    pub async fn inject(&self, fault: Value) -> Value {
+        http_json("POST", &format!("{}/_local/faults", self.endpoint), Some(fault)).await
+    }
+
+    pub async fn clear(&self, fault: Value) {
+        let id = fault["id"].as_u64().expect("a fault's id");
+        http_json("DELETE", &format!("{}/_local/faults/{id}", self.endpoint), None).await;
+    }
+}
+
+/// The processor as a process of its own.
+pub struct Processor {
+    child: Sluicegate,
+    operators: String,
+}
+
+impl Processor {
+    /// Starts it and waits until it says where its operators' port is.
+    pub async fn start(platform: &Platform) -> Processor {
+        let mut child = Sluicegate::start(&["processor", "--config", &platform.config]);
+        let line = child.line().await;
+        let at = line.find("http://").unwrap_or_else(|| panic!("an address: {line}"));
+        let operators = line[at..].split_whitespace().next().expect("an address").to_owned();
+        Processor { child, operators }
+    }
+
+    /// How far each pipeline is behind, over all shards, in ms.
+    pub async fn behind_ms(&self) -> BTreeMap<String, u64> {
+        let state: Value = http_get(&format!("{}/v1/admin/state", self.operators)).await;
+        let mut behind = BTreeMap::from([("sync-store".to_owned(), 0), ("async-delivery".to_owned(), 0)]);
+        for shard in state["processor"]["shards"].as_array().expect("shards") {
+            for lane in shard["lanes"].as_array().expect("lanes") {
+                let pipeline = lane["pipeline"].as_str().expect("a name").to_owned();
+                let worst = behind.entry(pipeline).or_insert(0);
+                *worst = (*worst).max(lane["behind_ms"].as_u64().expect("a number"));
+            }
+        }
+        behind
+    }
+
+    pub async fn kill(self) {
+        self.child.kill().await;
+    }
+
+    pub async fn stop(self) -> Ended {
+        self.child.terminate().await
+    }
+}
+
+fn bytes(item: &Item, name: &str) -> Vec<u8> {
+    item.get(name).and_then(|value| value.as_b().ok()).map(|blob| blob.as_ref().to_vec()).unwrap_or_default()
+}
+
+fn configuration(endpoint: &str, receiver: &Receiver) -> String {
+    let authority = receiver.authority();
+    format!(
+        r#"
+[app]
+name = "{APP}"
+worker_id = "worker-1"
+
+[aws]
+region = "us-east-1"
+endpoint_url = "{endpoint}"
+
+[[streams]]
+name = "earthquakes"
+consumer = "it"
+start = "TRIM_HORIZON"
+
+[[integrations]]
+name = "earthquakes"
+match = [{{ pointer = "/type", equals = "Feature" }}]
+entity = "/properties/net"
+time = {{ pointer = "/properties/time", format = "epoch-ms" }}
+retention = "1h"
+max_message_bytes = "64KiB"
+
+[checkpoint]
+interval = "1s"
+
+[async_delivery]
+allowed_private = ["{authority}"]
+
+[operators]
+listen = "127.0.0.1:0"
+
+[api]
+listen = "127.0.0.1:0"
+
+[secrets]
+pepper = "0123456789abcdef0123456789abcdef"
+link_key = "fedcba9876543210fedcba9876543210"
+"#
+    )
+}

@@ -1,0 +1,47 @@
+//! The demo as a user meets it: the printed lines work when pasted, and every event goes the whole way.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::harness::child::Sluicegate;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_printed_curl_lines_work_and_every_event_goes_the_whole_way() {
+    let mut demo = Sluicegate::start(&["demo", "--rate", "500", "--listen", "127.0.0.1:0"]);
+    let welcome = demo.lines_until("receiver").await;
+    let lines: Vec<_> = welcome.iter().map(|line| line.trim()).filter(|line| line.starts_with("curl ")).collect();
+    assert!(lines.len() >= 3, "ready-made lines: {welcome:#?}");
+    for line in &lines {
+        assert!(!line.contains(" -k"), "the certificate is verified, not waved through: {line}");
+    }
+    if Command::new("curl").arg("--version").stdout(Stdio::null()).status().await.is_err() {
+        println!("skipped the pasting: curl is not installed");
+    } else {
+        let latest = lines.iter().find(|line| line.contains("/latest")).expect("a line for the newest event");
+        let message = crate::harness::eventually("an earthquake comes back over HTTPS", async || {
+            let answer = paste(latest).await;
+            answer["data"]["properties"]["title"].as_str().map(str::to_owned).ok_or(answer.to_string())
+        })
+        .await;
+        println!("over HTTPS: {message}");
+        for line in &lines {
+            let answer = paste(line).await;
+            assert!(answer["status"].is_null(), "{line}\n{answer}");
+        }
+    }
+    let log = demo.lines_until("stored 1707 ").await;
+    let log: Vec<_> = log.into_iter().chain(demo.lines_until("verified 1707 duplicates 0").await).collect();
+    let verified = log.iter().filter(|line| line.contains("signature verified")).count();
+    assert!(verified > 0, "the receiver's log shows verified signatures");
+    let ended = demo.terminate().await;
+    assert_eq!(ended.code, Some(0), "a clean end: {:#?}", ended.stdout);
+}
+
+/// Runs a printed line in a shell, as a person who pastes it.
+async fn paste(line: &str) -> Value {
+    let output = Command::new("sh").args(["-c", line]).output().await.expect("a shell");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    serde_json::from_str(&text).unwrap_or(Value::String(text))
+}

@@ -1,0 +1,82 @@
+//! P3: a stopped receiver does not hold up the store, and a throttled table does not hold up deliveries.
+
+use serde_json::json;
+
+use crate::harness::eventually;
+use crate::harness::platform::{Platform, Processor, earthquakes};
+
+/// A lane that is not held up is never further behind than this, on the slowest machine.
+const FLAT_MS: u64 = 5_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_a_stopped_receiver_parks_deliveries_and_the_store_goes_on() {
+    let mut platform = Platform::start().await;
+    let processor = Processor::start(&platform).await;
+    let events = earthquakes();
+    let (first, rest) = events.split_at(200);
+    platform.aws.put("earthquakes", first).await;
+    platform.everything_arrived(first.len()).await;
+
+    platform.receiver.stop().await;
+    platform.aws.put("earthquakes", rest).await;
+    eventually("everything is stored while the receiver is down", async || {
+        let lag = processor.behind_ms().await["sync-store"];
+        assert!(lag < FLAT_MS, "the store's lag rose to {lag} ms");
+        match platform.stored().await.len() {
+            stored if stored == events.len() => Ok(()),
+            stored => Err(format!("{stored} of {} stored", events.len())),
+        }
+    })
+    .await;
+    eventually("every undelivered message is parked", async || {
+        match platform.parked().await {
+            parked if parked == rest.len() => Ok(()),
+            parked => Err(format!("{parked} of {} parked", rest.len())),
+        }
+    })
+    .await;
+    let behind = processor.behind_ms().await;
+    assert!(behind.values().all(|lane| *lane < FLAT_MS), "parked is settled: no lane is behind, {behind:?}");
+    assert_eq!(platform.receiver.ledger().messages(), first.len());
+
+    platform.receiver.start_again().await;
+    platform.everything_arrived(events.len()).await;
+    eventually("nothing is parked any more", async || match platform.parked().await {
+        0 => Ok(()),
+        parked => Err(format!("{parked} parked")),
+    })
+    .await;
+    let ledger = platform.receiver.ledger();
+    assert_eq!((ledger.unverified, ledger.changed_bodies), (0, 0));
+    assert_eq!(processor.stop().await.code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_a_throttled_table_does_not_hold_up_deliveries() {
+    let platform = Platform::start().await;
+    let processor = Processor::start(&platform).await;
+    let fault = platform
+        .inject(json!({ "service": "dynamodb", "resource": platform.table("messages"), "effect": "throttle" }))
+        .await;
+    let events = earthquakes();
+    platform.aws.put("earthquakes", &events).await;
+    eventually("every event is delivered", async || {
+        match platform.receiver.ledger().messages() {
+            delivered if delivered == events.len() => Ok(()),
+            delivered => Err(format!("{delivered} of {} delivered", events.len())),
+        }
+    })
+    .await;
+    eventually("the delivery lane is at the tip", async || {
+        match processor.behind_ms().await["async-delivery"] {
+            lag if lag < FLAT_MS => Ok(()),
+            lag => Err(format!("{lag} ms behind")),
+        }
+    })
+    .await;
+    assert_eq!(platform.stored().await.len(), 0, "the table took nothing");
+
+    platform.clear(fault).await;
+    platform.everything_arrived(events.len()).await;
+    assert_eq!(processor.stop().await.code, Some(0));
+}
