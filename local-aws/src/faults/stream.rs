@@ -36,6 +36,7 @@ pub(crate) fn guard(
         let item = guarded.next().await?;
         Some((item, guarded))
     })
+    .fuse()
     .boxed()
 }
 

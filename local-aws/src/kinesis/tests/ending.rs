@@ -61,7 +61,6 @@ async fn the_last_frame_has_no_continuation_and_a_stream_stays_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "the in-process body panics when it is polled after its end"]
 async fn a_subscription_ends_cleanly_after_five_minutes_and_continues_without_a_gap() {
     let world = World::new(unlimited(), 1).await;
     let consumer = world.register("reader").await;
@@ -78,7 +77,6 @@ async fn a_subscription_ends_cleanly_after_five_minutes_and_continues_without_a_
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "the in-process body panics when it is polled after its end"]
 async fn the_end_of_a_shard_has_children_and_no_continuation() {
     let world = World::new(unlimited(), 1).await;
     let consumer = world.register("reader").await;
@@ -101,7 +99,6 @@ async fn the_end_of_a_shard_has_children_and_no_continuation() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "the in-process body panics when it is polled after its end"]
 async fn a_closed_shard_is_read_to_its_last_record_and_ends_in_the_same_event() {
     let world = World::new(unlimited(), 1).await;
     let consumer = world.register("reader").await;
