@@ -94,48 +94,63 @@ fn client_limits(section: &mut Section<'_>) -> ClientLimits {
 }
 
 fn limits(section: &mut Section<'_>, client: ClientLimits) -> Limits {
-    let default = Limits::default();
-    let time = seconds(1)..=seconds(3_600);
-    let minute = Duration::from_millis(100)..=seconds(300);
+    let default = Limits { client, ..Limits::default() };
+    let limits = count_limits(section, default);
+    let limits = time_limits(section, limits);
+    size_limits(section, limits)
+}
+
+fn count_limits(section: &mut Section<'_>, default: Limits) -> Limits {
+    let many = 1_000_000;
     Limits {
-        max_connections: section.integer("max_connections", default.max_connections, 1..=1_000_000),
+        max_connections: section.integer("max_connections", default.max_connections, 1..=many),
         max_requests_in_flight: section.integer(
             "max_requests_in_flight",
             default.max_requests_in_flight,
-            1..=1_000_000,
+            1..=many,
         ),
         max_streams_per_connection: section.integer(
             "max_streams_per_connection",
             default.max_streams_per_connection,
             1..=10_000,
         ),
-        handshake_timeout: section.duration(
-            "handshake_timeout",
-            default.handshake_timeout,
-            minute.clone(),
+        max_cached_keys: section.integer("max_cached_keys", default.max_cached_keys, 1..=10 * many),
+        unknown_key_lookups_per_second: section.integer(
+            "unknown_key_lookups_per_second",
+            default.unknown_key_lookups_per_second,
+            1..=100_000,
         ),
-        header_read_timeout: section.duration(
+        failed_authentications_per_second: section.integer(
+            "failed_authentications_per_second",
+            default.failed_authentications_per_second,
+            1..=1_000_000,
+        ),
+        ..default
+    }
+}
+
+fn time_limits(section: &mut Section<'_>, default: Limits) -> Limits {
+    let short = Duration::from_millis(100)..=seconds(300);
+    let long = seconds(1)..=seconds(86_400);
+    let mut time = |key, default, range| section.duration(key, default, range);
+    Limits {
+        handshake_timeout: time("handshake_timeout", default.handshake_timeout, short.clone()),
+        header_read_timeout: time(
             "header_read_timeout",
             default.header_read_timeout,
-            minute.clone(),
+            short.clone(),
         ),
-        idle_timeout: section.duration("idle_timeout", default.idle_timeout, time.clone()),
-        max_connection_age: section.duration(
-            "max_connection_age",
-            default.max_connection_age,
-            seconds(1)..=seconds(86_400),
-        ),
-        write_stall_timeout: section.duration(
-            "write_stall_timeout",
-            default.write_stall_timeout,
-            time.clone(),
-        ),
-        request_timeout: section.duration(
-            "request_timeout",
-            default.request_timeout,
-            minute.clone(),
-        ),
-        shutdown_deadline: section.duration("shutdown_deadline", default.shutdown_deadline, minute),
+        idle_timeout: time("idle_timeout", default.idle_timeout, long.clone()),
+        max_connection_age: time("max_connection_age", default.max_connection_age, long.clone()),
+        write_stall_timeout: time("write_stall_timeout", default.write_stall_timeout, long),
+        request_timeout: time("request_timeout", default.request_timeout, short.clone()),
+        shutdown_deadline: time("shutdown_deadline", default.shutdown_deadline, short),
+        ..default
+    }
+}
+
+fn size_limits(section: &mut Section<'_>, default: Limits) -> Limits {
+    Limits {
         max_uri_bytes: section.bytes("max_uri_bytes", default.max_uri_bytes, 256..=64 * KIB),
         max_header_bytes: section.bytes(
             "max_header_bytes",
@@ -148,21 +163,6 @@ fn limits(section: &mut Section<'_>, client: ClientLimits) -> Limits {
             1..=64 * MIB as u64,
         ),
         max_page_bytes: section.bytes("max_page_bytes", default.max_page_bytes, KIB..=64 * MIB),
-        max_cached_keys: section.integer(
-            "max_cached_keys",
-            default.max_cached_keys,
-            1..=10_000_000,
-        ),
-        unknown_key_lookups_per_second: section.integer(
-            "unknown_key_lookups_per_second",
-            default.unknown_key_lookups_per_second,
-            1..=100_000,
-        ),
-        failed_authentications_per_second: section.integer(
-            "failed_authentications_per_second",
-            default.failed_authentications_per_second,
-            1..=1_000_000,
-        ),
-        client,
+        ..default
     }
 }
