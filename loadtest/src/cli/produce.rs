@@ -77,7 +77,7 @@ pub(crate) struct ProduceArguments {
     /// Stop after so many messages.
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// Stop after so long.
+    /// Take no more messages after so long.
     #[arg(long = "for", value_name = "DURATION", value_parser = units::duration)]
     duration: Option<Duration>,
 
@@ -140,16 +140,16 @@ enum HashKeysArgument {
     Random,
 }
 
-/// Runs a producer until it ends, the time is up or the user interrupts.
+/// Runs a producer until it ends or the user interrupts.
 pub(crate) async fn run(arguments: ProduceArguments) -> anyhow::Result<ExitCode> {
-    let (output, duration) = (arguments.output, arguments.duration);
+    let output = arguments.output;
     let client = connect(&arguments.target).await?;
     let options = options(arguments)?;
     let time = SharedTimeSource::new(SystemTimeSource::new());
     let (producer, handle) =
         Producer::new(options, client, time).map_err(|error| anyhow!(Usage(error.to_string())))?;
     let stop = CancellationToken::new();
-    let watch = tokio::spawn(stop_when_due(stop.clone(), duration));
+    let watch = tokio::spawn(stop_on_interrupt(stop.clone()));
     let progress = tokio::spawn(show_progress(handle));
     let exit = producer.run(stop).await;
     watch.abort();
@@ -201,6 +201,7 @@ fn options(arguments: ProduceArguments) -> Result<Options, Usage> {
         pace,
         keys,
         limit: arguments.limit,
+        duration: arguments.duration,
         hash_keys: arguments.hash_keys.into(),
         order_per_key: arguments.ordered,
         malformed_share: arguments.malformed,
@@ -234,19 +235,11 @@ impl From<HashKeysArgument> for HashKeys {
     }
 }
 
-async fn stop_when_due(stop: CancellationToken, duration: Option<Duration>) {
-    let time_is_up = async {
-        match duration {
-            Some(duration) => tokio::time::sleep(duration).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        _ = tokio::signal::ctrl_c() => {}
-        () = time_is_up => {}
+async fn stop_on_interrupt(stop: CancellationToken) {
+    // Without a signal handler there is no other way to stop than the default one.
+    if tokio::signal::ctrl_c().await.is_ok() {
+        stop.cancel();
     }
-    stop.cancel();
 }
 
 /// Rewrites one line on a terminal; says nothing where nobody is looking.
@@ -311,6 +304,9 @@ fn text(exit: &Exit, summary: &Summary) -> String {
             text.push_str(&format!("  {:<22}{value:>14}\n", name.replace('_', " ")));
         }
     }
+    if let Some(failure) = &summary.last_failure {
+        text.push_str(&format!("  last failure: {failure}\n"));
+    }
     text
 }
 
@@ -324,6 +320,7 @@ fn json(exit: &Exit, summary: &Summary) -> serde_json::Value {
     object.insert("outcome".to_owned(), outcome(exit).into());
     object.insert("elapsed_s".to_owned(), summary.elapsed.as_secs_f64().into());
     object.insert("messages_per_second".to_owned(), summary.messages_per_second().into());
+    object.insert("last_failure".to_owned(), summary.last_failure.clone().into());
     if let Exit::Failed(_, error) = exit {
         object.insert("error".to_owned(), error.to_string().into());
     }

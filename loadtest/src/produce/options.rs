@@ -25,6 +25,8 @@ pub struct Options {
     pub pace: Pace,
     /// Stop after so many messages; `None` = until the source ends, or for ever if it never does.
     pub limit: Option<u64>,
+    /// Take no more messages after so long; those taken are still sent. `None` = no such end.
+    pub duration: Option<Duration>,
     /// Which partition key a message gets.
     pub keys: Keys,
     /// Which explicit hash key a message gets.
@@ -64,6 +66,7 @@ impl Options {
             source,
             pace: Pace::Unlimited,
             limit: None,
+            duration: None,
             keys: Keys::Random,
             hash_keys: HashKeys::FromPartitionKey,
             order_per_key: false,

@@ -53,7 +53,8 @@ impl Producer {
         let mut run = Run::new(self, stop.clone(), started);
         let ended = run.run(&stop).await;
         run.abandon();
-        let summary = Summary { stats: counters.read(), elapsed: started.elapsed() };
+        let last_failure = run.last_failure.take();
+        let summary = Summary { stats: counters.read(), elapsed: started.elapsed(), last_failure };
         match ended {
             Err(error) => Exit::Failed(summary, error),
             Ok(()) if stop.is_cancelled() && !run.is_finished() => Exit::Stopped(summary),
@@ -74,6 +75,7 @@ struct Run {
     messages: Messages,
     source_ended: bool,
     left: u64,
+    ends_at: Option<Instant>,
     schedule: Schedule,
     stamp: Stamp,
     staged: Option<Staged>,
@@ -88,6 +90,7 @@ struct Run {
     in_flight: FuturesUnordered<BoxFuture<'static, Settled>>,
     rng: fastrand::Rng,
     counters: Arc<Counters>,
+    last_failure: Option<String>,
 }
 
 /// What the loop does next.
@@ -107,6 +110,7 @@ impl Run {
             messages: Messages::new(&options.source, options.seed, time),
             source_ended: false,
             left: options.limit.unwrap_or(u64::MAX),
+            ends_at: options.duration.map(|duration| started + duration),
             schedule: Schedule::new(&options.pace),
             stamp: Stamp::new(options.seed),
             staged: None,
@@ -127,6 +131,7 @@ impl Run {
             rng: fastrand::Rng::with_seed(options.seed ^ 0x5eed),
             options,
             counters,
+            last_failure: None,
         }
     }
 
@@ -135,6 +140,7 @@ impl Run {
             if self.shards_are_stale {
                 self.load_shards().await?;
             }
+            self.end_source_in_time();
             self.admit_due();
             self.send_ready();
             if self.is_finished() {
@@ -167,7 +173,8 @@ impl Run {
         let can_send = self.in_flight.len() < self.options.in_flight;
         let request = self.queue.deadline().filter(|_| can_send);
         let record = self.aggregator.as_ref().and_then(Aggregator::deadline);
-        [staged, request, record].into_iter().flatten().min()
+        let end = self.ends_at.filter(|_| !self.source_ended);
+        [staged, request, record, end].into_iter().flatten().min()
     }
 
     fn has_room(&self) -> bool {
@@ -191,10 +198,17 @@ impl Run {
         };
         self.left -= 1;
         self.source_ended = self.left == 0;
-        Counters::add(&self.counters.messages_read, 1);
         let (message, recorded) = self.stamp.stamp(&self.options, message, &self.counters);
         let due = self.started + self.schedule.next_due(recorded);
         self.staged = Some(Staged { due, message });
+    }
+
+    /// Takes no more messages once the time is up; those taken are still sent.
+    fn end_source_in_time(&mut self) {
+        if self.ends_at.is_some_and(|end| end <= Instant::now()) {
+            self.source_ended = true;
+            self.staged = None;
+        }
     }
 
     /// Moves the staged message on if its time has come and there is room.
@@ -208,6 +222,7 @@ impl Run {
             return;
         }
         if let Some(staged) = self.staged.take_if(|staged| staged.due <= now) {
+            Counters::add(&self.counters.messages_read, 1);
             let late = now.saturating_duration_since(staged.due).as_millis() as u64;
             let late = if matches!(self.options.pace, Pace::Unlimited) { 0 } else { late };
             Counters::set(&self.counters.late_ms, late);
@@ -235,6 +250,10 @@ impl Run {
             Counters::add(&self.counters.messages_failed, refused.messages);
             let limit = self.options.request_bytes;
             tracing::warn!(bytes = refused.bytes, limit, "record too large for a request");
+            self.last_failure = Some(format!(
+                "a record of {} bytes does not fit into a request of {limit}",
+                refused.bytes
+            ));
         }
     }
 
@@ -269,6 +288,7 @@ impl Run {
                 Fate::Failed(cause) => {
                     Counters::add(&self.counters.messages_failed, unit.messages);
                     tracing::warn!(messages = unit.messages, %cause, "record given up");
+                    self.last_failure = Some(cause);
                 }
                 Fate::Sent(shard) => {
                     Counters::add(&self.counters.records_sent, 1);
@@ -324,12 +344,12 @@ impl Run {
 
     /// Counts what has been read but will not be sent.
     fn abandon(&mut self) {
-        let staged = usize::from(self.staged.take().is_some());
+        self.staged = None;
         let now = Instant::now();
         self.close_aggregates(now, true);
         Counters::add(
             &self.counters.messages_abandoned,
-            staged + self.doubtful.len() + self.queue.abandon(),
+            self.doubtful.len() + self.queue.abandon(),
         );
         Counters::set(&self.counters.in_flight, 0);
     }

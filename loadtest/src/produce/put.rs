@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::put_records::{PutRecordsError, PutRecordsOutput};
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
@@ -150,13 +150,31 @@ fn judge(answer: Result<PutRecordsOutput, SdkError<PutRecordsError>>, records: u
                 }
                 _ => false,
             };
-            let cause = DisplayErrorContext(error).to_string();
+            let cause = cause_of(&error);
             match is_final {
                 true => Attempt::Refused(ProduceError::put_records(cause)),
                 false => Attempt::Unanswered(cause),
             }
         }
     }
+}
+
+/// An SDK error in one line: what the service said, or how the call itself failed.
+pub(crate) fn cause_of<E>(error: &SdkError<E>) -> String
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    if let SdkError::ServiceError(service) = error {
+        let code = service.err().code().unwrap_or("an error without a code");
+        return format!("{code}: {}", service.err().message().unwrap_or("no message"));
+    }
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 /// Errors of a whole request that no further attempt changes.

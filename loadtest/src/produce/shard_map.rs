@@ -9,6 +9,7 @@ use md5::{Digest, Md5};
 
 use super::exit::ProduceError;
 use super::names::StreamRef;
+use super::put::cause_of;
 
 /// Most pages of ListShards that are read: 1,000 shards each.
 const MAX_PAGES: usize = 50;
@@ -43,8 +44,7 @@ impl ShardMap {
                     )));
                 }
                 Ok(Err(error)) => {
-                    let cause = aws_sdk_kinesis::error::DisplayErrorContext(error).to_string();
-                    return Err(ProduceError::list_shards(cause));
+                    return Err(ProduceError::list_shards(cause_of(&error)));
                 }
                 Ok(Ok(page)) => page,
             };

@@ -87,12 +87,14 @@ impl Counters {
 }
 
 /// What a producer did, when it has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
     /// The last figures.
     pub stats: Stats,
     /// From the start to the last acknowledgement.
     pub elapsed: Duration,
+    /// Why the last message that failed did.
+    pub last_failure: Option<String>,
 }
 
 impl Summary {

@@ -212,6 +212,19 @@ async fn a_rate_takes_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_its_time_a_producer_sends_what_it_took_and_ends() {
+    let world = World::new(1, false).await;
+    let mut options = generated(1_000);
+    options.pace = Pace::Rate { per_second: 10.0, burst: None };
+    options.duration = Some(Duration::from_millis(2_950));
+    let exit = world.run(options).await;
+    let Exit::Done(summary) = exit else { panic!("{exit:?}") };
+    assert!(summary.is_complete());
+    assert_eq!((summary.stats.messages_read, summary.stats.messages_sent), (30, 30));
+    assert_eq!(world.read().await.len(), 30);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_replay_keeps_the_recorded_pauses_and_the_keys() {
     let world = World::new(1, false).await;
     let mut options = replayed(
@@ -272,6 +285,7 @@ async fn stopping_counts_what_was_not_sent() {
     });
     let Exit::Stopped(summary) = exit else { panic!("{exit:?}") };
     let stats = summary.stats;
+    assert!(summary.last_failure.is_none(), "stopped, not failed");
     assert_eq!(stats.messages_sent, 0);
     assert!(
         stats.messages_read >= 100 && stats.messages_read < 10_000,
@@ -289,7 +303,9 @@ async fn exhausted_attempts_are_failures_and_a_missing_stream_ends_it() {
     let mut options = generated(10);
     options.attempts = 3;
     let exit = world.run(options.clone()).await;
-    assert!(matches!(exit, Exit::Done(summary) if !summary.is_complete()));
+    let Exit::Done(summary) = &exit else { panic!("{exit:?}") };
+    assert!(!summary.is_complete());
+    assert!(summary.last_failure.as_ref().is_some_and(|text| text.contains("InternalFailure")));
     assert_eq!(exit.summary().stats.messages_failed, 10);
 
     options.stream = "missing".parse().unwrap();
