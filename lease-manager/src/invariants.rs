@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::checkpoint::Checkpoint;
 use crate::ids::{LaneName, ShardId};
 use crate::lease::LeaseRecord;
-use crate::sync::Lineage;
+use crate::sync::{Call, Lineage};
 
 /// A broken promise.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -103,21 +103,18 @@ pub fn uncovered(
     let leases: BTreeMap<_, _> = snapshot.iter().map(|l| (&l.shard_id, l)).collect();
     let pairs = listed.iter().map(|(id, parents)| (id.clone(), parents.iter().cloned().collect()));
     let lineage = Lineage::new(pairs, &leases);
-    let has_lease = |id: &ShardId| leases.contains_key(id);
-    let unread = |id: &ShardId| {
-        leases.get(id).is_some_and(|lease| {
-            lease.read_to != Some(Checkpoint::ShardEnd) && !lease.is_finished()
-        })
+    let ended = |id: &ShardId| {
+        leases.get(id).is_some_and(|l| l.is_finished() || l.read_to == Some(Checkpoint::ShardEnd))
     };
-    listed
-        .keys()
-        .filter(|shard| {
-            !has_lease(shard)
-                && !lineage.any_descendant(shard, has_lease)
-                && !lineage.any_ancestor(shard, unread)
-        })
-        .cloned()
-        .collect()
+    let unread_ancestor =
+        |shard: &ShardId| lineage.any_ancestor(shard, |id| leases.contains_key(id) && !ended(id));
+    let unanswered = |shard: &&ShardId| match lineage.call_for(shard, &leases, ended) {
+        Call::Settled => false,
+        Call::AncestorWill | Call::FromTheStart => !unread_ancestor(shard),
+        Call::Initial => true,
+    };
+    let without_lease = listed.keys().filter(|shard| !leases.contains_key(shard));
+    without_lease.filter(unanswered).cloned().collect()
 }
 
 /// **L5**: every shard of the stream that can still hold unread records has a lease, or will get one from an ancestor.

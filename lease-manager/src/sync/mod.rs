@@ -5,5 +5,5 @@
 mod plan;
 mod shards;
 
-pub(crate) use plan::{AuditPlan, Lineage, Stream, plan_audit, plan_initial, tiles};
+pub(crate) use plan::{AuditPlan, Call, Lineage, Stream, plan_audit, plan_initial, tiles};
 pub(crate) use shards::{Filter, KinesisShards, ListedShard, ShardSource};

@@ -77,6 +77,32 @@ impl Lineage {
         false
     }
 
+    /// What is to be done about a shard without a lease. `ended` are the shards that were read to their end.
+    pub(crate) fn call_for(
+        &self,
+        shard: &ShardId,
+        leases: &BTreeMap<&ShardId, &LeaseRecord>,
+        ended: impl Fn(&ShardId) -> bool,
+    ) -> Call {
+        let has_lease = |id: &ShardId| leases.contains_key(id);
+        // A lease at the oldest record was made by the end of one parent, which says nothing of the other parent; every
+        // other lease says that its ancestors need none.
+        let speaks = |id: &ShardId| {
+            leases.get(id).is_some_and(|lease| lease.checkpoint != Checkpoint::TrimHorizon)
+        };
+        if self.any_descendant(shard, speaks) {
+            Call::Settled
+        } else if self.parents(shard).any(ended) {
+            Call::FromTheStart
+        } else if self.any_descendant(shard, has_lease) {
+            Call::Settled
+        } else if self.any_ancestor(shard, has_lease) {
+            Call::AncestorWill
+        } else {
+            Call::Initial
+        }
+    }
+
     pub(crate) fn any_descendant(&self, of: &ShardId, wanted: impl Fn(&ShardId) -> bool) -> bool {
         Self::reaches(&self.children, of, wanted)
     }
@@ -84,6 +110,19 @@ impl Lineage {
     pub(crate) fn any_ancestor(&self, of: &ShardId, wanted: impl Fn(&ShardId) -> bool) -> bool {
         Self::reaches(&self.parents, of, wanted)
     }
+}
+
+/// What the relatives of a shard without a lease say about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// A descendant's lease shows that the shard was read, or was never to be read.
+    Settled,
+    /// An ancestor is still to be read; its end makes the lease.
+    AncestorWill,
+    /// A parent was read to its end, so the shard is to be read from its oldest record on.
+    FromTheStart,
+    /// No relative has a lease: the stream's initial position decides.
+    Initial,
 }
 
 /// What an audit found.
@@ -178,17 +217,14 @@ pub(crate) fn plan_audit(
         }
     }
     for shard in stream.listed.iter().filter(|shard| !stream.has_lease(&shard.id)) {
-        let has_lease = |id: &ShardId| stream.has_lease(id);
-        if stream.lineage.any_descendant(&shard.id, has_lease) {
-            continue;
+        match stream.lineage.call_for(&shard.id, &stream.leases, |id| ended.contains(id)) {
+            Call::Settled | Call::AncestorWill => {}
+            Call::FromTheStart => {
+                let (key, from) = (key_of(&shard.id), Checkpoint::TrimHorizon);
+                plan.create.push(stream.lease(shard, key, from, now_ms));
+            }
+            Call::Initial => plan.needs_initial = true,
         }
-        if stream.lineage.parents(&shard.id).any(|parent| ended.contains(parent)) {
-            let (key, from) = (key_of(&shard.id), Checkpoint::TrimHorizon);
-            plan.create.push(stream.lease(shard, key, from, now_ms));
-        } else if !stream.lineage.any_ancestor(&shard.id, has_lease) {
-            plan.needs_initial = true;
-        }
-        // Otherwise an ancestor is still being read; its end makes the lease.
     }
     plan
 }
