@@ -293,7 +293,7 @@ impl World {
             .map(|_| {
                 *next += 1;
                 Entry {
-                    place: (SequenceNumber::parse(format!("{:056}", *next)).unwrap(), 0),
+                    place: (SequenceNumber::parse(format!("4959{:052}", *next)).unwrap(), 0),
                     partition_key: "key".into(),
                     arrived_at_ms,
                     payload: Bytes::from(format!("{{\"number\":{}}}", *next)),

@@ -62,13 +62,13 @@ async fn a_minute_of_outage_parks_everything_and_ends_a_minute_later_with_the_sa
     world.receivers.set("receiver.example", Behaviour::IsDown);
     let mut ids = BTreeSet::new();
     for _ in 0..60 {
-        let offered = world.offer(20);
+        let offered = world.offer(8);
         ids.extend(offered.ids.iter().cloned());
         world.settled(&offered, SOON).await;
         sleep(secs(1)).await;
     }
     assert_eq!(world.handle.stats().destinations[0].breaker, BreakerState::Open);
-    assert_eq!(world.parked("sub").await, 1_200);
+    assert_eq!(world.parked("sub").await, 480);
     world.receivers.set("receiver.example", Behaviour::Accepts);
     world
         .until("all are delivered", secs(60), || {
@@ -77,7 +77,7 @@ async fn a_minute_of_outage_parks_everything_and_ends_a_minute_later_with_the_sa
         .await;
     world.until_none_parked("sub", secs(10)).await;
     let attempts = world.handle.stats().destinations[0].attempts;
-    assert!(attempts < 1_200 + 100, "an outage is probed, not hammered: {attempts} attempts");
+    assert!(attempts < 480 + 100, "an outage is probed, not hammered: {attempts} attempts");
 }
 
 #[tokio::test(start_paused = true)]
@@ -280,7 +280,9 @@ async fn a_doubtful_lease_holds_deliveries_and_a_lost_one_lets_them_go() {
 
 #[tokio::test(start_paused = true)]
 async fn deliveries_of_a_deleted_subscription_become_dead_letters() {
-    let world = World::with(&[subscription("sub", "https://receiver.example/")]).await;
+    let mut sub = subscription("sub", "https://receiver.example/");
+    sub.policy.retry_schedule_ms = vec![5_000; 20];
+    let world = World::with(&[sub]).await;
     world.receivers.set("receiver.example", Behaviour::IsDown);
     let offered = world.offer(10);
     world.settled(&offered, SOON).await;
