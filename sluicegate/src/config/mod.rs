@@ -9,6 +9,7 @@
 //! key and its limits, `print` writes the result. Start reading at [`Config::load`].
 
 mod api;
+mod context;
 mod delivery;
 mod integrations;
 mod print;
@@ -36,8 +37,9 @@ pub(crate) use sections::{App, Leases, Memory, Operators, Pipelines, Telemetry};
 pub(crate) use streams::Stream;
 
 use crate::clients::AwsOptions;
+use context::{Context, Effective};
 use problem::{Origin, Problem};
-use section::{Context, Effective, Section};
+use section::Section;
 use tree::Tree;
 
 /// Everything that a service is told.

@@ -3,9 +3,9 @@
 use processor::integration::Integration;
 use serde::Serialize;
 
+use super::context::Effective;
 use super::problem::Origin;
 use super::secrets;
-use super::section::Effective;
 
 #[derive(Serialize)]
 struct Written<'i> {

@@ -90,8 +90,7 @@ fn secret(section: &mut Section<'_>, key: &'static str, file_key: &'static str) 
     // Files and `echo` end with a newline that nobody means.
     let bytes = text.trim_ascii().to_vec();
     if !(LEAST_BYTES..=MOST_BYTES).contains(&bytes.len()) {
-        let found = format!("a secret of {} bytes", bytes.len());
-        section.refuse(from, found, format!("{LEAST_BYTES} to {MOST_BYTES} bytes"));
+        section.refuse_length(from, bytes.len(), LEAST_BYTES..=MOST_BYTES);
         return None;
     }
     Some(Secret(bytes))

@@ -7,39 +7,11 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::context::{Context, Effective};
 use super::problem::{Origin, Problem};
 use super::suggest;
 use super::tree::{Entry, Node};
 use super::units::{self, Budget};
-
-/// What all sections share.
-#[derive(Debug, Default)]
-pub(super) struct Context {
-    pub(super) problems: Vec<Problem>,
-    /// Every key that was read, in the order of reading.
-    pub(super) effective: Vec<Effective>,
-}
-
-/// A key's value as it will be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Effective {
-    /// Path of the table: `api.limits`, or `streams[0]`.
-    pub(crate) section: String,
-    /// The key in it.
-    pub(crate) key: &'static str,
-    /// As TOML; `None` = not set, and there is no default.
-    pub(crate) value: Option<String>,
-    /// Who said so.
-    pub(crate) origin: Origin,
-}
-
-impl Context {
-    /// Where the value of a key that was read came from.
-    pub(super) fn origin_of(&self, section: &str, key: &str) -> Origin {
-        let found = self.effective.iter().find(|e| e.section == section && e.key == key);
-        found.map_or(Origin::Default, |effective| effective.origin.clone())
-    }
-}
 
 /// One table, half read.
 pub(super) struct Section<'c> {
@@ -374,6 +346,19 @@ impl<'c> Section<'c> {
     /// Notes that a secret is set, without its value.
     pub(super) fn note_secret(&mut self, key: &'static str, origin: Origin) {
         self.note(key, None, origin);
+    }
+
+    /// Adds that a secret is too short or too long, and nothing more about it.
+    pub(super) fn refuse_length(
+        &mut self,
+        key: &str,
+        found: usize,
+        allowed: RangeInclusive<usize>,
+    ) {
+        let origin = self.context.origin_of(&self.path, key);
+        let (least, most) = (allowed.start(), allowed.end());
+        let text = format!("found {found} bytes; allowed is {least} to {most} bytes");
+        self.context.problems.push(Problem::message(origin, &self.path_of(key), text));
     }
 
     /// What is left is unknown.

@@ -6,8 +6,9 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use lease_manager::InitialPosition;
 
+use super::context::Context;
 use super::problem::Problem;
-use super::section::{Context, Section};
+use super::section::Section;
 use super::sections::is_name;
 
 /// A stream that is read.

@@ -302,7 +302,13 @@ fn secrets_come_from_the_environment_or_a_file_and_are_never_shown() {
     );
     assert!(!error.contains("horse"), "{error}");
     let short = load_all("", &[("SLUICEGATE_SECRETS__PEPPER", "horse")], &[]);
-    let error = refused(short, &["SLUICEGATE_SECRETS__PEPPER: secrets.pepper", "32 to 4096 bytes"]);
+    let error = refused(
+        short,
+        &[
+            "SLUICEGATE_SECRETS__PEPPER: secrets.pepper",
+            "found 5 bytes; allowed is 32 to 4096 bytes",
+        ],
+    );
     assert!(!error.contains("horse"), "{error}");
 }
 
