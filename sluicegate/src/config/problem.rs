@@ -129,12 +129,6 @@ impl ConfigError {
         ConfigError { file, excerpts, problems }
     }
 
-    /// What is wrong, one by one.
-    #[cfg(test)]
-    pub(super) fn problems(&self) -> &[Problem] {
-        &self.problems
-    }
-
     fn place(&self, origin: &Origin) -> String {
         match origin {
             Origin::Default => String::new(),
