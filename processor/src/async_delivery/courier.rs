@@ -71,24 +71,24 @@ impl CourierOptions {
 }
 
 /// What a courier needs from outside.
-pub struct CourierParts {
+pub(crate) struct CourierParts {
     /// The integrations that the batches are routed by.
-    pub integrations: Arc<Integrations>,
+    pub(crate) integrations: Arc<Integrations>,
     /// Who wants what.
-    pub subscriptions: SubscriptionStore,
+    pub(crate) subscriptions: SubscriptionStore,
     /// Where deliveries are parked.
-    pub deliveries: DeliveryStore,
+    pub(crate) deliveries: DeliveryStore,
     /// Makes the connections of each destination.
-    pub transports: Arc<dyn Transports>,
+    pub(crate) transports: Arc<dyn Transports>,
     /// The wall clock.
-    pub time: SharedTimeSource,
+    pub(crate) time: SharedTimeSource,
     /// Of every random choice.
-    pub seed: u64,
+    pub(crate) seed: u64,
 }
 
 /// How a courier ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CourierExit {
+pub(crate) enum CourierExit {
     /// It was asked to.
     Stopped,
     /// A part of it ended by itself; what it held is not settled and will be delivered again.
@@ -97,13 +97,13 @@ pub enum CourierExit {
 
 /// What [`CourierHandle::drain`] left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Drained {
+pub(crate) struct Drained {
     /// Batches that are still not settled: their messages will be delivered again.
-    pub unsettled: usize,
+    pub(crate) unsettled: usize,
 }
 
 /// Delivers batches to subscribers' destinations.
-pub struct Courier {
+pub(crate) struct Courier {
     watcher: Watcher,
     intake: Intake,
     ledger: Ledger,
@@ -124,7 +124,7 @@ struct Stops {
 
 /// The courier's door: accepts batches, shows figures, drains. Cheap to clone.
 #[derive(Clone)]
-pub struct CourierHandle {
+pub(crate) struct CourierHandle {
     batches: mpsc::Sender<LaneBatch>,
     views: ViewWatch,
     lanes: Arc<ArcSwap<Lanes>>,
@@ -136,7 +136,7 @@ pub struct CourierHandle {
 impl Courier {
     /// Makes a courier; nothing happens before [`run`](Self::run).
     #[must_use]
-    pub fn new(options: CourierOptions, parts: CourierParts) -> (Courier, CourierHandle) {
+    pub(crate) fn new(options: CourierOptions, parts: CourierParts) -> (Courier, CourierHandle) {
         let mut rng = fastrand::Rng::with_seed(parts.seed);
         let stops = Stops::default();
         let pace = WatchPace {
@@ -192,7 +192,7 @@ impl Courier {
 
     /// Delivers until `stop`. What is under way then is parked as far as two seconds allow; drain
     /// first to give it more time.
-    pub async fn run(self, stop: CancellationToken) -> CourierExit {
+    pub(crate) async fn run(self, stop: CancellationToken) -> CourierExit {
         let Courier { watcher, intake, ledger, sweeper, stops } = self;
         let (end, finish, give_up) =
             <(CancellationToken, CancellationToken, CancellationToken)>::default();
@@ -269,7 +269,7 @@ impl CourierHandle {
 
     /// Figures for status pages.
     #[must_use]
-    pub fn stats(&self) -> CourierStats {
+    pub(crate) fn stats(&self) -> CourierStats {
         let age = self.views.age();
         CourierStats {
             destinations: self.lanes.load().active.values().map(|lane| lane.stats()).collect(),
@@ -282,7 +282,7 @@ impl CourierHandle {
 
     /// Takes no more batches, gives what is under way three quarters of `deadline` to finish, and
     /// parks the rest in what remains.
-    pub async fn drain(&self, deadline: Duration) -> Drained {
+    pub(crate) async fn drain(&self, deadline: Duration) -> Drained {
         let end = Instant::now() + deadline;
         self.stops.closed.store(true, Ordering::Release);
         self.views.confirm_soon();

@@ -35,9 +35,10 @@ mod webhook;
 mod writes;
 
 pub use breaker::{BreakerPolicy, BreakerState};
-pub use courier::{Courier, CourierExit, CourierHandle, CourierOptions, CourierParts, Drained};
+pub use courier::CourierOptions;
+pub(crate) use courier::{Courier, CourierExit, CourierHandle, CourierParts};
 pub use stats::{CourierStats, DestinationStats};
 pub use webhook::{
-    AddressClass, Allowance, Answer, BadAllowance, Guard, HttpTransports, MAX_ANSWER_BYTES,
-    Refusal, Transport, TransportError, Transports,
+    AddressClass, Allowance, Answer, BadAllowance, Guard, HttpTransports, Refusal, Transport,
+    TransportError, Transports,
 };

@@ -23,9 +23,7 @@ use store::{DeliveryPolicy, Message, SigningSecret, WebhookUrl};
 use tokio::time::timeout;
 
 pub use guard::{AddressClass, Allowance, BadAllowance, Guard, Refusal};
-pub use transport::{
-    Answer, HttpTransports, MAX_ANSWER_BYTES, Transport, TransportError, Transports,
-};
+pub use transport::{Answer, HttpTransports, Transport, TransportError, Transports};
 
 use super::destination::Sender;
 use super::outcome::{Failure, FailureKind, Outcome};

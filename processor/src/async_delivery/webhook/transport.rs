@@ -19,7 +19,7 @@ use super::connector::{Connector, DialError};
 use super::guard::{Guard, Refusal};
 
 /// Answers are read up to here and no further; what comes after closes the connection.
-pub const MAX_ANSWER_BYTES: usize = 16 * 1024;
+const MAX_ANSWER_BYTES: usize = 16 * 1024;
 
 /// Of an answer that refuses, this much is kept for the operator.
 const EXCERPT_BYTES: usize = 256;
