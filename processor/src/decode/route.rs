@@ -378,3 +378,7 @@ impl<'de> Visitor<'de> for Key<'_> {
         Ok(self.tree.child(self.at, key))
     }
 }
+
+#[cfg(test)]
+#[path = "route_tests.rs"]
+mod route_tests;
