@@ -1,18 +1,17 @@
 //! The courier as a whole, over the real store in an embedded DynamoDB, in simulated time.
 
+mod trouble;
+
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use local_aws::{Effect, Fault, Service};
 use store::{DeadReason, DeliveryPolicy, IntegrationName, SubscriptionId};
 use tokio::time::{Instant, sleep};
 
 use super::breaker::BreakerState;
 use super::courier::CourierExit;
 use super::testing::{Behaviour, World, subscription};
-use crate::batch::{AckState, LeaseCheck, Malformed};
+use crate::batch::{LeaseCheck, Malformed};
 use crate::clock::wall_ms;
 
 const SOON: Duration = Duration::from_secs(2);
@@ -196,45 +195,6 @@ async fn retry_after_is_honoured() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_parking_fails_nothing_is_settled_and_nothing_is_lost() {
-    let world = World::with(&[subscription("sub", "https://receiver.example/")]).await;
-    world.receivers.set("receiver.example", Behaviour::IsDown);
-    let fault = world
-        .aws
-        .faults()
-        .inject(Fault::new(Service::Dynamodb, Effect::Throttle).resource("app-deliveries"));
-    let offered = world.offer(40);
-    sleep(secs(30)).await;
-    assert_eq!(offered.state(), AckState::Outstanding);
-    assert!(world.aws.faults().clear(fault));
-    world.settled(&offered, secs(10)).await;
-    assert_eq!(world.parked("sub").await, 40);
-    world.receivers.set("receiver.example", Behaviour::Accepts);
-    world
-        .until("all are delivered", secs(60), || {
-            world.receivers.accepted("receiver.example") == offered.ids
-        })
-        .await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stale_view_hands_batches_back_until_it_is_fresh_again() {
-    let world = World::with(&[subscription("sub", "https://receiver.example/")]).await;
-    let fault = world
-        .aws
-        .faults()
-        .inject(Fault::new(Service::Dynamodb, Effect::InternalError).resource("app-access"));
-    world.until("the courier pauses", secs(5), || world.handle.stats().paused).await;
-    let (batch, offered) = world.batch(5, &LeaseCheck::new(|| true));
-    let batch = world.handle.accept(batch).unwrap_err();
-    assert!(world.aws.faults().clear(fault));
-    world.until("the courier goes on", secs(5), || !world.handle.stats().paused).await;
-    world.handle.accept(batch).unwrap();
-    world.settled(&offered, SOON).await;
-    assert_eq!(world.receivers.accepted("receiver.example"), offered.ids);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_subscription_gets_what_arrived_after_its_creation_even_if_the_view_was_older() {
     let world = World::with(&[]).await;
     for round in 0..20 {
@@ -254,31 +214,6 @@ async fn a_subscription_gets_what_arrived_after_its_creation_even_if_the_view_wa
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_doubtful_lease_holds_deliveries_and_a_lost_one_lets_them_go() {
-    let world = World::with(&[subscription("sub", "https://receiver.example/")]).await;
-    let valid = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&valid);
-    let lease = LeaseCheck::new(move || asked.load(Ordering::Acquire));
-    let (batch, doubtful) = world.batch(5, &lease);
-    world.handle.accept(batch).unwrap();
-    sleep(secs(5)).await;
-    assert!(world.receivers.got("receiver.example").is_empty(), "nothing is attempted in doubt");
-    assert_eq!(doubtful.state(), AckState::Outstanding);
-    valid.store(true, Ordering::Release);
-    world.settled(&doubtful, SOON).await;
-    assert_eq!(world.receivers.accepted("receiver.example"), doubtful.ids);
-
-    valid.store(false, Ordering::Release);
-    let (batch, lost) = world.batch(5, &lease);
-    world.handle.accept(batch).unwrap();
-    sleep(secs(1)).await;
-    lease.mark_lost();
-    world.until("the batch is let go", SOON, || lost.state() == AckState::Dropped).await;
-    assert_eq!(world.receivers.got("receiver.example").len(), 5);
-    assert_eq!(world.parked("sub").await, 0);
-}
-
-#[tokio::test(start_paused = true)]
 async fn deliveries_of_a_deleted_subscription_become_dead_letters() {
     let mut sub = subscription("sub", "https://receiver.example/");
     sub.policy.retry_schedule_ms = vec![5_000; 20];
@@ -291,52 +226,4 @@ async fn deliveries_of_a_deleted_subscription_become_dead_letters() {
     let letters = world.dead_letters().await;
     assert_eq!(letters.len(), 10);
     assert!(letters.iter().all(|letter| letter.reason == DeadReason::DestinationGone));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_drain_parks_what_is_not_finished_in_time() {
-    let mut sub = subscription("sub", "https://receiver.example/");
-    sub.policy.concurrency = 4;
-    let world = World::with(&[sub]).await;
-    world.receivers.set("receiver.example", Behaviour::Hangs);
-    let offered = world.offer(50);
-    let began = Instant::now();
-    let drained = world.handle.drain(secs(2)).await;
-    assert_eq!((drained.unsettled, offered.state()), (0, AckState::Settled));
-    assert!(began.elapsed() <= secs(2));
-    assert_eq!(world.parked("sub").await, 50);
-    let (batch, _) = world.batch(1, &LeaseCheck::new(|| true));
-    assert!(world.handle.accept(batch).is_err(), "nothing is accepted any more");
-    world.stop.cancel();
-    assert_eq!(world.running.await.unwrap(), CourierExit::Stopped);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_idle_drain_takes_no_time() {
-    let world = World::with(&[subscription("sub", "https://receiver.example/")]).await;
-    let offered = world.offer(50);
-    let began = Instant::now();
-    assert_eq!(world.handle.drain(secs(10)).await.unsettled, 0);
-    assert!(began.elapsed() < secs(1), "{:?}", began.elapsed());
-    assert_eq!(world.receivers.accepted("receiver.example"), offered.ids);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stop_parks_what_is_under_way() {
-    let world = World::with(&[subscription("sub", "https://receiver.example/")]).await;
-    world.receivers.set("receiver.example", Behaviour::Hangs);
-    let offered = world.offer(20);
-    sleep(secs(1)).await;
-    world.stop.cancel();
-    assert_eq!(world.running.await.unwrap(), CourierExit::Stopped);
-    assert_eq!(
-        world
-            .deliveries
-            .parked_count(&SubscriptionId::parse("sub").unwrap(), 100)
-            .await
-            .unwrap()
-            .count,
-        20
-    );
-    assert_eq!(offered.state(), AckState::Settled);
 }

@@ -1,7 +1,9 @@
 //! What the tests of this room share: a courier over the real store in an embedded DynamoDB, with
 //! receivers that are scripted, all in simulated time.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod receivers;
+
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -9,8 +11,6 @@ use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_async::time::{SharedTimeSource, TimeSource};
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use http::{Request, StatusCode};
 use lease_manager::SequenceNumber;
 use local_aws::{Clock, LocalAws};
 use store::{
@@ -23,12 +23,13 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::courier::{Courier, CourierExit, CourierHandle, CourierOptions, CourierParts};
-use super::webhook::{Answer, Transport, TransportError, Transports};
 use crate::batch::{
     Ack, AckCell, AckState, Batch, Entry, LaneBatch, LeaseCheck, Route, ShardContext,
 };
 use crate::clock::wall_ms;
 use crate::integration::Integrations;
+use receivers::ScriptedTransports;
+pub(super) use receivers::{Behaviour, Receivers};
 
 /// A secret whose key is known to the tests.
 pub(super) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -48,124 +49,6 @@ pub(super) fn subscription(id: &str, url: &str) -> Subscription {
         created_at_ms: 0,
         version: 0,
         enabled: true,
-    }
-}
-
-/// How a receiver behaves.
-#[derive(Debug, Clone)]
-pub(super) enum Behaviour {
-    Accepts,
-    Answers(u16),
-    AsksToWait(u16, &'static str),
-    Takes(Duration),
-    Hangs,
-    IsDown,
-}
-
-/// One request as a receiver got it.
-#[derive(Debug, Clone)]
-pub(super) struct Got {
-    pub(super) host: String,
-    pub(super) id: String,
-    pub(super) attempt: u32,
-    pub(super) at: Instant,
-    pub(super) body: Bytes,
-    pub(super) accepted: bool,
-}
-
-/// Every receiver of a test, by host.
-#[derive(Debug, Default)]
-pub(super) struct Receivers {
-    behaviour: Mutex<BTreeMap<String, Behaviour>>,
-    got: Mutex<Vec<Got>>,
-}
-
-impl Receivers {
-    pub(super) fn set(&self, host: &str, behaviour: Behaviour) {
-        self.behaviour.lock().unwrap().insert(host.to_owned(), behaviour);
-    }
-
-    /// Every request to this host.
-    pub(super) fn got(&self, host: &str) -> Vec<Got> {
-        self.got.lock().unwrap().iter().filter(|got| got.host == host).cloned().collect()
-    }
-
-    /// The distinct messages that this host accepted.
-    pub(super) fn accepted(&self, host: &str) -> BTreeSet<String> {
-        self.got(host).into_iter().filter(|got| got.accepted).map(|got| got.id).collect()
-    }
-
-    /// Notes the request and checks its signature by the official library.
-    fn note(&self, request: &Request<Bytes>, accepted: bool) {
-        let header = |name: &str| request.headers().get(name).unwrap().to_str().unwrap().to_owned();
-        let id = header("webhook-id");
-        let judge = standardwebhooks::Webhook::new(SECRET).unwrap();
-        let signature =
-            judge.sign(&id, header("webhook-timestamp").parse().unwrap(), request.body()).unwrap();
-        assert_eq!(signature, header("webhook-signature"));
-        self.got.lock().unwrap().push(Got {
-            host: request.uri().host().unwrap().to_owned(),
-            id,
-            attempt: header("sluicegate-attempt").parse().unwrap(),
-            at: Instant::now(),
-            body: request.body().clone(),
-            accepted,
-        });
-    }
-}
-
-struct ScriptedTransport(Arc<Receivers>);
-
-impl Transport for ScriptedTransport {
-    fn post(&self, request: Request<Bytes>) -> BoxFuture<'static, Result<Answer, TransportError>> {
-        let receivers = Arc::clone(&self.0);
-        Box::pin(async move {
-            let host = request.uri().host().unwrap().to_owned();
-            let behaviour = receivers
-                .behaviour
-                .lock()
-                .unwrap()
-                .get(&host)
-                .cloned()
-                .unwrap_or(Behaviour::Accepts);
-            let answer = |status: u16, retry_after: Option<&str>| Answer {
-                status: StatusCode::from_u16(status).unwrap(),
-                retry_after: retry_after.map(str::to_owned),
-                excerpt: String::new(),
-            };
-            match behaviour {
-                Behaviour::IsDown => Err(TransportError::Connect("connection refused".into())),
-                Behaviour::Hangs => {
-                    receivers.note(&request, false);
-                    std::future::pending().await
-                }
-                Behaviour::Takes(span) => {
-                    sleep(span).await;
-                    receivers.note(&request, true);
-                    Ok(answer(200, None))
-                }
-                Behaviour::Accepts => {
-                    receivers.note(&request, true);
-                    Ok(answer(204, None))
-                }
-                Behaviour::Answers(status) => {
-                    receivers.note(&request, false);
-                    Ok(answer(status, None))
-                }
-                Behaviour::AsksToWait(status, text) => {
-                    receivers.note(&request, false);
-                    Ok(answer(status, Some(text)))
-                }
-            }
-        })
-    }
-}
-
-struct ScriptedTransports(Arc<Receivers>);
-
-impl Transports for ScriptedTransports {
-    fn for_destination(&self, _: usize) -> Arc<dyn Transport> {
-        Arc::new(ScriptedTransport(Arc::clone(&self.0)))
     }
 }
 
