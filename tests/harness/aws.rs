@@ -2,7 +2,7 @@
 
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, Select};
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use std::collections::HashMap;
@@ -77,6 +77,26 @@ impl Aws {
             }));
         }
         put
+    }
+
+    /// How many items a table has, of those whose partition key begins with `prefix`.
+    pub async fn count(&self, table: &str, prefix: Option<&str>) -> usize {
+        let mut count = 0;
+        let mut start = None;
+        loop {
+            let mut scan = self.dynamodb.scan().table_name(table).select(Select::Count);
+            if let Some(prefix) = prefix {
+                scan = scan
+                    .filter_expression("begins_with(pk, :prefix)")
+                    .expression_attribute_values(":prefix", AttributeValue::S(prefix.to_owned()));
+            }
+            let page = scan.consistent_read(true).set_exclusive_start_key(start).send().await.expect("counted");
+            count += usize::try_from(page.count).expect("not negative");
+            start = page.last_evaluated_key;
+            if start.is_none() {
+                return count;
+            }
+        }
     }
 
     /// Every item of a table.

@@ -1,16 +1,19 @@
 //! The binary under test as a child process, ended with the test that started it.
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Command, Output, Stdio};
 
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::sync::mpsc;
+
+/// Lines of a child that nobody has read yet, at most; a child that says more waits.
+const UNREAD_LINES: usize = 10_000;
 
 /// A running `sluicegate`. Dropping it kills it.
 pub struct Sluicegate {
     child: Child,
-    stdout: Lines<BufReader<ChildStdout>>,
-    log: tokio::task::JoinHandle<Vec<String>>,
+    stdout: mpsc::Receiver<String>,
+    stderr: mpsc::Receiver<String>,
 }
 
 /// How a child ended.
@@ -21,32 +24,36 @@ pub struct Ended {
 }
 
 /// The command, with an environment that holds nothing of the machine's.
-pub fn command(args: &[&str]) -> Command {
+fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
     command
         .args(args)
         .env_clear()
         .env("AWS_EC2_METADATA_DISABLED", "true")
         .env("HOME", "/nonexistent")
+        .env("SLUICEGATE_SECRETS__PEPPER", "0123456789abcdef0123456789abcdef")
+        .env("SLUICEGATE_SECRETS__LINK_SIGNING_KEY", "fedcba9876543210fedcba9876543210")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+        .stderr(Stdio::piped());
     command
 }
 
 impl Sluicegate {
     pub fn start(args: &[&str]) -> Sluicegate {
         let mut child = command(args).spawn().expect("the binary starts");
-        let stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let log = tokio::spawn(collect(child.stderr.take().expect("piped")));
-        Sluicegate { child, stdout, log }
+        let stdout = lines(child.stdout.take().expect("piped"));
+        let stderr = lines(child.stderr.take().expect("piped"));
+        Sluicegate { child, stdout, stderr }
     }
 
     /// The next line of standard output.
     pub async fn line(&mut self) -> String {
-        let line = tokio::time::timeout(super::PATIENCE, self.stdout.next_line()).await;
-        line.expect("a line in time").expect("readable").expect("the process still talks")
+        let line = tokio::time::timeout(super::PATIENCE, self.stdout.recv()).await.expect("a line in time");
+        match line {
+            Some(line) => line,
+            None => panic!("the process ended: {:#?}", drain(&mut self.stderr).await),
+        }
     }
 
     /// Lines up to and with the first that contains `text`.
@@ -64,44 +71,68 @@ impl Sluicegate {
 
     /// `kill -9`, and waits until the process is gone.
     pub async fn kill(mut self) {
-        self.child.kill().await.expect("killed");
+        self.child.kill().expect("killed");
+        tokio::task::block_in_place(|| self.child.wait()).expect("waited for");
     }
 
     /// SIGTERM, and waits for the end.
     pub async fn terminate(self) -> Ended {
-        let pid = self.child.id().expect("running").to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill runs");
-        assert!(sent.success(), "SIGTERM was sent");
+        let pid = self.child.id().to_string();
+        let sent = run_in_shell("kill", &["-TERM", &pid]).await;
+        assert!(sent.status.success(), "SIGTERM was sent");
         self.ended().await
     }
 
     /// Waits for the end.
     pub async fn ended(mut self) -> Ended {
-        let mut stdout = Vec::new();
-        let rest = async {
-            while let Ok(Some(line)) = self.stdout.next_line().await {
-                stdout.push(line);
-            }
+        let all = async {
+            let stdout = drain(&mut self.stdout).await;
+            (stdout, drain(&mut self.stderr).await)
         };
-        tokio::time::timeout(super::PATIENCE, rest).await.expect("ends in time");
-        let status = self.child.wait().await.expect("waited for");
-        let log = self.log.await.expect("the log was read");
+        let (stdout, log) = tokio::time::timeout(super::PATIENCE, all).await.expect("ends in time");
+        let status = tokio::task::block_in_place(|| self.child.wait()).expect("waited for");
         Ended { code: status.code(), stdout, log }
     }
 }
 
-/// Runs a command to its end.
+impl Drop for Sluicegate {
+    fn drop(&mut self) {
+        // Gone already, or gone now: both are what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs the binary to its end.
 pub async fn run(args: &[&str]) -> Ended {
     Sluicegate::start(args).ended().await
 }
 
-async fn collect(stderr: ChildStderr) -> Vec<String> {
-    let mut lines = BufReader::new(stderr).lines();
-    let mut log = Vec::new();
-    while let Ok(Some(line)) = lines.next_line().await {
-        log.push(line);
+/// Runs another program to its end.
+pub async fn run_in_shell(program: &str, args: &[&str]) -> Output {
+    tokio::task::block_in_place(|| Command::new(program).args(args).output()).expect("the program runs")
+}
+
+/// A thread reads the child's lines, so that it never waits for a full pipe.
+fn lines(from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel(UNREAD_LINES);
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).lines() {
+            let Ok(line) = line else { return };
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+async fn drain(lines: &mut mpsc::Receiver<String>) -> Vec<String> {
+    let mut all = Vec::new();
+    while let Some(line) = lines.recv().await {
+        all.push(line);
     }
-    log
+    all
 }
 
 /// Writes `text` to `name` in `dir` and gives the path as text.

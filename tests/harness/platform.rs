@@ -13,7 +13,7 @@ use super::{eventually, http_get, http_json};
 
 /// The bundled file's events.
 pub const EARTHQUAKES: usize = 1_707;
-const APP: &str = "it";
+const APP: &str = "wire";
 
 /// The real earthquakes in order, each with the network that reported it as its key.
 pub fn earthquakes() -> Vec<(String, Vec<u8>)> {
@@ -71,7 +71,6 @@ pub struct Platform {
     pub receiver: Receiver,
     pub endpoint: String,
     pub config: String,
-    pub api_key: String,
     _local: Sluicegate,
     _scratch: Scratch,
 }
@@ -89,9 +88,9 @@ impl Platform {
         assert_eq!(made.code, Some(0), "{:#?}", made.log);
         let made: Value = serde_json::from_str(&made.stdout.join("\n")).expect("JSON");
         receiver.expect_secret(made["dev"]["signing_secret"].as_str().expect("a secret"));
-        let api_key = made["dev"]["api_key"].as_str().expect("a key").to_owned();
+
         let aws = Aws::at(&endpoint).await;
-        Platform { aws, receiver, endpoint, config, api_key, _local: local, _scratch: scratch }
+        Platform { aws, receiver, endpoint, config, _local: local, _scratch: scratch }
     }
 
     pub fn table(&self, name: &str) -> String {
@@ -109,6 +108,11 @@ impl Platform {
         stored
     }
 
+    /// How many messages are stored.
+    pub async fn stored_count(&self) -> usize {
+        self.aws.count(&self.table("messages"), None).await
+    }
+
     pub async fn dead_letters(&self) -> Vec<Letter> {
         let items = self.aws.scan(&self.table("deliveries")).await;
         let letters = items.iter().filter(|item| text(item, "pk").is_some_and(|pk| pk.starts_with("dead#")));
@@ -123,8 +127,7 @@ impl Platform {
 
     /// How many deliveries are parked now.
     pub async fn parked(&self) -> usize {
-        let items = self.aws.scan(&self.table("deliveries")).await;
-        items.iter().filter(|item| text(item, "pk").is_some_and(|pk| pk.starts_with("parked#"))).count()
+        self.aws.count(&self.table("deliveries"), Some("parked#")).await
     }
 
     /// Where a lane of each shard stands, as the leases say.
@@ -142,7 +145,7 @@ impl Platform {
     /// Waits until `count` different messages are stored, and the same number delivered.
     pub async fn everything_arrived(&self, count: usize) {
         eventually("every event is stored and delivered", async || {
-            let stored = self.stored().await.len();
+            let stored = self.stored_count().await;
             let delivered = self.receiver.ledger().messages();
             if (stored, delivered) == (count, count) {
                 return Ok(());
@@ -179,18 +182,36 @@ impl Processor {
         Processor { child, operators }
     }
 
-    /// How far each pipeline is behind, over all shards, in ms.
+    /// How far each pipeline is behind, in ms: the worst of all shards.
     pub async fn behind_ms(&self) -> BTreeMap<String, u64> {
+        self.lanes("behind_ms").await
+    }
+
+    /// Bytes that each pipeline has not settled: the most of all shards.
+    pub async fn in_flight(&self) -> BTreeMap<String, u64> {
+        self.lanes("in_flight_bytes").await
+    }
+
+    /// Waits until everything that was read is settled in both lanes.
+    pub async fn lanes_are_idle(&self) {
+        eventually("both lanes have settled everything", async || {
+            let in_flight = self.in_flight().await;
+            if in_flight.values().all(|bytes| *bytes == 0) { Ok(()) } else { Err(format!("{in_flight:?} unsettled")) }
+        })
+        .await;
+    }
+
+    async fn lanes(&self, field: &str) -> BTreeMap<String, u64> {
         let state: Value = http_get(&format!("{}/v1/admin/state", self.operators)).await;
-        let mut behind = BTreeMap::from([("sync-store".to_owned(), 0), ("async-delivery".to_owned(), 0)]);
+        let mut lanes = BTreeMap::from([("sync-store".to_owned(), 0), ("async-delivery".to_owned(), 0)]);
         for shard in state["processor"]["shards"].as_array().expect("shards") {
             for lane in shard["lanes"].as_array().expect("lanes") {
                 let pipeline = lane["pipeline"].as_str().expect("a name").to_owned();
-                let worst = behind.entry(pipeline).or_insert(0);
-                *worst = (*worst).max(lane["behind_ms"].as_u64().expect("a number"));
+                let worst = lanes.entry(pipeline).or_insert(0);
+                *worst = (*worst).max(lane[field].as_u64().expect("a number"));
             }
         }
-        behind
+        lanes
     }
 
     pub async fn kill(self) {
@@ -221,7 +242,7 @@ endpoint_url = "{endpoint}"
 [[streams]]
 name = "earthquakes"
 consumer = "it"
-start = "TRIM_HORIZON"
+start = "trim-horizon"
 
 [[integrations]]
 name = "earthquakes"
@@ -242,10 +263,10 @@ listen = "127.0.0.1:0"
 
 [api]
 listen = "127.0.0.1:0"
+transport = "plain-behind-load-balancer"
 
-[secrets]
-pepper = "0123456789abcdef0123456789abcdef"
-link_key = "fedcba9876543210fedcba9876543210"
+[telemetry]
+log_format = "human"
 "#
     )
 }

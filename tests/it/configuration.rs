@@ -19,7 +19,7 @@ const CASES: &[Case] = &[
     Case {
         what: "a wrong type",
         text: "[app]\nname = \"demo\"\n\n[checkpoint]\ninterval = true\n",
-        says: &["checkpoint.interval", "5", "10s"],
+        says: &["checkpoint.interval", "5", "100ms"],
     },
     Case {
         what: "a bad pointer",

@@ -1,11 +1,8 @@
 //! The demo as a user meets it: the printed lines work when pasted, and every event goes the whole way.
 
-use std::process::Stdio;
-
 use serde_json::Value;
-use tokio::process::Command;
 
-use crate::harness::child::Sluicegate;
+use crate::harness::child::{Sluicegate, run_in_shell};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_printed_curl_lines_work_and_every_event_goes_the_whole_way() {
@@ -16,7 +13,7 @@ async fn the_printed_curl_lines_work_and_every_event_goes_the_whole_way() {
     for line in &lines {
         assert!(!line.contains(" -k"), "the certificate is verified, not waved through: {line}");
     }
-    if Command::new("curl").arg("--version").stdout(Stdio::null()).status().await.is_err() {
+    if !run_in_shell("sh", &["-c", "command -v curl"]).await.status.success() {
         println!("skipped the pasting: curl is not installed");
     } else {
         let latest = lines.iter().find(|line| line.contains("/latest")).expect("a line for the newest event");
@@ -41,7 +38,7 @@ async fn the_printed_curl_lines_work_and_every_event_goes_the_whole_way() {
 
 /// Runs a printed line in a shell, as a person who pastes it.
 async fn paste(line: &str) -> Value {
-    let output = Command::new("sh").args(["-c", line]).output().await.expect("a shell");
+    let output = run_in_shell("sh", &["-c", line]).await;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     serde_json::from_str(&text).unwrap_or(Value::String(text))
 }

@@ -36,11 +36,7 @@ async fn malformed_records_become_dead_letters_and_the_lanes_go_on() {
     assert!(letters.iter().all(|letter| !letter.detail.is_empty()), "each says what was found");
 
     // The lanes went past them: nothing is unsettled.
-    eventually("both lanes are at the tip", async || {
-        let behind = processor.behind_ms().await;
-        if behind.values().all(|lane| *lane < 1_000) { Ok(()) } else { Err(format!("{behind:?}")) }
-    })
-    .await;
+    processor.lanes_are_idle().await;
     assert_eq!(processor.stop().await.code, Some(0));
 }
 

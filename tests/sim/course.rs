@@ -20,7 +20,6 @@ pub fn run(seed: u64) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
-        .rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()))
         .build()
         .unwrap();
     runtime.block_on(course(seed));

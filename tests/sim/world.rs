@@ -10,7 +10,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use lease_manager::{InitialPosition, LaneName, LeaseManager, StreamConfig, WorkerId};
 use local_aws::LocalAws;
 use processor::integration::Integrations;
-use processor::{Options, PIPELINES, Processor, Stores, StreamOptions};
+use processor::{Options, PIPELINES, Processor, Stores, StreamOptions, Transport, Transports};
 use store::{DeliveryStore, DynamoMessages, SubscriptionStore};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -89,23 +89,33 @@ impl World {
         let mut leases = lease_manager::Options::new(APP, worker_id, lanes, vec![self.stream.clone()]);
         leases.seed = seed;
         let (manager, fleet) =
-            LeaseManager::new(leases, dynamodb.clone(), kinesis.clone(), self.time.clone()).unwrap();
+            LeaseManager::new(leases, dynamodb.clone(), kinesis.clone(), self.time.clone());
         let stream = StreamOptions { arn: self.stream.arn.clone(), consumer_arn: self.consumer_arn.clone() };
         let integrations = Arc::new(Integrations::compile(Vec::new()).unwrap());
-        let mut options = Options::new(vec![stream], integrations);
+        let mut options = Options::new(name, vec![stream], integrations);
         options.seed = seed;
         let stores = Stores {
             messages: Arc::new(DynamoMessages::new(dynamodb.clone(), APP)),
             deliveries: DeliveryStore::new(dynamodb.clone(), APP),
             subscriptions: SubscriptionStore::new(dynamodb, APP),
         };
-        let (processor, _) = Processor::new(options, kinesis, stores, fleet, self.time.clone());
+        let nowhere = Arc::new(Nowhere);
+        let (processor, _) = Processor::new(options, kinesis, stores, nowhere, fleet, self.time.clone());
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let tasks = tokio::spawn(async move {
-            tokio::join!(manager.run(stopped), processor.run());
+            tokio::join!(manager.run(stopped.clone()), processor.run(stopped));
         });
         Worker { name: name.to_owned(), stop, tasks }
+    }
+}
+
+/// Nobody subscribes in this world, so nothing is ever sent.
+struct Nowhere;
+
+impl Transports for Nowhere {
+    fn for_destination(&self, _: usize) -> Arc<dyn Transport> {
+        unreachable!("nobody subscribes")
     }
 }
 
