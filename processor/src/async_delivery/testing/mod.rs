@@ -90,6 +90,14 @@ impl Offered {
 impl World {
     /// A courier whose view of these subscriptions is fresh.
     pub(super) async fn with(subscriptions: &[Subscription]) -> World {
+        World::with_queue(subscriptions, CourierOptions::new("worker").destination_queue).await
+    }
+
+    /// The same with room for so many live deliveries in each lane.
+    pub(super) async fn with_queue(
+        subscriptions: &[Subscription],
+        destination_queue: usize,
+    ) -> World {
         let options = local_aws::Options::default();
         let clock = Clock::starting_at(options.epoch);
         let aws =
@@ -113,7 +121,7 @@ impl World {
         let receivers = Arc::new(Receivers::default());
         let integrations = Arc::new(Integrations::compile(Vec::new()).unwrap());
         let (courier, handle) = Courier::new(
-            CourierOptions::new("worker"),
+            CourierOptions { destination_queue, ..CourierOptions::new("worker") },
             CourierParts {
                 integrations: Arc::clone(&integrations),
                 subscriptions: store.clone(),

@@ -61,13 +61,13 @@ async fn a_minute_of_outage_parks_everything_and_ends_a_minute_later_with_the_sa
     world.receivers.set("receiver.example", Behaviour::IsDown);
     let mut ids = BTreeSet::new();
     for _ in 0..60 {
-        let offered = world.offer(8);
+        let offered = world.offer(4);
         ids.extend(offered.ids.iter().cloned());
         world.settled(&offered, SOON).await;
         sleep(secs(1)).await;
     }
     assert_eq!(world.handle.stats().destinations[0].breaker, BreakerState::Open);
-    assert_eq!(world.parked("sub").await, 480);
+    assert_eq!(world.parked("sub").await, 240);
     world.receivers.set("receiver.example", Behaviour::Accepts);
     world
         .until("all are delivered", secs(60), || {
@@ -76,7 +76,7 @@ async fn a_minute_of_outage_parks_everything_and_ends_a_minute_later_with_the_sa
         .await;
     world.until_none_parked("sub", secs(10)).await;
     let attempts = world.handle.stats().destinations[0].attempts;
-    assert!(attempts < 480 + 100, "an outage is probed, not hammered: {attempts} attempts");
+    assert!(attempts < 240 + 100, "an outage is probed, not hammered: {attempts} attempts");
 }
 
 #[tokio::test(start_paused = true)]
@@ -150,12 +150,12 @@ async fn a_black_hole_costs_nobody_else_anything() {
 async fn a_full_queue_parks_at_once_and_comes_back_by_itself() {
     let mut slow = subscription("slow", "https://slow.example/");
     slow.policy.concurrency = 1;
-    let world = World::with(&[slow]).await;
+    let world = World::with_queue(&[slow], 64).await;
     world.receivers.set("slow.example", Behaviour::Takes(Duration::from_millis(50)));
-    let offered = world.offer(1_500);
+    let offered = world.offer(150);
     world
         .until("what the queue cannot hold is parked", secs(5), || {
-            world.handle.stats().destinations[0].parked > 400
+            world.handle.stats().destinations[0].parked > 80
         })
         .await;
     world.settled(&offered, secs(120)).await;
@@ -165,7 +165,7 @@ async fn a_full_queue_parks_at_once_and_comes_back_by_itself() {
         })
         .await;
     world.until_none_parked("slow", secs(10)).await;
-    assert_eq!(world.receivers.got("slow.example").len(), 1_500, "each exactly once");
+    assert_eq!(world.receivers.got("slow.example").len(), 150, "each exactly once");
 }
 
 #[tokio::test(start_paused = true)]
