@@ -36,11 +36,7 @@ impl Services {
     ) -> Result<Answer, ConnectionCut> {
         match effect {
             Effect::Throttle => Ok(throttled()),
-            Effect::Refuse {
-                status,
-                code,
-                message,
-            } => Ok(Answer::error(status, &code, &message)),
+            Effect::Refuse { status, code, message } => Ok(Answer::error(status, &code, &message)),
             Effect::InternalError => Ok(call.service.internal_error()),
             Effect::ErrorAfterApply => {
                 self.apply(call).await;
@@ -75,10 +71,7 @@ impl Services {
         };
         let answered = match partial.applied.clone() {
             Some(body) => {
-                let call = Call {
-                    body,
-                    ..call.clone()
-                };
+                let call = Call { body, ..call.clone() };
                 self.apply(&call).await
             }
             None => match partial.answer_to_nothing() {
@@ -103,9 +96,5 @@ impl Services {
 }
 
 fn throttled() -> Answer {
-    Answer::error(
-        400,
-        "ProvisionedThroughputExceededException",
-        "Rate exceeded",
-    )
+    Answer::error(400, "ProvisionedThroughputExceededException", "Rate exceeded")
 }

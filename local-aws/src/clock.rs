@@ -23,10 +23,7 @@ impl Clock {
     /// A clock that reads `epoch` at this moment and then follows tokio's clock.
     #[must_use]
     pub fn starting_at(epoch: SystemTime) -> Self {
-        Self(Source::Tokio {
-            epoch,
-            started: Instant::now(),
-        })
+        Self(Source::Tokio { epoch, started: Instant::now() })
     }
 
     /// A clock that reads whatever `source` says, for a simulation in which several runtimes share one time.
@@ -51,9 +48,7 @@ impl Clock {
     }
 
     fn since_epoch(&self) -> Duration {
-        self.now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or(Duration::ZERO)
+        self.now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO)
     }
 }
 

@@ -26,22 +26,14 @@ pub(crate) struct InProcess {
 
 impl InProcess {
     pub(crate) fn new(aws: LocalAws) -> Self {
-        Self {
-            aws,
-            read_timeout: None,
-        }
+        Self { aws, read_timeout: None }
     }
 
     async fn call(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
-        let request = request
-            .try_into_http1x()
-            .map_err(|error| ConnectorError::user(error.into()))?;
+        let request =
+            request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
         let (parts, body) = request.into_parts();
-        let body = body
-            .collect()
-            .await
-            .map_err(ConnectorError::user)?
-            .to_bytes();
+        let body = body.collect().await.map_err(ConnectorError::user)?.to_bytes();
         let request = http::Request::from_parts(parts, body);
         let answered = match self.read_timeout {
             Some(limit) => tokio::time::timeout(limit, self.aws.dispatch(request))

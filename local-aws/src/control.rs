@@ -33,10 +33,7 @@ pub(crate) async fn answer(
     let (status, body) = if from_loopback {
         route(aws, request).await
     } else {
-        (
-            403,
-            json!({ "error": "the control endpoint answers loopback peers only" }),
-        )
+        (403, json!({ "error": "the control endpoint answers loopback peers only" }))
     };
     let body = BodyStream::whole(body.to_string().into());
     response(status, "application/json", body)

@@ -165,9 +165,7 @@ impl LocalAws {
     /// # Errors
     /// When the file of the tables cannot be opened.
     pub fn new(options: Options) -> Result<Self, LocalAwsError> {
-        let clock = options
-            .clock
-            .unwrap_or_else(|| Clock::starting_at(options.epoch));
+        let clock = options.clock.unwrap_or_else(|| Clock::starting_at(options.epoch));
         let dynamodb = match &options.dynamodb_path {
             None => DynamoDb::in_memory(clock.clone()),
             Some(path) => DynamoDb::open(path),
@@ -186,12 +184,7 @@ impl LocalAws {
             clock.clone(),
         );
         Ok(Self(Arc::new(Inner {
-            services: Services {
-                dynamodb,
-                kinesis,
-                clock,
-                faults: Faults::new(options.seed),
-            },
+            services: Services { dynamodb, kinesis, clock, faults: Faults::new(options.seed) },
             calls: Calls::default(),
             seed: options.seed,
             requests: AtomicU64::new(0),
@@ -291,11 +284,7 @@ impl LocalAws {
     fn next_request_id(&self) -> String {
         let number = self.0.requests.fetch_add(1, Ordering::Relaxed);
         let seed = self.0.seed;
-        format!(
-            "{:08x}-{:04x}-4000-8000-{number:012x}",
-            seed & 0xffff_ffff,
-            (seed >> 32) & 0xffff
-        )
+        format!("{:08x}-{:04x}-4000-8000-{number:012x}", seed & 0xffff_ffff, (seed >> 32) & 0xffff)
     }
 }
 

@@ -147,20 +147,12 @@ async fn read(body: Incoming) -> Result<Bytes, Answer> {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             let message = format!("a request has at most {MAX_BODY_BYTES} bytes");
-            Err(Answer::error(
-                413,
-                "RequestEntityTooLargeException",
-                &message,
-            ))
+            Err(Answer::error(413, "RequestEntityTooLargeException", &message))
         }
         Ok(Err(error)) => {
             let message = format!("the request's body: {error}");
             Err(Answer::error(400, "SerializationException", &message))
         }
-        Err(_) => Err(Answer::error(
-            408,
-            "RequestTimeoutException",
-            "the body did not come",
-        )),
+        Err(_) => Err(Answer::error(408, "RequestTimeoutException", "the body did not come")),
     }
 }

@@ -34,20 +34,14 @@ impl Answer {
     /// A successful JSON answer.
     #[must_use]
     pub(crate) fn ok(body: impl Into<Bytes>) -> Self {
-        Self::Json {
-            status: 200,
-            body: body.into(),
-        }
+        Self::Json { status: 200, body: body.into() }
     }
 
     /// An error in the form of the awsJson protocols: `__type` (a bare code, or `namespace#Code`) and a message.
     #[must_use]
     pub(crate) fn error(status: u16, error_type: &str, message: &str) -> Self {
         let body = serde_json::json!({ "__type": error_type, "message": message });
-        Self::Json {
-            status,
-            body: body.to_string().into(),
-        }
+        Self::Json { status, body: body.to_string().into() }
     }
 }
 
@@ -61,9 +55,7 @@ pub(crate) fn response(
     *response.status_mut() =
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let content_type = HeaderValue::from_static(content_type);
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, content_type);
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response
 }
 

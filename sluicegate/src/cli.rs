@@ -35,10 +35,14 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  sluicegate api --config sluicegate.toml")]
     Api(ConfigArgs),
     /// The embedded Kinesis and DynamoDB alone, for tests of your own.
-    #[command(after_help = "Example:\n  sluicegate local --listen 127.0.0.1:4566 &\n  aws --endpoint-url http://127.0.0.1:4566 kinesis list-streams")]
+    #[command(
+        after_help = "Example:\n  sluicegate local --listen 127.0.0.1:4566 &\n  aws --endpoint-url http://127.0.0.1:4566 kinesis list-streams"
+    )]
     Local(LocalArgs),
     /// Creates what the services need: tables and consumers. Services never create them.
-    #[command(after_help = "Example:\n  sluicegate init --config sluicegate.toml\n  sluicegate init --config sluicegate.toml --dev --webhook http://127.0.0.1:9000/hooks")]
+    #[command(
+        after_help = "Example:\n  sluicegate init --config sluicegate.toml\n  sluicegate init --config sluicegate.toml --dev --webhook http://127.0.0.1:9000/hooks"
+    )]
     Init(InitArgs),
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_smithy_async::time::{SharedTimeSource, SystemTimeSource};
-use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use aws_smithy_http_client::Builder as HttpBuilder;
+use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
@@ -52,7 +52,8 @@ impl Clients {
 }
 
 async fn sdk_config(options: &AwsOptions, time: SharedTimeSource) -> SdkConfig {
-    let http = HttpBuilder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
+    let http =
+        HttpBuilder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(options.connect_timeout)
         .operation_attempt_timeout(options.attempt_timeout)
@@ -96,7 +97,12 @@ mod tests {
         for yes in ["http://127.0.0.1:4566", "http://localhost:1", "http://[::1]:80/"] {
             assert!(is_loopback(yes), "{yes}");
         }
-        for no in ["https://kinesis.eu-west-1.amazonaws.com", "http://127.0.0.1.example.com", "http://10.0.0.1", "not a uri"] {
+        for no in [
+            "https://kinesis.eu-west-1.amazonaws.com",
+            "http://127.0.0.1.example.com",
+            "http://10.0.0.1",
+            "not a uri",
+        ] {
             assert!(!is_loopback(no), "{no}");
         }
     }

@@ -19,7 +19,10 @@ use crate::services::{ApiService, ProcessorService};
 use crate::telemetry::{self, LogTarget, MetricsExport};
 
 /// Reads the configuration for a command; `None` when it was only to be printed.
-fn configuration(args: &ConfigArgs, service: Option<Service>) -> Result<Option<Config>, ConfigError> {
+fn configuration(
+    args: &ConfigArgs,
+    service: Option<Service>,
+) -> Result<Option<Config>, ConfigError> {
     let config = Config::load(args.config.as_deref(), std::env::vars(), &args.set)?;
     if args.print_config {
         print(&config.print());
@@ -41,8 +44,13 @@ fn telemetry(config: &Config, service: &'static str) -> anyhow::Result<Option<Me
 }
 
 /// `sluicegate processor`
-pub(crate) async fn processor(args: ConfigArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
-    let Some(config) = configuration(&args, Some(Service::Processor))? else { return Ok(ExitCode::SUCCESS) };
+pub(crate) async fn processor(
+    args: ConfigArgs,
+    stop: CancellationToken,
+) -> anyhow::Result<ExitCode> {
+    let Some(config) = configuration(&args, Some(Service::Processor))? else {
+        return Ok(ExitCode::SUCCESS);
+    };
     let metrics = telemetry(&config, "sluicegate-processor")?;
     let clients = Clients::make(&config.aws).await;
     let port = OperatorPort::bind(config.operators.listen)
@@ -63,7 +71,9 @@ pub(crate) async fn processor(args: ConfigArgs, stop: CancellationToken) -> anyh
 
 /// `sluicegate api`
 pub(crate) async fn api(args: ConfigArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
-    let Some(config) = configuration(&args, Some(Service::Api))? else { return Ok(ExitCode::SUCCESS) };
+    let Some(config) = configuration(&args, Some(Service::Api))? else {
+        return Ok(ExitCode::SUCCESS);
+    };
     let metrics = telemetry(&config, "sluicegate-api")?;
     let clients = Clients::make(&config.aws).await;
     let service = ApiService::prepare(&config, &clients).await?;
@@ -79,14 +89,20 @@ pub(crate) async fn api(args: ConfigArgs, stop: CancellationToken) -> anyhow::Re
 pub(crate) async fn local(args: LocalArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let options = local_aws::Options {
         dynamodb_path: args.data,
-        kinesis: KinesisOptions { enforce_limits: args.enforce_limits, ..KinesisOptions::default() },
+        kinesis: KinesisOptions {
+            enforce_limits: args.enforce_limits,
+            ..KinesisOptions::default()
+        },
         ..local_aws::Options::default()
     };
     let local = LocalAws::new(options)?;
-    let listener =
-        TcpListener::bind(args.listen).await.with_context(|| format!("--listen {}", args.listen))?;
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("--listen {}", args.listen))?;
     let address = listener.local_addr()?;
-    print(&format!("Kinesis and DynamoDB on http://{address} (region us-east-1, any credentials)\n"));
+    print(&format!(
+        "Kinesis and DynamoDB on http://{address} (region us-east-1, any credentials)\n"
+    ));
     local.serve(listener, stop).await?;
     Ok(ExitCode::SUCCESS)
 }
@@ -99,8 +115,10 @@ pub(crate) async fn init(args: InitArgs) -> anyhow::Result<ExitCode> {
         true => Some(Dev::new(pepper(&config)?, args.webhook)),
         false => None,
     };
-    let streams =
-        config.streams.iter().map(|stream| (stream.stream.name().to_owned(), stream.consumer.clone()));
+    let streams = config
+        .streams
+        .iter()
+        .map(|stream| (stream.stream.name().to_owned(), stream.consumer.clone()));
     let plan = Plan { app: config.app.name.clone(), streams: streams.collect(), dev };
     let clients = Clients::make(&config.aws).await;
     let report = init::run(plan, &clients).await?;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use aws_smithy_async::time::SharedTimeSource;
 use serde::Serialize;
 use store::{
-    AccessStore, Action, ApiKey, Change, Client, ClientId, DeliveryPolicy, Destination, Grant, GrantScope,
-    Pepper, SigningSecret, Subscription, SubscriptionId, SubscriptionStore, WebhookUrl,
+    AccessStore, Action, ApiKey, Change, Client, ClientId, DeliveryPolicy, Destination, Grant,
+    GrantScope, Pepper, SigningSecret, Subscription, SubscriptionId, SubscriptionStore, WebhookUrl,
 };
 
 use crate::clients::Clients;
@@ -126,7 +126,8 @@ async fn make_dev(app: &str, dev: Dev, clients: &Clients) -> anyhow::Result<DevR
     };
     let client = access.put_client(&client, &change).await?;
     let key = ApiKey::generate(&mut random::fill);
-    let key = access.issue_key(key, &client.id, "development", Some(DEV_KEY_LIFETIME), &change).await?;
+    let key =
+        access.issue_key(key, &client.id, "development", Some(DEV_KEY_LIFETIME), &change).await?;
     let mut report = DevReport {
         client: client.id.to_string(),
         api_key: key.key.expose().to_owned(),
@@ -140,7 +141,10 @@ async fn make_dev(app: &str, dev: Dev, clients: &Clients) -> anyhow::Result<DevR
             client: client.id.clone(),
             integrations: Vec::new(),
             entity_prefix: None,
-            destination: Destination::Webhook { url: WebhookUrl::parse(&url)?, secrets: vec![secret.clone()] },
+            destination: Destination::Webhook {
+                url: WebhookUrl::parse(&url)?,
+                secrets: vec![secret.clone()],
+            },
             policy: DeliveryPolicy::default(),
             created_at_ms: now_ms,
             version: 0,

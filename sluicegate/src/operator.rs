@@ -61,7 +61,8 @@ impl OperatorPort {
                 () = stop.cancelled() => return,
                 accepted = self.listener.accept() => accepted,
             };
-            let (Ok((socket, _)), Ok(permit)) = (accepted, Arc::clone(&room).try_acquire_owned()) else {
+            let (Ok((socket, _)), Ok(permit)) = (accepted, Arc::clone(&room).try_acquire_owned())
+            else {
                 continue;
             };
             let (operated, stop) = (Arc::clone(&operated), stop.clone());
@@ -82,25 +83,42 @@ impl OperatorPort {
     }
 }
 
-async fn answer(operated: Arc<dyn Operated>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    operated: Arc<dyn Operated>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path();
     let known = matches!(path, "/healthz" | "/readyz" | "/v1/admin/state");
     let (status, kind, body) = match (request.method(), path) {
-        (&Method::GET | &Method::HEAD, "/healthz") => (StatusCode::OK, "text/plain", b"alive\n".to_vec()),
+        (&Method::GET | &Method::HEAD, "/healthz") => {
+            (StatusCode::OK, "text/plain", b"alive\n".to_vec())
+        }
         (&Method::GET | &Method::HEAD, "/readyz") => match operated.ready() {
             Ok(()) => (StatusCode::OK, "text/plain", b"ready\n".to_vec()),
-            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{why}\n").into_bytes()),
+            Err(why) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{why}\n").into_bytes())
+            }
         },
         (&Method::GET | &Method::HEAD, "/v1/admin/state") => match operated.state() {
             Ok(state) => (StatusCode::OK, "application/json", state),
-            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n").into_bytes()),
+            Err(error) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n").into_bytes())
+            }
         },
-        _ if known => (StatusCode::METHOD_NOT_ALLOWED, "text/plain", b"only GET is allowed here\n".to_vec()),
-        _ => (StatusCode::NOT_FOUND, "text/plain", b"here are /healthz, /readyz and /v1/admin/state\n".to_vec()),
+        _ if known => {
+            (StatusCode::METHOD_NOT_ALLOWED, "text/plain", b"only GET is allowed here\n".to_vec())
+        }
+        _ => (
+            StatusCode::NOT_FOUND,
+            "text/plain",
+            b"here are /healthz, /readyz and /v1/admin/state\n".to_vec(),
+        ),
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
-    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     Ok(response)
 }

@@ -5,10 +5,15 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use hyper_rustls::ConfigBuilderExt;
 use api::{Backing, IntegrationInfo, TlsReloader, Transport};
-use lease_manager::{FleetHandle, FleetView, LaneName, LeaseManager, StreamConfig, WorkerId, WorkerState};
-use processor::{CourierOptions, HttpTransports, PIPELINES, Processor, ProcessorHandle, ProcessorStatus, Stores, StreamOptions};
+use hyper_rustls::ConfigBuilderExt;
+use lease_manager::{
+    FleetHandle, FleetView, LaneName, LeaseManager, StreamConfig, WorkerId, WorkerState,
+};
+use processor::{
+    CourierOptions, HttpTransports, PIPELINES, Processor, ProcessorHandle, ProcessorStatus, Stores,
+    StreamOptions,
+};
 use serde::Serialize;
 use store::{AccessStore, DeliveryStore, DynamoMessages, Pepper, Signer, SubscriptionStore};
 use tokio_util::sync::CancellationToken;
@@ -44,11 +49,15 @@ struct State<'a> {
 
 impl ProcessorService {
     /// Finds the streams and their consumers, and puts the service together. It does not run yet.
-    pub(crate) async fn prepare(config: &Config, clients: &Clients) -> anyhow::Result<ProcessorService> {
+    pub(crate) async fn prepare(
+        config: &Config,
+        clients: &Clients,
+    ) -> anyhow::Result<ProcessorService> {
         let mut read = Vec::new();
         let mut leased = Vec::new();
         for stream in &config.streams {
-            let found = streams::find(&clients.kinesis, stream.stream.name(), &stream.consumer).await?;
+            let found =
+                streams::find(&clients.kinesis, stream.stream.name(), &stream.consumer).await?;
             read.push(StreamOptions { arn: found.arn.clone(), consumer_arn: found.consumer_arn });
             leased.push(StreamConfig {
                 arn: found.arn,
@@ -102,7 +111,9 @@ impl ProcessorService {
         };
         let (manager, processor) = tokio::join!(Box::pin(manager), Box::pin(processor));
         match (manager, processor) {
-            (lease_manager::Exit::Shutdown, processor::Exit::Stopped) if stop.is_cancelled() => Ok(()),
+            (lease_manager::Exit::Shutdown, processor::Exit::Stopped) if stop.is_cancelled() => {
+                Ok(())
+            }
             (_, processor::Exit::Failed(why)) => anyhow::bail!("the processor failed: {why}"),
             (manager, _) => anyhow::bail!("the lease manager ended by itself: {manager:?}"),
         }
@@ -131,13 +142,17 @@ impl Operated for ProcessorServiceHandle {
     }
 }
 
-fn lease_options(config: &Config, streams: Vec<StreamConfig>) -> anyhow::Result<lease_manager::Options> {
+fn lease_options(
+    config: &Config,
+    streams: Vec<StreamConfig>,
+) -> anyhow::Result<lease_manager::Options> {
     let worker_id = match &config.app.worker_id {
         Some(configured) => configured.clone(),
         None => WorkerId::parse(format!("worker-{:016x}", random::seed()))?,
     };
     let lanes = PIPELINES.map(LaneName::parse).into_iter().collect::<Result<Vec<_>, _>>()?;
-    let mut options = lease_manager::Options::new(config.app.name.clone(), worker_id, lanes, streams);
+    let mut options =
+        lease_manager::Options::new(config.app.name.clone(), worker_id, lanes, streams);
     config.leases.apply(&mut options);
     options.version = env!("CARGO_PKG_VERSION").to_owned();
     options.seed = random::seed();
@@ -150,8 +165,13 @@ fn public_tls() -> anyhow::Result<Arc<rustls::ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-fn processor_options(config: &Config, worker: &str, streams: Vec<StreamOptions>) -> processor::Options {
-    let memory = config.memory.limit_bytes.or_else(container_memory).unwrap_or(MEMORY_WITHOUT_LIMIT);
+fn processor_options(
+    config: &Config,
+    worker: &str,
+    streams: Vec<StreamOptions>,
+) -> processor::Options {
+    let memory =
+        config.memory.limit_bytes.or_else(container_memory).unwrap_or(MEMORY_WITHOUT_LIMIT);
     processor::Options {
         streams,
         integrations: Arc::clone(&config.integrations),
@@ -206,13 +226,15 @@ impl ApiService {
             ApiTransport::PlainBehindLoadBalancer => (Transport::PlainBehindLoadBalancer, None),
             ApiTransport::Tls { cert, key } => {
                 let tls = TlsReloader::from_files(cert, key).await?;
-                let files = CertificateFiles { tls: tls.clone(), cert: cert.clone(), key: key.clone() };
+                let files =
+                    CertificateFiles { tls: tls.clone(), cert: cert.clone(), key: key.clone() };
                 (Transport::Tls(tls), Some(files))
             }
         };
         let secrets = &config.secrets;
         let pepper = secrets.pepper.as_ref().context("secrets.pepper is not set")?;
-        let link_key = secrets.link_signing_key.as_ref().context("secrets.link_signing_key is not set")?;
+        let link_key =
+            secrets.link_signing_key.as_ref().context("secrets.link_signing_key is not set")?;
         let backing = Backing {
             messages: Arc::new(DynamoMessages::new(clients.dynamodb.clone(), &config.app.name)),
             access: AccessStore::new(
@@ -220,7 +242,8 @@ impl ApiService {
                 &config.app.name,
                 Pepper::new(pepper.expose()).context("secrets.pepper is too short")?,
             ),
-            signer: Signer::new(link_key.expose()).context("secrets.link_signing_key is too short")?,
+            signer: Signer::new(link_key.expose())
+                .context("secrets.link_signing_key is too short")?,
             time: clients.time.clone(),
         };
         let (service, handle) = api::Service::bind(api_options(config, transport), backing).await?;
@@ -237,7 +260,10 @@ impl ApiService {
         let ended = CancellationToken::new();
         let follow = async {
             if let Some(files) = &self.reload {
-                files.tls.follow_files(&files.cert, &files.key, CERTIFICATE_POLL, ended.clone()).await;
+                files
+                    .tls
+                    .follow_files(&files.cert, &files.key, CERTIFICATE_POLL, ended.clone())
+                    .await;
             }
         };
         self.handle.ready();
@@ -249,7 +275,10 @@ impl ApiService {
         let (exit, ()) = tokio::join!(serve, follow);
         let api::Exit::Shutdown { cut_connections } = exit;
         if cut_connections > 0 {
-            tracing::warn!(cut_connections, "connections did not end within the deadline and were cut");
+            tracing::warn!(
+                cut_connections,
+                "connections did not end within the deadline and were cut"
+            );
         }
         anyhow::ensure!(stop.is_cancelled(), "the API ended by itself");
         Ok(())

@@ -32,7 +32,9 @@ pub(crate) struct Made {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StreamError {
     /// The stream does not exist.
-    #[error("stream {name} does not exist; services never create streams (`sluicegate init --dev` does, for development)")]
+    #[error(
+        "stream {name} does not exist; services never create streams (`sluicegate init --dev` does, for development)"
+    )]
     NoStream { name: String },
     /// The consumer is not registered.
     #[error("stream {stream} has no consumer named {consumer}; `sluicegate init` registers it")]
@@ -46,7 +48,11 @@ pub(crate) enum StreamError {
 }
 
 /// Finds a stream and its consumer; both must be usable.
-pub(crate) async fn find(kinesis: &Client, name: &str, consumer: &str) -> Result<Found, StreamError> {
+pub(crate) async fn find(
+    kinesis: &Client,
+    name: &str,
+    consumer: &str,
+) -> Result<Found, StreamError> {
     let (arn, creation_epoch_s) = stream(kinesis, name)
         .await?
         .ok_or_else(|| StreamError::NoStream { name: name.to_owned() })?;
@@ -83,7 +89,11 @@ async fn stream(kinesis: &Client, name: &str) -> Result<Option<(String, i64)>, S
         Ok(answer) => Ok(answer.stream_description_summary().map(|summary| {
             (summary.stream_arn().to_owned(), summary.stream_creation_timestamp().secs())
         })),
-        Err(error) if error.as_service_error().is_some_and(|e| e.is_resource_not_found_exception()) => Ok(None),
+        Err(error)
+            if error.as_service_error().is_some_and(|e| e.is_resource_not_found_exception()) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(call("DescribeStreamSummary", name, &error)),
     }
 }
@@ -111,7 +121,10 @@ async fn create(kinesis: &Client, name: &str, shards: u32) -> Result<(String, i6
             .map_err(|error| call("DescribeStreamSummary", name, &error))?;
         if let Some(summary) = answer.stream_description_summary() {
             if *summary.stream_status() == StreamStatus::Active {
-                return Ok((summary.stream_arn().to_owned(), summary.stream_creation_timestamp().secs()));
+                return Ok((
+                    summary.stream_arn().to_owned(),
+                    summary.stream_creation_timestamp().secs(),
+                ));
             }
             if Instant::now() > deadline {
                 let status = summary.stream_status().as_str().to_owned();
@@ -123,14 +136,26 @@ async fn create(kinesis: &Client, name: &str, shards: u32) -> Result<(String, i6
 }
 
 /// The ARN of a consumer that is active; `None` when there is no such consumer.
-async fn consumer_arn(kinesis: &Client, stream_arn: &str, consumer: &str) -> Result<Option<String>, StreamError> {
+async fn consumer_arn(
+    kinesis: &Client,
+    stream_arn: &str,
+    consumer: &str,
+) -> Result<Option<String>, StreamError> {
     let deadline = Instant::now() + ACTIVE_WITHIN;
     loop {
-        let answer =
-            kinesis.describe_stream_consumer().stream_arn(stream_arn).consumer_name(consumer).send().await;
+        let answer = kinesis
+            .describe_stream_consumer()
+            .stream_arn(stream_arn)
+            .consumer_name(consumer)
+            .send()
+            .await;
         let description = match answer {
             Ok(answer) => answer.consumer_description,
-            Err(error) if error.as_service_error().is_some_and(|e| e.is_resource_not_found_exception()) => {
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(|e| e.is_resource_not_found_exception()) =>
+            {
                 return Ok(None);
             }
             Err(error) => return Err(call("DescribeStreamConsumer", consumer, &error)),
@@ -147,7 +172,11 @@ async fn consumer_arn(kinesis: &Client, stream_arn: &str, consumer: &str) -> Res
     }
 }
 
-async fn register(kinesis: &Client, stream_arn: &str, consumer: &str) -> Result<String, StreamError> {
+async fn register(
+    kinesis: &Client,
+    stream_arn: &str,
+    consumer: &str,
+) -> Result<String, StreamError> {
     kinesis
         .register_stream_consumer()
         .stream_arn(stream_arn)
@@ -162,5 +191,9 @@ async fn register(kinesis: &Client, stream_arn: &str, consumer: &str) -> Result<
 }
 
 fn call(operation: &'static str, name: &str, error: impl std::error::Error) -> StreamError {
-    StreamError::Call { operation, name: name.to_owned(), detail: DisplayErrorContext(error).to_string() }
+    StreamError::Call {
+        operation,
+        name: name.to_owned(),
+        detail: DisplayErrorContext(error).to_string(),
+    }
 }

@@ -90,7 +90,12 @@ impl Aws {
                     .filter_expression("begins_with(pk, :prefix)")
                     .expression_attribute_values(":prefix", AttributeValue::S(prefix.to_owned()));
             }
-            let page = scan.consistent_read(true).set_exclusive_start_key(start).send().await.expect("counted");
+            let page = scan
+                .consistent_read(true)
+                .set_exclusive_start_key(start)
+                .send()
+                .await
+                .expect("counted");
             count += usize::try_from(page.count).expect("not negative");
             start = page.last_evaluated_key;
             if start.is_none() {

@@ -49,7 +49,9 @@ impl Sluicegate {
 
     /// The next line of standard output.
     pub async fn line(&mut self) -> String {
-        let line = tokio::time::timeout(super::PATIENCE, self.stdout.recv()).await.expect("a line in time");
+        let line = tokio::time::timeout(super::PATIENCE, self.stdout.recv())
+            .await
+            .expect("a line in time");
         match line {
             Some(line) => line,
             None => panic!("the process ended: {:#?}", drain(&mut self.stderr).await),
@@ -110,7 +112,8 @@ pub async fn run(args: &[&str]) -> Ended {
 
 /// Runs another program to its end.
 pub async fn run_in_shell(program: &str, args: &[&str]) -> Output {
-    tokio::task::block_in_place(|| Command::new(program).args(args).output()).expect("the program runs")
+    tokio::task::block_in_place(|| Command::new(program).args(args).output())
+        .expect("the program runs")
 }
 
 /// A thread reads the child's lines, so that it never waits for a full pipe.

@@ -26,7 +26,9 @@ where
     loop {
         match condition().await {
             Ok(value) => return value,
-            Err(seen) if Instant::now() > deadline => panic!("{what}: still {seen} after {PATIENCE:?}"),
+            Err(seen) if Instant::now() > deadline => {
+                panic!("{what}: still {seen} after {PATIENCE:?}")
+            }
             Err(_) => tokio::time::sleep(Duration::from_millis(25)).await,
         }
     }

@@ -17,7 +17,7 @@ const APP: &str = "wire";
 
 /// The real earthquakes in order, each with the network that reported it as its key.
 pub fn earthquakes() -> Vec<(String, Vec<u8>)> {
-    let text = std::fs::read_to_string("data/earthquakes.ndjson").expect("the bundled file");
+    let text = std::fs::read_to_string("../tests/data/earthquakes.ndjson").expect("the bundled file");
     let events: Vec<_> = text
         .lines()
         .map(|line| {
@@ -84,7 +84,17 @@ impl Platform {
         let endpoint = line[at..].split_whitespace().next().expect("an address").to_owned();
         let receiver = Receiver::start().await;
         let config = file(scratch.path(), "sluicegate.toml", &configuration(&endpoint, &receiver));
-        let made = run(&["init", "--config", &config, "--dev", "--webhook", &receiver.url(), "--output", "json"]).await;
+        let made = run(&[
+            "init",
+            "--config",
+            &config,
+            "--dev",
+            "--webhook",
+            &receiver.url(),
+            "--output",
+            "json",
+        ])
+        .await;
         assert_eq!(made.code, Some(0), "{:#?}", made.log);
         let made: Value = serde_json::from_str(&made.stdout.join("\n")).expect("JSON");
         receiver.expect_secret(made["dev"]["signing_secret"].as_str().expect("a secret"));
@@ -115,7 +125,8 @@ impl Platform {
 
     pub async fn dead_letters(&self) -> Vec<Letter> {
         let items = self.aws.scan(&self.table("deliveries")).await;
-        let letters = items.iter().filter(|item| text(item, "pk").is_some_and(|pk| pk.starts_with("dead#")));
+        let letters =
+            items.iter().filter(|item| text(item, "pk").is_some_and(|pk| pk.starts_with("dead#")));
         letters
             .map(|item| Letter {
                 reason: text(item, "reason").expect("a reason").to_owned(),
@@ -196,14 +207,19 @@ impl Processor {
     pub async fn lanes_are_idle(&self) {
         eventually("both lanes have settled everything", async || {
             let in_flight = self.in_flight().await;
-            if in_flight.values().all(|bytes| *bytes == 0) { Ok(()) } else { Err(format!("{in_flight:?} unsettled")) }
+            if in_flight.values().all(|bytes| *bytes == 0) {
+                Ok(())
+            } else {
+                Err(format!("{in_flight:?} unsettled"))
+            }
         })
         .await;
     }
 
     async fn lanes(&self, field: &str) -> BTreeMap<String, u64> {
         let state: Value = http_get(&format!("{}/v1/admin/state", self.operators)).await;
-        let mut lanes = BTreeMap::from([("sync-store".to_owned(), 0), ("async-delivery".to_owned(), 0)]);
+        let mut lanes =
+            BTreeMap::from([("sync-store".to_owned(), 0), ("async-delivery".to_owned(), 0)]);
         for shard in state["processor"]["shards"].as_array().expect("shards") {
             for lane in shard["lanes"].as_array().expect("lanes") {
                 let pipeline = lane["pipeline"].as_str().expect("a name").to_owned();
@@ -224,7 +240,10 @@ impl Processor {
 }
 
 fn bytes(item: &Item, name: &str) -> Vec<u8> {
-    item.get(name).and_then(|value| value.as_b().ok()).map(|blob| blob.as_ref().to_vec()).unwrap_or_default()
+    item.get(name)
+        .and_then(|value| value.as_b().ok())
+        .map(|blob| blob.as_ref().to_vec())
+        .unwrap_or_default()
 }
 
 fn configuration(endpoint: &str, receiver: &Receiver) -> String {

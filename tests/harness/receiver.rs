@@ -104,19 +104,26 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         let shared = shared.clone();
         connections.spawn(async move {
             let service = service_fn(move |request| answer(shared.clone(), request));
-            let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
+            let _ = auto::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(socket), service)
+                .await;
         });
     }
 }
 
-async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let Ok(body) = body.collect().await else {
         return Ok(status(StatusCode::BAD_REQUEST));
     };
     let body = body.to_bytes();
-    let id = head.headers.get("webhook-id").and_then(|id| id.to_str().ok()).unwrap_or("").to_owned();
-    let verified = shared.webhook.get().is_some_and(|webhook| webhook.verify(&body, &head.headers).is_ok());
+    let id =
+        head.headers.get("webhook-id").and_then(|id| id.to_str().ok()).unwrap_or("").to_owned();
+    let verified =
+        shared.webhook.get().is_some_and(|webhook| webhook.verify(&body, &head.headers).is_ok());
     let mut ledger = shared.ledger.lock().unwrap();
     if !verified {
         ledger.unverified += 1;

@@ -43,7 +43,11 @@ async fn a_bad_configuration_is_refused_with_key_line_and_what_is_allowed() {
             let log = ended.log.join("\n");
             assert_eq!(ended.code, Some(2), "{command} with {}: {log}", case.what);
             for word in case.says {
-                assert!(log.contains(word), "{command} with {} does not say {word:?}:\n{log}", case.what);
+                assert!(
+                    log.contains(word),
+                    "{command} with {} does not say {word:?}:\n{log}",
+                    case.what
+                );
             }
             assert!(ended.stdout.is_empty(), "refusals go to standard error");
         }

@@ -8,7 +8,8 @@ use crate::harness::child::{Sluicegate, run_in_shell};
 async fn the_printed_curl_lines_work_and_every_event_goes_the_whole_way() {
     let mut demo = Sluicegate::start(&["demo", "--rate", "500", "--listen", "127.0.0.1:0"]);
     let welcome = demo.lines_until("receiver").await;
-    let lines: Vec<_> = welcome.iter().map(|line| line.trim()).filter(|line| line.starts_with("curl ")).collect();
+    let lines: Vec<_> =
+        welcome.iter().map(|line| line.trim()).filter(|line| line.starts_with("curl ")).collect();
     assert!(lines.len() >= 3, "ready-made lines: {welcome:#?}");
     for line in &lines {
         assert!(!line.contains(" -k"), "the certificate is verified, not waved through: {line}");
@@ -16,12 +17,19 @@ async fn the_printed_curl_lines_work_and_every_event_goes_the_whole_way() {
     if !run_in_shell("sh", &["-c", "command -v curl"]).await.status.success() {
         println!("skipped the pasting: curl is not installed");
     } else {
-        let latest = lines.iter().find(|line| line.contains("/latest")).expect("a line for the newest event");
-        let message = crate::harness::eventually("an earthquake comes back over HTTPS", async || {
-            let answer = paste(latest).await;
-            answer["data"]["properties"]["title"].as_str().map(str::to_owned).ok_or(answer.to_string())
-        })
-        .await;
+        let latest = lines
+            .iter()
+            .find(|line| line.contains("/latest"))
+            .expect("a line for the newest event");
+        let message =
+            crate::harness::eventually("an earthquake comes back over HTTPS", async || {
+                let answer = paste(latest).await;
+                answer["data"]["properties"]["title"]
+                    .as_str()
+                    .map(str::to_owned)
+                    .ok_or(answer.to_string())
+            })
+            .await;
         println!("over HTTPS: {message}");
         for line in &lines {
             let answer = paste(line).await;
@@ -29,7 +37,8 @@ async fn the_printed_curl_lines_work_and_every_event_goes_the_whole_way() {
         }
     }
     let log = demo.lines_until("stored 1707 ").await;
-    let log: Vec<_> = log.into_iter().chain(demo.lines_until("verified 1707 duplicates 0").await).collect();
+    let log: Vec<_> =
+        log.into_iter().chain(demo.lines_until("verified 1707 duplicates 0").await).collect();
     let verified = log.iter().filter(|line| line.contains("signature verified")).count();
     assert!(verified > 0, "the receiver's log shows verified signatures");
     let ended = demo.terminate().await;

@@ -25,11 +25,9 @@ async fn p3_a_stopped_receiver_parks_deliveries_and_the_store_goes_on() {
         }
     })
     .await;
-    eventually("every undelivered message is parked", async || {
-        match platform.parked().await {
-            parked if parked == rest.len() => Ok(()),
-            parked => Err(format!("{parked} of {} parked", rest.len())),
-        }
+    eventually("every undelivered message is parked", async || match platform.parked().await {
+        parked if parked == rest.len() => Ok(()),
+        parked => Err(format!("{parked} of {} parked", rest.len())),
     })
     .await;
     processor.lanes_are_idle().await;
@@ -57,11 +55,9 @@ async fn p3_a_throttled_table_does_not_hold_up_deliveries() {
         .await;
     let events = earthquakes();
     platform.aws.put("earthquakes", &events).await;
-    eventually("every event is delivered", async || {
-        match platform.receiver.ledger().messages() {
-            delivered if delivered == events.len() => Ok(()),
-            delivered => Err(format!("{delivered} of {} delivered", events.len())),
-        }
+    eventually("every event is delivered", async || match platform.receiver.ledger().messages() {
+        delivered if delivered == events.len() => Ok(()),
+        delivered => Err(format!("{delivered} of {} delivered", events.len())),
     })
     .await;
     eventually("the delivery lane has settled everything", async || {

@@ -34,7 +34,10 @@ async fn p1_nothing_is_lost_when_the_processor_is_killed_fifty_times() {
         tokio::time::sleep(Duration::from_millis(rng.u64(0..30))).await;
         processor.kill().await;
         let again = platform.receiver.ledger().duplicates() - before.duplicates();
-        assert!(again <= exposed, "round {round}: {again} came again, {exposed} lay behind the checkpoints");
+        assert!(
+            again <= exposed,
+            "round {round}: {again} came again, {exposed} lay behind the checkpoints"
+        );
         worst = worst.max(again);
         exposed = behind_checkpoints(&platform, &put).await;
     }

@@ -1,7 +1,13 @@
 //! The wire tests: the real binary, real sockets on loopback, real time.
 //!
 //! Each test starts its own processes and stops them; nothing leaves this machine.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, unreachable_pub, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    unreachable_pub,
+    missing_docs
+)]
 
 #[path = "../harness/mod.rs"]
 mod harness;

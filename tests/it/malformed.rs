@@ -28,10 +28,17 @@ async fn malformed_records_become_dead_letters_and_the_lanes_go_on() {
     })
     .await;
     let letters = platform.dead_letters().await;
-    let found: BTreeMap<_, _> = letters.iter().map(|letter| (letter.payload.clone(), letter.reason.clone())).collect();
-    let expected: BTreeMap<_, _> = bad.iter().map(|(reason, data)| (data.clone(), (*reason).to_owned())).collect();
+    let found: BTreeMap<_, _> =
+        letters.iter().map(|letter| (letter.payload.clone(), letter.reason.clone())).collect();
+    let expected: BTreeMap<_, _> =
+        bad.iter().map(|(reason, data)| (data.clone(), (*reason).to_owned())).collect();
     for (data, reason) in &expected {
-        assert_eq!(found.get(data), Some(reason), "{}", String::from_utf8_lossy(&data[..data.len().min(60)]));
+        assert_eq!(
+            found.get(data),
+            Some(reason),
+            "{}",
+            String::from_utf8_lossy(&data[..data.len().min(60)])
+        );
     }
     assert!(letters.iter().all(|letter| !letter.detail.is_empty()), "each says what was found");
 
@@ -42,7 +49,8 @@ async fn malformed_records_become_dead_letters_and_the_lanes_go_on() {
 
 /// One record of each kind that is no message, with the reason it must get.
 fn malformed() -> Vec<(&'static str, Vec<u8>)> {
-    let mut broken_aggregate = std::fs::read("../tests/data/kpl/aggregate-python.bin").expect("the sample aggregate");
+    let mut broken_aggregate =
+        std::fs::read("../tests/data/kpl/aggregate-python.bin").expect("the sample aggregate");
     let last = broken_aggregate.len() - 1;
     broken_aggregate[last] ^= 0xff;
     let padding = "x".repeat(70 * 1024);

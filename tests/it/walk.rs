@@ -23,8 +23,10 @@ async fn p1_every_event_is_stored_exactly_once_and_delivered_with_the_same_id() 
     assert!(payloads == sent, "the stored bytes are the bytes that were sent, each once");
 
     let ledger = platform.receiver.ledger();
-    let delivered: BTreeMap<_, _> = ledger.deliveries.iter().map(|(id, (_, body))| (id.clone(), body.to_vec())).collect();
-    let expected: BTreeMap<_, _> = stored.into_iter().map(|(id, message)| (id, message.payload)).collect();
+    let delivered: BTreeMap<_, _> =
+        ledger.deliveries.iter().map(|(id, (_, body))| (id.clone(), body.to_vec())).collect();
+    let expected: BTreeMap<_, _> =
+        stored.into_iter().map(|(id, message)| (id, message.payload)).collect();
     assert!(delivered == expected, "the same ids and the same bytes on both sides");
     assert_eq!((ledger.unverified, ledger.changed_bodies), (0, 0));
     assert_eq!(ledger.duplicates(), 0, "nothing failed, so nothing came twice");

@@ -65,8 +65,12 @@ async fn step(
         0..50 => put(world, rng, ledger).await,
         50..62 => fault(world, rng),
         62..70 => world.aws.faults().clear_all(),
-        70..78 if !workers.is_empty() => workers.swap_remove(rng.usize(..workers.len())).kill().await,
-        78..84 if !workers.is_empty() => workers.swap_remove(rng.usize(..workers.len())).stop().await,
+        70..78 if !workers.is_empty() => {
+            workers.swap_remove(rng.usize(..workers.len())).kill().await
+        }
+        78..84 if !workers.is_empty() => {
+            workers.swap_remove(rng.usize(..workers.len())).stop().await
+        }
         84..92 if workers.len() < 3 => {
             *lives += 1;
             let name = format!("worker-{}", *lives % 3);
@@ -141,7 +145,11 @@ async fn open_shards(world: &World) -> Vec<(String, u128, u128)> {
     open.map(|shard| {
         let range = shard.hash_key_range().unwrap();
         let number = |text: &str| text.parse::<u128>().unwrap();
-        (shard.shard_id().to_owned(), number(range.starting_hash_key()), number(range.ending_hash_key()))
+        (
+            shard.shard_id().to_owned(),
+            number(range.starting_hash_key()),
+            number(range.ending_hash_key()),
+        )
     })
     .collect()
 }

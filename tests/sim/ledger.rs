@@ -36,8 +36,15 @@ impl Ledger {
             assert!(self.put.contains(payload), "stored, but never put: {payload}");
             assert_eq!(*times, 1, "stored under {times} keys: {payload}");
         }
-        let missing: Vec<_> = self.put.iter().filter(|payload| !stored.contains_key(*payload)).collect();
-        assert!(missing.is_empty(), "P1: {} of {} records are lost, the first: {:?}", missing.len(), self.put.len(), missing[0]);
+        let missing: Vec<_> =
+            self.put.iter().filter(|payload| !stored.contains_key(*payload)).collect();
+        assert!(
+            missing.is_empty(),
+            "P1: {} of {} records are lost, the first: {:?}",
+            missing.len(),
+            self.put.len(),
+            missing[0]
+        );
     }
 }
 

@@ -3,7 +3,15 @@
 //! Every seed is a different course: how records are spread and paced, which calls fail and how, when
 //! workers die, start and stop, when shards split and merge. At the end the ledger is checked. A
 //! failing seed prints the command that replays it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, unreachable_pub, missing_docs)]
+// Which seeds are run is said from outside.
+#![allow(clippy::disallowed_methods)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    unreachable_pub,
+    missing_docs
+)]
 
 mod course;
 mod ledger;
@@ -14,13 +22,16 @@ const SEEDS: u64 = 25;
 
 #[test]
 fn p1_p4_p5_records_survive_seeded_faults() {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let number =
+        |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let first = number("SIM_FIRST").unwrap_or(1);
     let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
     for seed in first..first + seeds {
         let result = std::panic::catch_unwind(|| course::run(seed));
         if let Err(panic) = result {
-            eprintln!("seed {seed} failed; replay it: SIM_FIRST={seed} SIM_SEEDS=1 cargo test -p tests --test sim");
+            eprintln!(
+                "seed {seed} failed; replay it: SIM_FIRST={seed} SIM_SEEDS=1 cargo test -p tests --test sim"
+            );
             std::panic::resume_unwind(panic);
         }
     }

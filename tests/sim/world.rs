@@ -60,15 +60,20 @@ impl World {
         store::create_tables(&dynamodb, APP).await.unwrap();
         kinesis.create_stream().stream_name(STREAM).shard_count(shards).send().await.unwrap();
         let summary = loop {
-            let answer = kinesis.describe_stream_summary().stream_name(STREAM).send().await.unwrap();
+            let answer =
+                kinesis.describe_stream_summary().stream_name(STREAM).send().await.unwrap();
             let summary = answer.stream_description_summary.unwrap();
             if summary.stream_status.as_str() == "ACTIVE" {
                 break summary;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
-        let registered =
-            kinesis.register_stream_consumer().stream_arn(&summary.stream_arn).consumer_name(APP).send().await;
+        let registered = kinesis
+            .register_stream_consumer()
+            .stream_arn(&summary.stream_arn)
+            .consumer_name(APP)
+            .send()
+            .await;
         let consumer_arn = registered.unwrap().consumer.unwrap().consumer_arn;
         tokio::time::sleep(Duration::from_secs(5)).await;
         let stream = StreamConfig {
@@ -86,11 +91,13 @@ impl World {
         let lanes = PIPELINES.map(|lane| LaneName::parse(lane).unwrap()).to_vec();
         let worker_id = WorkerId::parse(name).unwrap();
         let seed = self.seed.wrapping_mul(31).wrapping_add(life);
-        let mut leases = lease_manager::Options::new(APP, worker_id, lanes, vec![self.stream.clone()]);
+        let mut leases =
+            lease_manager::Options::new(APP, worker_id, lanes, vec![self.stream.clone()]);
         leases.seed = seed;
         let (manager, fleet) =
             LeaseManager::new(leases, dynamodb.clone(), kinesis.clone(), self.time.clone());
-        let stream = StreamOptions { arn: self.stream.arn.clone(), consumer_arn: self.consumer_arn.clone() };
+        let stream =
+            StreamOptions { arn: self.stream.arn.clone(), consumer_arn: self.consumer_arn.clone() };
         let integrations = Arc::new(Integrations::compile(Vec::new()).unwrap());
         let mut options = Options::new(name, vec![stream], integrations);
         options.seed = seed;
@@ -100,7 +107,8 @@ impl World {
             subscriptions: SubscriptionStore::new(dynamodb, APP),
         };
         let nowhere = Arc::new(Nowhere);
-        let (processor, _) = Processor::new(options, kinesis, stores, nowhere, fleet, self.time.clone());
+        let (processor, _) =
+            Processor::new(options, kinesis, stores, nowhere, fleet, self.time.clone());
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let tasks = tokio::spawn(async move {

@@ -70,15 +70,9 @@ impl Call {
         }
         let (service, operation) = target(&parts.headers)?;
         if body.len() > MAX_BODY_BYTES {
-            let message = format!(
-                "the request has {} bytes, allowed are {MAX_BODY_BYTES}",
-                body.len()
-            );
-            return Err(Answer::error(
-                413,
-                "RequestEntityTooLargeException",
-                &message,
-            ));
+            let message =
+                format!("the request has {} bytes, allowed are {MAX_BODY_BYTES}", body.len());
+            return Err(Answer::error(413, "RequestEntityTooLargeException", &message));
         }
         check_content_type(&parts.headers)?;
         Ok(Self {
@@ -129,9 +123,8 @@ fn caller(headers: &HeaderMap) -> Result<String, Answer> {
             "Request is missing Authentication Token",
         )
     })?;
-    let credential = authorization
-        .split_once("Credential=")
-        .and_then(|(_, rest)| rest.split('/').next());
+    let credential =
+        authorization.split_once("Credential=").and_then(|(_, rest)| rest.split('/').next());
     credential.map(str::to_owned).ok_or_else(|| {
         Answer::error(
             400,

@@ -31,19 +31,13 @@ fn a_call_knows_its_service_caller_and_resource() {
 fn resources_are_found_wherever_a_request_names_them() {
     let cases: [(&str, &[&str]); 6] = [
         (r#"{"StreamName":"s"}"#, &["s"]),
-        (
-            r#"{"StreamARN":"arn:aws:kinesis:us-east-1:000000000000:stream/s"}"#,
-            &["s"],
-        ),
+        (r#"{"StreamARN":"arn:aws:kinesis:us-east-1:000000000000:stream/s"}"#, &["s"]),
         (
             r#"{"ConsumerARN":"arn:aws:kinesis:us-east-1:000000000000:stream/s/consumer/c:17"}"#,
             &["s"],
         ),
         (r#"{"RequestItems":{"b":[],"a":[{"x":1}]}}"#, &["a", "b"]),
-        (
-            r#"{"TransactItems":[{"Put":{"TableName":"a"}},{"Update":{"TableName":"a"}}]}"#,
-            &["a"],
-        ),
+        (r#"{"TransactItems":[{"Put":{"TableName":"a"}},{"Update":{"TableName":"a"}}]}"#, &["a"]),
         ("[]", &[]),
     ];
     for (body, names) in cases {
@@ -58,19 +52,14 @@ fn what_aws_refuses_before_an_operation_runs_is_refused_here() {
     assert!(refusal(unsigned).contains("MissingAuthenticationTokenException"));
 
     let mut no_key = request("Kinesis_20131202.ListStreams", "{}");
-    no_key
-        .headers_mut()
-        .insert("authorization", "Bearer x".parse().unwrap());
+    no_key.headers_mut().insert("authorization", "Bearer x".parse().unwrap());
     assert!(refusal(no_key).contains("IncompleteSignatureException"));
 
     assert!(refusal(request("Sqs_1.SendMessage", "{}")).contains("UnknownOperationException"));
     assert!(refusal(request("DynamoDB_20120810.", "{}")).contains("UnknownOperationException"));
 
     let mut cbor = request("Kinesis_20131202.ListStreams", "{}");
-    cbor.headers_mut().insert(
-        "content-type",
-        "application/x-amz-cbor-1.1".parse().unwrap(),
-    );
+    cbor.headers_mut().insert("content-type", "application/x-amz-cbor-1.1".parse().unwrap());
     assert!(refusal(cbor).contains("switch CBOR off"));
 
     let big = "x".repeat(MAX_BODY_BYTES + 1);

@@ -25,18 +25,12 @@ pub(crate) struct DynamoDb {
 impl DynamoDb {
     /// Tables in memory, gone with this value.
     pub(crate) fn in_memory(clock: Clock) -> Result<Self, DynoxideError> {
-        Ok(Self {
-            database: Database::memory_with_clock(Arc::new(clock))?,
-            on_disk: false,
-        })
+        Ok(Self { database: Database::memory_with_clock(Arc::new(clock))?, on_disk: false })
     }
 
     /// Tables in an SQLite file with a write-ahead log: what was answered survives the process.
     pub(crate) fn open(path: &Path) -> Result<Self, DynoxideError> {
-        Ok(Self {
-            database: Database::new(&path.to_string_lossy())?,
-            on_disk: true,
-        })
+        Ok(Self { database: Database::new(&path.to_string_lossy())?, on_disk: true })
     }
 
     /// One call. `operation` is the part of `x-amz-target` after the dot.
@@ -48,11 +42,7 @@ impl DynamoDb {
         tokio::task::spawn_blocking(move || operations::answer(&database, &operation, &body))
             .await
             .unwrap_or_else(|_| {
-                Answer::error(
-                    500,
-                    operations::INTERNAL_SERVER_ERROR,
-                    "the engine panicked",
-                )
+                Answer::error(500, operations::INTERNAL_SERVER_ERROR, "the engine panicked")
             })
     }
 
@@ -62,12 +52,8 @@ impl DynamoDb {
             return self.database.sweep_ttl();
         }
         let database = self.database.clone();
-        tokio::task::spawn_blocking(move || database.sweep_ttl())
-            .await
-            .unwrap_or_else(|_| {
-                Err(DynoxideError::InternalServerError(
-                    "the sweep panicked".into(),
-                ))
-            })
+        tokio::task::spawn_blocking(move || database.sweep_ttl()).await.unwrap_or_else(|_| {
+            Err(DynoxideError::InternalServerError("the sweep panicked".into()))
+        })
     }
 }

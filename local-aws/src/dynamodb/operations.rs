@@ -24,11 +24,7 @@ pub(crate) fn answer(database: &Database, operation: &str, body: &[u8]) -> Answe
         Some(Ok(json)) => Answer::ok(json),
         Some(Err(Failure::Malformed(message))) => Answer::error(400, SERIALIZATION, &message),
         Some(Err(Failure::Engine(error))) => refusal(operation, &error),
-        None => Answer::error(
-            400,
-            UNKNOWN_OPERATION,
-            &format!("unknown operation {operation}"),
-        ),
+        None => Answer::error(400, UNKNOWN_OPERATION, &format!("unknown operation {operation}")),
     }
 }
 
@@ -99,9 +95,8 @@ fn malformed(message: &str) -> Failure {
     let validation = DynoxideError::ValidationException;
     if let Some(text) = plain.strip_prefix("VALIDATION_REQUEST:") {
         DynoxideError::EnvelopedValidation(text.to_owned()).into()
-    } else if let Some(text) = ["VALIDATION:", "VALIDATION_AS_READ:"]
-        .iter()
-        .find_map(|marker| plain.strip_prefix(marker))
+    } else if let Some(text) =
+        ["VALIDATION:", "VALIDATION_AS_READ:"].iter().find_map(|marker| plain.strip_prefix(marker))
     {
         validation(text.to_owned()).into()
     } else if let Some(text) = ["SERIALIZATION:", "SERIALIZATION_AS_READ:"]
@@ -127,8 +122,5 @@ fn refusal(operation: &str, error: &DynoxideError) -> Answer {
         }
         other => other.to_json(),
     };
-    Answer::Json {
-        status: error.status_code(),
-        body: body.into(),
-    }
+    Answer::Json { status: error.status_code(), body: body.into() }
 }

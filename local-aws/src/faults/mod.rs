@@ -151,10 +151,7 @@ impl Fault {
         self.service == call.service
             && wanted(&self.operation, &call.operation)
             && wanted(&self.caller, &call.caller)
-            && self
-                .resource
-                .as_ref()
-                .is_none_or(|name| call.resources.contains(name))
+            && self.resource.as_ref().is_none_or(|name| call.resources.contains(name))
             && (!matches!(self.effect, Effect::Partial(_)) || Partial::divides(&call.operation))
     }
 }
@@ -248,10 +245,7 @@ impl Faults {
 
     /// Decides one call and uses up what hits it: every latency, and the oldest other fault.
     pub(crate) fn plan(&self, call: &Call) -> Plan {
-        let mut plan = Plan {
-            delay: Duration::ZERO,
-            effect: None,
-        };
+        let mut plan = Plan { delay: Duration::ZERO, effect: None };
         let state = &mut *self.lock();
         let mut used_up = Vec::new();
         for (id, fault) in &mut state.faults {
@@ -320,9 +314,8 @@ impl Faults {
         if state.late.is_empty() {
             return Vec::new();
         }
-        let (mut due, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut state.late)
-            .into_iter()
-            .partition(|(due_ms, _)| *due_ms <= now_ms);
+        let (mut due, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut state.late).into_iter().partition(|(due_ms, _)| *due_ms <= now_ms);
         state.late = rest;
         due.sort_by_key(|(due_ms, _)| *due_ms);
         due.into_iter().map(|(_, call)| call).collect()

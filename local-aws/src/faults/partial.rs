@@ -57,11 +57,7 @@ impl Partial {
             }
         };
         let applied = (left > 0).then(|| request.to_string().into());
-        Some(Self {
-            applied,
-            kind,
-            failed,
-        })
+        Some(Self { applied, kind, failed })
     }
 
     /// What the service would answer if nothing was left to apply; `None` when it refuses such a call as a whole.
@@ -74,14 +70,9 @@ impl Partial {
         let mut answer: Value = serde_json::from_slice(answer).ok()?;
         match self.failed {
             Failed::Items(failed) => {
-                let name = if self.kind == Kind::Write {
-                    "UnprocessedItems"
-                } else {
-                    "UnprocessedKeys"
-                };
-                answer
-                    .as_object_mut()?
-                    .insert(name.to_owned(), failed.into());
+                let name =
+                    if self.kind == Kind::Write { "UnprocessedItems" } else { "UnprocessedKeys" };
+                answer.as_object_mut()?.insert(name.to_owned(), failed.into());
             }
             Failed::Records(failed) => complete_records(&mut answer, &failed)?,
         }
@@ -103,11 +94,7 @@ fn count(kind: Kind, request: &Value) -> Option<usize> {
         let tables = request.get("RequestItems")?.as_object()?;
         tables
             .values()
-            .map(|table| {
-                key.map_or(Some(table), |key| table.get(key))?
-                    .as_array()
-                    .map(Vec::len)
-            })
+            .map(|table| key.map_or(Some(table), |key| table.get(key))?.as_array().map(Vec::len))
             .sum()
     };
     match kind {
@@ -128,12 +115,7 @@ struct Draw<'a> {
 impl<'a> Draw<'a> {
     fn over(count: usize, share: f64, rng: &'a mut fastrand::Rng) -> Self {
         let chosen = if count == 0 { 0 } else { rng.usize(..count) };
-        Self {
-            share,
-            chosen,
-            index: 0,
-            rng,
-        }
+        Self { share, chosen, index: 0, rng }
     }
 
     fn next(&mut self) -> bool {
@@ -199,9 +181,7 @@ fn complete_records(answer: &mut Value, failed: &[bool]) -> Option<()> {
         })
         .collect();
     let records = records?;
-    let failures = records
-        .iter()
-        .filter(|record| record.get("ErrorCode").is_some());
+    let failures = records.iter().filter(|record| record.get("ErrorCode").is_some());
     answer["FailedRecordCount"] = failures.count().into();
     answer["Records"] = records.into();
     Some(())

@@ -25,13 +25,7 @@ pub(crate) fn guard(
     mut call: Call,
 ) -> BoxStream<'static, io::Result<Bytes>> {
     call.body = Bytes::new();
-    let guarded = Guarded {
-        frames,
-        changes: faults.changes(),
-        faults,
-        call,
-        cut: false,
-    };
+    let guarded = Guarded { frames, changes: faults.changes(), faults, call, cut: false };
     stream::unfold(guarded, |mut guarded| async {
         let item = guarded.next().await?;
         Some((item, guarded))

@@ -37,12 +37,7 @@ fn a_fault_hits_the_calls_it_names_as_often_as_it_says() {
 #[test]
 fn latencies_add_up_and_leave_room_for_one_other_effect() {
     let faults = Faults::new(1);
-    let latency = |ms| {
-        Fault::new(
-            Service::Dynamodb,
-            Effect::Latency(Duration::from_millis(ms)),
-        )
-    };
+    let latency = |ms| Fault::new(Service::Dynamodb, Effect::Latency(Duration::from_millis(ms)));
     faults.inject(latency(10));
     faults.inject(Fault::new(Service::Dynamodb, Effect::InternalError));
     faults.inject(latency(5));
@@ -120,10 +115,8 @@ fn failed_records_stand_in_the_answer_where_they_stood_in_the_request() {
     let request: serde_json::Value =
         serde_json::from_slice(&partial.applied.clone().unwrap()).unwrap();
     let applied = request["Records"].as_array().unwrap().clone();
-    let served: Vec<_> = applied
-        .iter()
-        .map(|r| serde_json::json!({"SequenceNumber": r["Data"]}))
-        .collect();
+    let served: Vec<_> =
+        applied.iter().map(|r| serde_json::json!({"SequenceNumber": r["Data"]})).collect();
     let answer = serde_json::json!({"FailedRecordCount": 0, "Records": served}).to_string();
     let answer: serde_json::Value =
         serde_json::from_slice(&partial.complete(answer.as_bytes()).unwrap()).unwrap();

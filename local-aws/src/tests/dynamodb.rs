@@ -73,24 +73,15 @@ async fn a_query_gives_pages_in_either_direction() {
 #[tokio::test(start_paused = true)]
 async fn expired_items_stay_until_the_sweep_and_go_with_it() {
     let epoch = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-    let aws = LocalAws::new(Options {
-        epoch,
-        ..Options::default()
-    });
+    let aws = LocalAws::new(Options { epoch, ..Options::default() });
     let aws = aws.unwrap();
     let client = client_as(&aws, "tester");
     create_table(&client, "items").await;
-    let expires = TimeToLiveSpecification::builder()
-        .enabled(true)
-        .attribute_name("expiresAt");
+    let expires = TimeToLiveSpecification::builder().enabled(true).attribute_name("expiresAt");
     let update = client.update_time_to_live().table_name("items");
     let update = update.time_to_live_specification(expires.build().unwrap());
     update.send().await.unwrap();
-    let described = client
-        .describe_time_to_live()
-        .table_name("items")
-        .send()
-        .await;
+    let described = client.describe_time_to_live().table_name("items").send().await;
     let described = described.unwrap().time_to_live_description.unwrap();
     assert_eq!(described.attribute_name(), Some("expiresAt"));
 
@@ -98,15 +89,7 @@ async fn expired_items_stay_until_the_sweep_and_go_with_it() {
     let put = put.item("pk", string("a")).item("sk", string("1"));
     let at = AttributeValue::N("1800000060".to_owned());
     put.item("expiresAt", at).send().await.unwrap();
-    let count = || async {
-        client
-            .scan()
-            .table_name("items")
-            .send()
-            .await
-            .unwrap()
-            .count
-    };
+    let count = || async { client.scan().table_name("items").send().await.unwrap().count };
     assert_eq!(aws.sweep_expired().await, Ok(0));
     assert_eq!(count().await, 1);
     tokio::time::advance(Duration::from_secs(61)).await;
@@ -132,16 +115,7 @@ async fn a_transaction_is_applied_whole_or_not_at_all() {
     let refused = write.transact_items(check.build()).send().await;
     let refused = refused.unwrap_err().into_service_error();
     assert!(refused.is_transaction_canceled_exception(), "{refused:?}");
-    assert_eq!(
-        client
-            .scan()
-            .table_name("items")
-            .send()
-            .await
-            .unwrap()
-            .count,
-        0
-    );
+    assert_eq!(client.scan().table_name("items").send().await.unwrap().count, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,10 +132,7 @@ async fn what_is_missing_or_unknown_is_refused_in_the_services_words() {
 async fn tables_in_a_file_outlive_the_process_that_wrote_them() {
     let directory = std::env::temp_dir();
     let path = directory.join(format!("local-aws-{}.sqlite", std::process::id()));
-    let options = || Options {
-        dynamodb_path: Some(path.clone()),
-        ..Options::default()
-    };
+    let options = || Options { dynamodb_path: Some(path.clone()), ..Options::default() };
     {
         let aws = LocalAws::new(options()).unwrap();
         let client = client_as(&aws, "tester");

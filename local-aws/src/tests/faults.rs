@@ -6,10 +6,7 @@ use super::*;
 use crate::{Effect, Fault, Service};
 
 fn fault(effect: Effect) -> Fault {
-    Fault::new(Service::Dynamodb, effect)
-        .operation("UpdateItem")
-        .resource("items")
-        .times(1)
+    Fault::new(Service::Dynamodb, effect).operation("UpdateItem").resource("items").times(1)
 }
 
 /// What the fault left in the counter, and how the call ended.
@@ -28,10 +25,7 @@ async fn each_effect_applies_the_call_or_does_not() {
     assert_eq!(after(Effect::Unanswered).await, (1, None));
     assert_eq!(after(Effect::Cut).await, (0, None));
     let throttled = after(Effect::Throttle).await;
-    assert_eq!(
-        throttled,
-        (0, code("ProvisionedThroughputExceededException"))
-    );
+    assert_eq!(throttled, (0, code("ProvisionedThroughputExceededException")));
     let failed = after(Effect::InternalError).await;
     assert_eq!(failed, (0, code("InternalServerError")));
     let failed = after(Effect::ErrorAfterApply).await;
@@ -95,8 +89,7 @@ async fn a_partition_takes_one_caller_away_until_it_is_cleared() {
 async fn latency_holds_a_call_up() {
     let (aws, client) = local_aws();
     create_table(&client, "items").await;
-    aws.faults()
-        .inject(fault(Effect::Latency(Duration::from_millis(700))));
+    aws.faults().inject(fault(Effect::Latency(Duration::from_millis(700))));
     let started = tokio::time::Instant::now();
     add_one(&client).await.unwrap();
     let took = started.elapsed();
@@ -113,26 +106,12 @@ async fn a_partial_batch_gives_items_back_until_all_are_stored() {
     let mut rounds = 0;
     while !items.is_empty() {
         let batch = client.batch_write_item().request_items("items", items);
-        let mut came_back = batch
-            .send()
-            .await
-            .unwrap()
-            .unprocessed_items
-            .unwrap_or_default();
+        let mut came_back = batch.send().await.unwrap().unprocessed_items.unwrap_or_default();
         items = came_back.remove("items").unwrap_or_default();
         rounds += 1;
     }
     assert_eq!(rounds, 3);
-    assert_eq!(
-        client
-            .scan()
-            .table_name("items")
-            .send()
-            .await
-            .unwrap()
-            .count,
-        20
-    );
+    assert_eq!(client.scan().table_name("items").send().await.unwrap().count, 20);
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,8 +123,5 @@ async fn calls_are_counted_by_operation_and_table() {
     let calls = aws.calls();
     let updates = calls.iter().find(|count| count.operation == "UpdateItem");
     let updates = updates.unwrap();
-    assert_eq!(
-        (updates.calls, updates.resource.as_deref()),
-        (2, Some("items"))
-    );
+    assert_eq!((updates.calls, updates.resource.as_deref()), (2, Some("items")));
 }

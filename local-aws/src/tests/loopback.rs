@@ -30,12 +30,7 @@ impl Server {
         let stop = CancellationToken::new();
         let (served, token) = (aws.clone(), stop.clone());
         let task = tokio::spawn(async move { served.serve(listener, token).await });
-        Self {
-            aws,
-            address,
-            stop,
-            task,
-        }
+        Self { aws, address, stop, task }
     }
 
     fn client(&self) -> Client {
@@ -65,9 +60,7 @@ impl Server {
 }
 
 fn hyper_client(http2: bool) -> HyperClient<HttpConnector, Full<Bytes>> {
-    HyperClient::builder(TokioExecutor::new())
-        .http2_only(http2)
-        .build_http()
+    HyperClient::builder(TokioExecutor::new()).http2_only(http2).build_http()
 }
 
 #[tokio::test]
@@ -107,24 +100,15 @@ async fn http2_by_prior_knowledge_is_served_and_answers_carry_their_checksum() {
             .header("content-type", "application/x-amz-json-1.0")
             .header("x-amz-target", "DynamoDB_20120810.ListTables");
         let request = if signed {
-            request.header(
-                "authorization",
-                "AWS4-HMAC-SHA256 Credential=k/d/r/s/aws4_request",
-            )
+            request.header("authorization", "AWS4-HMAC-SHA256 Credential=k/d/r/s/aws4_request")
         } else {
             request
         };
         client.request(request.body(Full::from("{}")).unwrap())
     };
     let response = call(true).await.unwrap();
-    assert_eq!(
-        (response.status(), response.version()),
-        (StatusCode::OK, Version::HTTP_2)
-    );
-    let checksum = response.headers()["x-amz-crc32"]
-        .to_str()
-        .unwrap()
-        .to_owned();
+    assert_eq!((response.status(), response.version()), (StatusCode::OK, Version::HTTP_2));
+    let checksum = response.headers()["x-amz-crc32"].to_str().unwrap().to_owned();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(checksum, crc32fast::hash(&body).to_string());
 
@@ -132,10 +116,7 @@ async fn http2_by_prior_knowledge_is_served_and_answers_carry_their_checksum() {
     assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
     let body = refused.into_body().collect().await.unwrap().to_bytes();
     let body = String::from_utf8(body.to_vec()).unwrap();
-    assert!(
-        body.contains("MissingAuthenticationTokenException"),
-        "{body}"
-    );
+    assert!(body.contains("MissingAuthenticationTokenException"), "{body}");
     server.stop().await;
 }
 
@@ -157,9 +138,7 @@ async fn faults_and_counters_are_reached_from_another_process() {
 
     let (_, calls) = server.control(Method::GET, "/_local/calls", "").await;
     assert!(calls.contains(r#""operation":"UpdateItem""#), "{calls}");
-    let typo = server
-        .control(Method::POST, "/_local/faults", r#"{"effect":"throttle"}"#)
-        .await;
+    let typo = server.control(Method::POST, "/_local/faults", r#"{"effect":"throttle"}"#).await;
     assert_eq!(typo.0, StatusCode::BAD_REQUEST);
     assert!(typo.1.contains("service"), "{}", typo.1);
     server.stop().await;
@@ -191,10 +170,7 @@ async fn an_open_event_stream_does_not_hold_up_the_stop() {
     let call = |operation: &str, body: &str| {
         let request = Request::post(server.url("/"))
             .header("content-type", "application/x-amz-json-1.1")
-            .header(
-                "authorization",
-                "AWS4-HMAC-SHA256 Credential=k/d/r/s/aws4_request",
-            )
+            .header("authorization", "AWS4-HMAC-SHA256 Credential=k/d/r/s/aws4_request")
             .header("x-amz-target", format!("Kinesis_20131202.{operation}"))
             .body(Full::from(body.to_owned()));
         client.request(request.unwrap())
@@ -211,9 +187,7 @@ async fn an_open_event_stream_does_not_hold_up_the_stop() {
         "ShardId": "shardId-000000000000",
         "StartingPosition": { "Type": "TRIM_HORIZON" },
     });
-    let response = call("SubscribeToShard", &subscribe.to_string())
-        .await
-        .unwrap();
+    let response = call("SubscribeToShard", &subscribe.to_string()).await.unwrap();
     let content_type = &response.headers()["content-type"];
     assert_eq!(content_type, "application/vnd.amazon.eventstream");
     let mut frames = response.into_body();

@@ -22,9 +22,7 @@ use crate::{LocalAws, Options};
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
 fn config(access_key_id: &str) -> Builder {
-    let timeouts = TimeoutConfig::builder()
-        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-        .build();
+    let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).build();
     aws_sdk_dynamodb::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .credentials_provider(Credentials::from_keys(access_key_id, "secret", None))
@@ -71,12 +69,8 @@ fn string(text: &str) -> AttributeValue {
 }
 
 fn put_request(sk: usize) -> WriteRequest {
-    let put = PutRequest::builder()
-        .item("pk", string("p"))
-        .item("sk", string(&format!("{sk:03}")));
-    WriteRequest::builder()
-        .put_request(put.build().unwrap())
-        .build()
+    let put = PutRequest::builder().item("pk", string("p")).item("sk", string(&format!("{sk:03}")));
+    WriteRequest::builder().put_request(put.build().unwrap()).build()
 }
 
 /// Adds one to the counter of item `a`.

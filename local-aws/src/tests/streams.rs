@@ -93,8 +93,7 @@ async fn a_share_of_put_records_fails_and_the_others_are_stored() {
     let aws = LocalAws::new(Options::default()).unwrap();
     let client = kinesis(&aws, "writer");
     let mut subscription = subscribed(&client).await;
-    aws.faults()
-        .inject(Fault::new(Service::Kinesis, Effect::Partial(0.5)).times(1));
+    aws.faults().inject(Fault::new(Service::Kinesis, Effect::Partial(0.5)).times(1));
     let entry = |n: usize| {
         let entry = PutRecordsRequestEntry::builder().partition_key("k");
         let data = Blob::new(n.to_string());
@@ -103,9 +102,7 @@ async fn a_share_of_put_records_fails_and_the_others_are_stored() {
     let records = (0..20).map(entry).collect();
     let put = client.put_records().stream_name("orders");
     let answer = put.set_records(Some(records)).send().await.unwrap();
-    let stored: Vec<usize> = (0..20)
-        .filter(|n| answer.records[*n].error_code.is_none())
-        .collect();
+    let stored: Vec<usize> = (0..20).filter(|n| answer.records[*n].error_code.is_none()).collect();
     assert_eq!(answer.failed_record_count, Some(20 - stored.len() as i32));
     assert!(!stored.is_empty() && stored.len() < 20);
     let event = subscription.event_stream.recv().await.unwrap().unwrap();
@@ -119,12 +116,7 @@ async fn a_share_of_put_records_fails_and_the_others_are_stored() {
     let delivered: Vec<usize> = event
         .records
         .iter()
-        .map(|r| {
-            std::str::from_utf8(r.data.as_ref())
-                .unwrap()
-                .parse()
-                .unwrap()
-        })
+        .map(|r| std::str::from_utf8(r.data.as_ref()).unwrap().parse().unwrap())
         .collect();
     assert_eq!(delivered, stored);
 }

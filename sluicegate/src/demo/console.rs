@@ -195,7 +195,8 @@ mod tests {
 
     #[test]
     fn only_the_newest_log_lines_are_shown() {
-        let frame = Frame { log: (0..50).map(|n| format!("line {n}")).collect(), ..Frame::default() };
+        let frame =
+            Frame { log: (0..50).map(|n| format!("line {n}")).collect(), ..Frame::default() };
         let lines = render(&frame, 80);
         assert_eq!(lines.last().map(String::as_str), Some("  line 49"));
         assert!(!lines.iter().any(|line| line.contains("line 41")));

@@ -26,7 +26,7 @@ use console::{Console, Frame, summary};
 use stage::Stage;
 
 /// The bundled events: USGS earthquakes of February 2018, in the public domain.
-pub(crate) const EARTHQUAKES: &[u8] = include_bytes!("../../data/earthquakes.ndjson");
+pub(crate) const EARTHQUAKES: &[u8] = include_bytes!("../../../tests/data/earthquakes.ndjson");
 
 /// How often the console is drawn on a terminal, and written to a pipe.
 const DRAW_TERMINAL: Duration = Duration::from_millis(200);
@@ -61,7 +61,12 @@ fn say(text: &str) -> std::io::Result<()> {
 }
 
 /// Draws and obeys keys until it is time to end. True when it ended because everything was done.
-async fn show(stage: &mut Stage, args: &DemoArgs, log: &RecentLines, stop: &CancellationToken) -> anyhow::Result<bool> {
+async fn show(
+    stage: &mut Stage,
+    args: &DemoArgs,
+    log: &RecentLines,
+    stop: &CancellationToken,
+) -> anyhow::Result<bool> {
     let mut console = Console::open()?;
     let mut keys = keys(console.is_terminal(), stop.clone());
     let every = if console.is_terminal() { DRAW_TERMINAL } else { DRAW_PIPE };
@@ -122,7 +127,6 @@ fn keys(terminal: bool, stop: CancellationToken) -> mpsc::Receiver<Key> {
     });
     receiver
 }
-
 
 impl Frame {
     /// Every event went the whole way.

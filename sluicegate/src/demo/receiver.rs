@@ -80,8 +80,12 @@ impl Receiver {
 
     /// Verifies with `secret` (`whsec_...`) from now on.
     pub(crate) fn expect_secret(&self, secret: &str) -> anyhow::Result<()> {
-        let webhook = Webhook::new(secret).map_err(|error| anyhow::anyhow!("the receiver's secret: {error}"))?;
-        self.shared.webhook.set(webhook).map_err(|_| anyhow::anyhow!("the receiver has a secret already"))
+        let webhook = Webhook::new(secret)
+            .map_err(|error| anyhow::anyhow!("the receiver's secret: {error}"))?;
+        self.shared
+            .webhook
+            .set(webhook)
+            .map_err(|_| anyhow::anyhow!("the receiver has a secret already"))
     }
 
     /// The address that the subscription delivers to.
@@ -126,12 +130,22 @@ impl Receiver {
 
     fn listen(&mut self, listener: TcpListener) {
         let up = Up { stop: CancellationToken::new(), tasks: TaskTracker::new() };
-        up.tasks.spawn(accept(listener, Arc::clone(&self.shared), up.stop.clone(), up.tasks.clone()));
+        up.tasks.spawn(accept(
+            listener,
+            Arc::clone(&self.shared),
+            up.stop.clone(),
+            up.tasks.clone(),
+        ));
         self.up = Some(up);
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken, tasks: TaskTracker) {
+async fn accept(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) {
     loop {
         let accepted = tokio::select! {
             biased;
@@ -153,7 +167,10 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTo
     }
 }
 
-async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let status = match Limited::new(body, MAX_BODY_BYTES).collect().await {
         Err(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -166,7 +183,8 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
 
 impl Shared {
     fn verify(&self, headers: &http::HeaderMap, body: &[u8]) -> StatusCode {
-        let id = headers.get("webhook-id").and_then(|id| id.to_str().ok()).unwrap_or("-").to_owned();
+        let id =
+            headers.get("webhook-id").and_then(|id| id.to_str().ok()).unwrap_or("-").to_owned();
         let verdict = match self.webhook.get() {
             Some(webhook) => webhook.verify(body, headers).map_err(|error| error.to_string()),
             None => Err("no secret is known yet".to_owned()),
@@ -210,5 +228,6 @@ fn title(body: &[u8]) -> String {
     struct Properties {
         title: String,
     }
-    serde_json::from_slice::<Feature>(body).map_or_else(|_| "(no title)".to_owned(), |f| f.properties.title)
+    serde_json::from_slice::<Feature>(body)
+        .map_or_else(|_| "(no title)".to_owned(), |f| f.properties.title)
 }

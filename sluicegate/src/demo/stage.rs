@@ -6,7 +6,9 @@ use std::time::Duration;
 use anyhow::Context;
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
-use loadtest::produce::{self, JsonPointer, Keys, Pace, Producer, Replay, ReplayInput, Source, StreamRef};
+use loadtest::produce::{
+    self, JsonPointer, Keys, Pace, Producer, Replay, ReplayInput, Source, StreamRef,
+};
 use local_aws::{Effect, Fault, FaultId, LocalAws};
 use store::{DeliveryStore, Pepper, SubscriptionId};
 use tokio::net::TcpListener;
@@ -95,7 +97,8 @@ impl Stage {
             Part::service("the API", |stop| api.run(stop)),
             local_part,
         ];
-        let total = EARTHQUAKES.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count() as u64;
+        let total =
+            EARTHQUAKES.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count() as u64;
         Ok(Stage {
             started,
             local,
@@ -118,7 +121,11 @@ impl Stage {
         let base = format!("https://{}/v1", self.api_address);
         let ca = self.directory.certificate();
         let get = |path: &str| {
-            format!("  curl -sS --cacert {} -H 'x-api-key: {}' '{base}{path}'\n", ca.display(), self.dev.api_key)
+            format!(
+                "  curl -sS --cacert {} -H 'x-api-key: {}' '{base}{path}'\n",
+                ca.display(),
+                self.dev.api_key
+            )
         };
         let entity = format!("/integrations/{STREAM}/entities/{ENTITY}");
         [
@@ -130,7 +137,10 @@ impl Stage {
             get("/integrations"),
             get("/me"),
             format!("\nKinesis and DynamoDB for the AWS CLI: --endpoint-url {}\n", self.endpoint),
-            format!("The webhook receiver listens on {} and verifies every signature.\n\n", self.receiver.address()),
+            format!(
+                "The webhook receiver listens on {} and verifies every signature.\n\n",
+                self.receiver.address()
+            ),
         ]
         .concat()
     }
@@ -141,7 +151,11 @@ impl Stage {
         let status = self.processor.status();
         let lag = |pipeline: &str| {
             let lanes = status.shards.iter().flat_map(|shard| &shard.lanes);
-            lanes.filter(|lane| lane.pipeline == pipeline).map(|lane| lane.behind_ms).max().unwrap_or(0)
+            lanes
+                .filter(|lane| lane.pipeline == pipeline)
+                .map(|lane| lane.behind_ms)
+                .max()
+                .unwrap_or(0)
         };
         let destinations = &status.async_delivery.destinations;
         Frame {
@@ -158,7 +172,10 @@ impl Stage {
             parked_now: self.parked.now,
             parked_ever: destinations.iter().map(|d| d.parked).sum(),
             delivery_lag_ms: lag(processor::PIPELINES[1]),
-            breaker: destinations.first().map(|d| format!("{:?}", d.breaker).to_lowercase()).unwrap_or_default(),
+            breaker: destinations
+                .first()
+                .map(|d| format!("{:?}", d.breaker).to_lowercase())
+                .unwrap_or_default(),
             dead_letters: status.sync_store.dead_lettered
                 + destinations.iter().map(|d| d.dead_lettered).sum::<u64>(),
             receiver_up: self.receiver.is_up(),
@@ -186,7 +203,8 @@ impl Stage {
                 faults.clear(fault);
             }
             None => {
-                let fault = Fault::new(local_aws::Service::Dynamodb, Effect::Throttle).operation("BatchWriteItem");
+                let fault = Fault::new(local_aws::Service::Dynamodb, Effect::Throttle)
+                    .operation("BatchWriteItem");
                 self.throttle = Some(faults.inject(fault.resource("demo-messages")));
             }
         }
@@ -265,7 +283,11 @@ fn configuration(
     Ok(config)
 }
 
-async fn initialise(config: &Config, clients: &Clients, receiver: &Receiver) -> anyhow::Result<DevReport> {
+async fn initialise(
+    config: &Config,
+    clients: &Clients,
+    receiver: &Receiver,
+) -> anyhow::Result<DevReport> {
     let pepper = config.secrets.pepper.as_ref().context("no pepper")?;
     let dev = Dev {
         pepper: Pepper::new(pepper.expose()).context("the pepper is too short")?,
@@ -296,7 +318,10 @@ impl Directory {
     fn make() -> anyhow::Result<Directory> {
         use std::os::unix::fs::DirBuilderExt;
         let path = std::env::temp_dir().join(format!("sluicegate-demo-{:016x}", random::seed()));
-        std::fs::DirBuilder::new().mode(0o700).create(&path).with_context(|| path.display().to_string())?;
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| path.display().to_string())?;
         Ok(Directory(path))
     }
 

@@ -76,7 +76,9 @@ impl Part {
         match task.await {
             Ok(None) => {}
             Ok(Some(why)) => tracing::error!(why, "a part failed while it was stopped"),
-            Err(error) => tracing::error!(%error, part = self.name, "a part broke while it was stopped"),
+            Err(error) => {
+                tracing::error!(%error, part = self.name, "a part broke while it was stopped")
+            }
         }
     }
 }

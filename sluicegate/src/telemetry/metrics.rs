@@ -27,7 +27,9 @@ pub(crate) struct MetricsExport {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MetricsError {
     /// The exporter refused its configuration.
-    #[error("telemetry.otlp_endpoint {endpoint:?}: {reason}; allowed is the address of an OTLP/HTTP collector, for example http://127.0.0.1:4318")]
+    #[error(
+        "telemetry.otlp_endpoint {endpoint:?}: {reason}; allowed is the address of an OTLP/HTTP collector, for example http://127.0.0.1:4318"
+    )]
     Exporter { endpoint: String, reason: String },
     /// A recorder is installed already.
     #[error("metrics are recorded elsewhere already: {0}")]
@@ -49,7 +51,10 @@ impl MetricsExport {
             .with_timeout(EXPORT_TIMEOUT)
             .with_http_client(RuntimeClient::new())
             .build()
-            .map_err(|error| MetricsError::Exporter { endpoint: endpoint.to_owned(), reason: error.to_string() })?;
+            .map_err(|error| MetricsError::Exporter {
+                endpoint: endpoint.to_owned(),
+                reason: error.to_string(),
+            })?;
         let reader = PeriodicReader::builder(exporter).with_interval(interval).build();
         let resource = Resource::builder_empty()
             .with_attributes([
@@ -57,9 +62,12 @@ impl MetricsExport {
                 KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
             ])
             .build();
-        let provider = SdkMeterProvider::builder().with_reader(reader).with_resource(resource).build();
-        let recorder = OpenTelemetryRecorder::new(OpenTelemetryMetrics::new(provider.meter("sluicegate")));
-        metrics::set_global_recorder(recorder).map_err(|error| MetricsError::Recorder(error.to_string()))?;
+        let provider =
+            SdkMeterProvider::builder().with_reader(reader).with_resource(resource).build();
+        let recorder =
+            OpenTelemetryRecorder::new(OpenTelemetryMetrics::new(provider.meter("sluicegate")));
+        metrics::set_global_recorder(recorder)
+            .map_err(|error| MetricsError::Recorder(error.to_string()))?;
         Ok(MetricsExport { provider })
     }
 
@@ -87,7 +95,10 @@ impl RuntimeClient {
 
 #[async_trait]
 impl HttpClient for RuntimeClient {
-    async fn send_bytes(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
+    async fn send_bytes(
+        &self,
+        request: http::Request<Bytes>,
+    ) -> Result<http::Response<Bytes>, HttpError> {
         let client = Arc::clone(&self.client);
         self.runtime.spawn(async move { client.send_bytes(request).await }).await?
     }

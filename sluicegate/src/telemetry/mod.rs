@@ -48,9 +48,15 @@ pub(crate) fn start_logs(level: &str, format: LogFormat, target: LogTarget) -> R
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
     let done = match (target, human) {
-        (LogTarget::Stderr, true) => builder.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).try_init(),
-        (LogTarget::Stderr, false) => builder.with_writer(io::stderr).json().flatten_event(true).try_init(),
-        (LogTarget::Recent(lines), _) => builder.with_writer(lines).with_ansi(false).without_time().compact().try_init(),
+        (LogTarget::Stderr, true) => {
+            builder.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).try_init()
+        }
+        (LogTarget::Stderr, false) => {
+            builder.with_writer(io::stderr).json().flatten_event(true).try_init()
+        }
+        (LogTarget::Recent(lines), _) => {
+            builder.with_writer(lines).with_ansi(false).without_time().compact().try_init()
+        }
     };
     done.map_err(|error| format!("logging cannot be started: {error}"))
 }
