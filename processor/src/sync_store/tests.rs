@@ -33,7 +33,7 @@ impl Rig {
         let config = aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))
-            .credentials_provider(Credentials::for_tests())
+            .credentials_provider(Credentials::from_keys("worker", "any", None))
             .timeout_config(TimeoutConfig::builder().operation_timeout(Duration::from_secs(2)).build())
             .http_client(aws.http_client())
             .build();
