@@ -27,19 +27,21 @@ use crate::writer::change_held;
 const CONCURRENCY: usize = 16;
 /// Readings of the leases never follow each other closer than this.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
-/// While leases are moving, their deadlines are looked at this often.
-const MOVING_PAUSE: Duration = Duration::from_secs(1);
+/// The next reading after one that failed, and while leases are moving and have deadlines.
+const SOON: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(shared: &Arc<Shared>) {
     let mut watch = LeaseWatch::new(&shared.options);
     loop {
-        if let Err(error) = step(shared, &mut watch).await {
+        let read = step(shared, &mut watch).await;
+        if let Err(error) = &read {
             tracing::warn!(%error, "reading the leases failed");
             metrics::failed(error.operation);
         }
         sleep(SHORTEST_PAUSE).await;
         let moving = shared.roster.all().iter().any(|held| held.order().is_some());
-        let pause = if moving { MOVING_PAUSE } else { shared.options.plan_interval };
+        let soon = moving || read.is_err();
+        let pause = if soon { SOON } else { shared.options.plan_interval };
         tokio::select! {
             biased;
             () = shared.plan_soon.notified() => {}
@@ -159,13 +161,12 @@ fn adopt(shared: &Arc<Shared>, me: &Holder, record: &LeaseRecord, how: &'static 
         parents: record.parents.clone(),
         hash_range: record.hash_range,
     };
-    let reason = record.reason.as_deref().unwrap_or_default();
-    tracing::info!(
-        shard = %lease.shard_id, owner = %me.worker, counter = %lease.counter, how, reason,
-        "lease acquired"
-    );
-    metrics::acquired(how);
-    shared.roster.add(Held::new(lease, me.clone(), record.clone()));
+    let (shard, counter) = (lease.shard_id.clone(), lease.counter);
+    if shared.roster.add(Held::new(lease, me.clone(), record.clone())) {
+        let reason = record.reason.as_deref().unwrap_or_default();
+        tracing::info!(%shard, owner = %me.worker, %counter, how, reason, "lease acquired");
+        metrics::acquired(how);
+    }
 }
 
 async fn act(shared: &Arc<Shared>, me: &Holder, leases: &[LeaseRecord]) {

@@ -1,7 +1,9 @@
 //! Whole workers over the real SDK clients and an embedded DynamoDB and Kinesis, in paused time.
 
+mod chaos;
 mod faults;
 mod fleet;
+mod scale;
 mod shards;
 mod writes;
 
@@ -160,7 +162,7 @@ impl World {
             }
             assert!(started.elapsed() < limit, "{what} within {limit:?}: {leases:#?}");
             history = leases;
-            sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(50)).await;
         }
     }
 }
