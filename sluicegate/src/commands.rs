@@ -23,7 +23,7 @@ fn configuration(
     args: &ConfigArgs,
     service: Option<Service>,
 ) -> Result<Option<Config>, ConfigError> {
-    let config = Config::load(args.config.as_deref(), std::env::vars(), &args.set)?;
+    let config = Config::load(args.config.as_deref(), environment(), &args.set)?;
     if args.print_config {
         print(&config.print());
         return Ok(None);
@@ -32,6 +32,12 @@ fn configuration(
         config.require(service)?;
     }
     Ok(Some(config))
+}
+
+/// The environment's variables; one that is not UTF-8 cannot be a key of ours, or a value of one.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// Starts logs and metrics as configured.
