@@ -107,9 +107,14 @@ fn trouble(random: &mut fastrand::Rng) -> Fault {
         Effect::LateApply(late),
         Effect::Latency(Duration::from_millis(random.u64(50..1_500))),
     ];
+    let caller = random.choice(NAMES).unwrap();
+    if random.bool() {
+        // One worker is cut off from everything, long enough to be taken for dead.
+        return Fault::new(Service::Dynamodb, Effect::Partition).caller(caller);
+    }
     let fault = Fault::new(Service::Dynamodb, random.choice(effects).unwrap());
     let fault = fault.chance(random.f64().max(0.2));
-    if random.u8(0..4) == 0 { fault } else { fault.caller(random.choice(NAMES).unwrap()) }
+    if random.u8(0..4) == 0 { fault } else { fault.caller(caller) }
 }
 
 async fn storm(seed: u64) {
@@ -121,10 +126,10 @@ async fn storm(seed: u64) {
     let mut before: BTreeMap<String, LeaseRecord> = BTreeMap::new();
     for step in 0..20 {
         let name = random.choice(NAMES).unwrap();
-        match random.u8(0..5) {
+        match random.u8(0..8) {
             0 => drop(running.remove(name)),
-            1 | 2 => drop(world.aws.faults().inject(trouble(&mut random))),
-            3 => world.aws.faults().clear_all(),
+            1..=3 => drop(world.aws.faults().inject(trouble(&mut random))),
+            4 => world.aws.faults().clear_all(),
             _ => {}
         }
         for name in NAMES {
@@ -132,7 +137,7 @@ async fn storm(seed: u64) {
                 running.insert(name, start(&world, name, &ledger, random.u64(..)));
             }
         }
-        let until = Instant::now() + Duration::from_millis(random.u64(500..5_000));
+        let until = Instant::now() + Duration::from_millis(random.u64(500..6_000));
         while Instant::now() < until {
             for _ in 0..10 {
                 sleep(Duration::from_millis(50)).await;
