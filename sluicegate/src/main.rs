@@ -15,6 +15,7 @@ mod config;
 mod demo;
 mod init;
 mod operator;
+mod preflight;
 mod random;
 mod services;
 mod signals;

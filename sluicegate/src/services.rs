@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clients::Clients;
 use crate::config::{ApiTransport, Config};
 use crate::operator::Operated;
+use crate::preflight::require_tables;
 use crate::{random, streams};
 
 /// What pipelines may hold together is a share of this where no container sets a limit.
@@ -53,6 +54,9 @@ impl ProcessorService {
         config: &Config,
         clients: &Clients,
     ) -> anyhow::Result<ProcessorService> {
+        let app = &config.app.name;
+        let tables = ["", "-fleet", "-messages", "-deliveries", "-access"];
+        require_tables(&clients.dynamodb, &tables.map(|name| format!("{app}{name}"))).await?;
         let mut read = Vec::new();
         let mut leased = Vec::new();
         for stream in &config.streams {
@@ -66,7 +70,6 @@ impl ProcessorService {
                 initial: stream.start.0,
             });
         }
-        let app = &config.app.name;
         let leases = lease_options(config, leased)?;
         let worker = leases.worker_id.to_string();
         let (manager, fleet) = LeaseManager::new(
@@ -115,7 +118,10 @@ impl ProcessorService {
                 Ok(())
             }
             (_, processor::Exit::Failed(why)) => anyhow::bail!("the processor failed: {why}"),
-            (manager, _) => anyhow::bail!("the lease manager ended by itself: {manager:?}"),
+            (lease_manager::Exit::Failed(error), _) => {
+                Err(anyhow::Error::new(error).context("the lease manager failed"))
+            }
+            (lease_manager::Exit::Shutdown, _) => anyhow::bail!("the processor ended by itself"),
         }
     }
 }
@@ -231,6 +237,8 @@ impl ApiService {
                 (Transport::Tls(tls), Some(files))
             }
         };
+        let tables = ["-messages", "-access"].map(|name| format!("{}{name}", config.app.name));
+        require_tables(&clients.dynamodb, &tables).await?;
         let secrets = &config.secrets;
         let pepper = secrets.pepper.as_ref().context("secrets.pepper is not set")?;
         let link_key =

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::error::DisplayErrorContext;
 use aws_sdk_kinesis::types::{ConsumerStatus, StreamMode, StreamModeDetails, StreamStatus};
 use tokio::time::Instant;
+
+use crate::preflight::chain;
 
 /// How long a stream or consumer may take to become active.
 const ACTIVE_WITHIN: Duration = Duration::from_secs(120);
@@ -190,10 +191,6 @@ async fn register(
     })
 }
 
-fn call(operation: &'static str, name: &str, error: impl std::error::Error) -> StreamError {
-    StreamError::Call {
-        operation,
-        name: name.to_owned(),
-        detail: DisplayErrorContext(error).to_string(),
-    }
+fn call(operation: &'static str, name: &str, error: &dyn std::error::Error) -> StreamError {
+    StreamError::Call { operation, name: name.to_owned(), detail: chain(error) }
 }
