@@ -64,6 +64,10 @@ pub(crate) async fn processor(
         .with_context(|| format!("operators.listen: {}", config.operators.listen))?;
     let service = ProcessorService::prepare(&config, &clients).await?;
     print(&format!("processor: operators' port on http://{}\n", port.address()));
+    if let Some(metrics) = &metrics {
+        let service = service.handle();
+        metrics.watch_shards(move || service.status().shards);
+    }
     let operators_stop = CancellationToken::new();
     let operators = tokio::spawn(port.run(Arc::new(service.handle()), operators_stop.clone()));
     let ended = service.run(stop).await;

@@ -14,8 +14,14 @@ use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{MetricExporter, Protocol, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
+use processor::ShardStatus;
+
+use super::{catalogue, shards};
+use crate::random;
 
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The instrumentation scope of every metric.
+const SCOPE: &str = "sluicegate";
 
 /// Metrics that are exported until [`MetricsExport::stop`].
 #[derive(Debug)]
@@ -60,15 +66,26 @@ impl MetricsExport {
             .with_attributes([
                 KeyValue::new("service.name", service),
                 KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+                // Without it the series of two tasks would be one to a backend.
+                KeyValue::new("service.instance.id", format!("{:016x}", random::seed())),
             ])
             .build();
         let provider =
             SdkMeterProvider::builder().with_reader(reader).with_resource(resource).build();
-        let recorder =
-            OpenTelemetryRecorder::new(OpenTelemetryMetrics::new(provider.meter("sluicegate")));
+        let mut recorder =
+            OpenTelemetryRecorder::new(OpenTelemetryMetrics::new(provider.meter(SCOPE)));
+        catalogue::describe(&mut recorder);
         metrics::set_global_recorder(recorder)
             .map_err(|error| MetricsError::Recorder(error.to_string()))?;
         Ok(MetricsExport { provider })
+    }
+
+    /// Exports how far each shard that `read` lists at that moment is behind.
+    pub(crate) fn watch_shards(
+        &self,
+        read: impl Fn() -> Vec<ShardStatus> + Clone + Send + Sync + 'static,
+    ) {
+        shards::watch(&self.provider.meter(SCOPE), read);
     }
 
     /// Exports what is left and ends. Blocks for at most the exporter's timeout.

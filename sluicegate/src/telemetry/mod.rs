@@ -3,7 +3,11 @@
 //! Logs are for people on a terminal and JSON everywhere else; metrics go out over OTLP when an
 //! endpoint is configured, and cost nothing when none is. Libraries only ever use the facades.
 
+mod catalogue;
 mod metrics;
+mod shards;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};

@@ -1,0 +1,330 @@
+//! The table itself, room by room.
+
+use super::{Kind, Label, Measure, Metric, Values};
+
+/// From a fast answer of a store nearby to the longest that any call may take.
+const CALL_SECONDS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0];
+/// Receivers answer more slowly, and their time limit is a subscription's own.
+const ATTEMPT_SECONDS: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0];
+/// Up to the 25 items that one call of BatchWriteItem takes, and configured batches beyond.
+const BATCH_ITEMS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 25.0, 50.0, 100.0];
+
+const REASONS: Values = Values::Of(
+    "not-json empty too-large invalid-utf8 missing-field invalid-field broken-aggregate \
+     store-rejected delivery-exhausted destination-gone delivery-rejected",
+);
+const PIPELINES: Values = Values::Of("sync-store async-delivery");
+const YES_NO: Values = Values::Of("true false");
+const KINDS: Values = Values::Of("message part dead-letter");
+
+const fn counter(name: &'static str, labels: &'static [Label], meaning: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, measure: Measure::Things, labels, meaning }
+}
+
+const fn gauge(name: &'static str, labels: &'static [Label], meaning: &'static str) -> Metric {
+    Metric { name, kind: Kind::Gauge, measure: Measure::Things, labels, meaning }
+}
+
+const fn histogram(
+    name: &'static str,
+    bounds: &'static [f64],
+    labels: &'static [Label],
+    meaning: &'static str,
+) -> Metric {
+    Metric { name, kind: Kind::Histogram(bounds), measure: Measure::Things, labels, meaning }
+}
+
+const fn in_bytes(metric: Metric) -> Metric {
+    Metric { measure: Measure::Bytes, ..metric }
+}
+
+const fn in_seconds(metric: Metric) -> Metric {
+    Metric { measure: Measure::Seconds, ..metric }
+}
+
+/// How far each pipeline is behind, a series for each shard read now.
+pub(in crate::telemetry) const BEHIND: &str = "sluicegate.processor.behind_seconds";
+/// How far the reader is behind, likewise.
+pub(in crate::telemetry) const READER_BEHIND: &str = "sluicegate.processor.reader_behind_seconds";
+
+const STREAM: Label = Label::new("stream", Values::Each("the streams read"));
+const SHARD: Label = Label::new("shard", Values::Each("the shards that this process reads now"));
+
+/// All metrics, room by room.
+pub(super) const METRICS: &[&[Metric]] = &[PROCESSOR, DELIVERY, STORE, LEASE_MANAGER, API];
+
+const PROCESSOR: &[Metric] = &[
+    in_seconds(gauge(
+        BEHIND,
+        &[Label::new("pipeline", PIPELINES), STREAM, SHARD],
+        "age of the oldest record that the pipeline has not settled; 0 at the tip",
+    )),
+    in_seconds(gauge(
+        READER_BEHIND,
+        &[STREAM, SHARD],
+        "how far reading is behind the shard's tip, as Kinesis says it",
+    )),
+    gauge("sluicegate.processor.shards", &[], "shards that this process reads now"),
+    in_bytes(gauge(
+        "sluicegate.processor.in_flight_bytes",
+        &[Label::new("pipeline", PIPELINES)],
+        "what the pipeline holds and has not settled, of its budget",
+    )),
+    counter("sluicegate.processor.records_read", &[], "user records read, aggregates taken apart"),
+    in_bytes(counter(
+        "sluicegate.processor.bytes_read",
+        &[],
+        "bytes of the events read, as they were on the wire",
+    )),
+    counter("sluicegate.processor.events", &[], "events of the fan-out subscriptions"),
+    counter(
+        "sluicegate.processor.event_records",
+        &[],
+        "Kinesis records in those events, aggregates undivided",
+    ),
+    in_bytes(counter("sluicegate.processor.event_bytes", &[], "bytes of those events on the wire")),
+    counter(
+        "sluicegate.processor.subscriptions",
+        &[],
+        "subscriptions to a shard that Kinesis accepted",
+    ),
+    counter(
+        "sluicegate.processor.subscriptions_ended",
+        &[Label::new(
+            "why",
+            Values::Of(
+                "expired shard-end cancelled cut broken silent in-use not-found denied busy",
+            ),
+        )],
+        "subscriptions that ended or were refused",
+    ),
+    counter(
+        "sluicegate.processor.malformed",
+        &[Label::new("reason", REASONS)],
+        "user records that are no usable message",
+    ),
+    counter(
+        "sluicegate.processor.out_of_range",
+        &[Label::new("policy", Values::Of("kept dropped"))],
+        "user records in aggregates that belong to another shard",
+    ),
+    histogram(
+        "sluicegate.processor.store_call_records",
+        BATCH_ITEMS,
+        &[],
+        "records in one write of the sync-store pipeline",
+    ),
+    counter(
+        "sluicegate.processor.store_refused",
+        &[],
+        "records of those writes that the store refused for now",
+    ),
+    counter(
+        "sluicegate.processor.dead_letters",
+        &[Label::new("reason", REASONS)],
+        "records that the sync-store pipeline gave up as dead letters",
+    ),
+    counter(
+        "sluicegate.processor.checkpoints",
+        &[Label::new("outcome", Values::Of("ok lost unknown"))],
+        "writes of a shard's progress",
+    ),
+    counter(
+        "sluicegate.processor.shards_left",
+        &[Label::new("why", Values::Of("shard-end lease-lost released failed"))],
+        "shard consumers that ended",
+    ),
+];
+
+const DELIVERY: &[Metric] = &[
+    counter(
+        "sluicegate.delivery.attempts",
+        &[Label::new(
+            "result",
+            Values::Of(
+                "accepted abandoned gone overloaded refused unhealthy timed-out unreachable",
+            ),
+        )],
+        "attempts to deliver, by how they ended",
+    ),
+    in_seconds(histogram(
+        "sluicegate.delivery.attempt_seconds",
+        ATTEMPT_SECONDS,
+        &[],
+        "how long an attempt took",
+    )),
+    counter(
+        "sluicegate.delivery.parked",
+        &[],
+        "deliveries parked for a later attempt, each counted once",
+    ),
+    counter(
+        "sluicegate.delivery.dead_letters",
+        &[Label::new("reason", REASONS)],
+        "deliveries given up as dead letters",
+    ),
+    counter("sluicegate.delivery.unmatched", &[], "messages that no subscription asks for"),
+    counter(
+        "sluicegate.delivery.breaker_changes",
+        &[Label::new("change", Values::Of("opened closed"))],
+        "destinations taken out of service, and put back",
+    ),
+    in_seconds(gauge(
+        "sluicegate.delivery.view_age_seconds",
+        &[],
+        "age of the newest confirmed reading of the subscriptions",
+    )),
+    counter(
+        "sluicegate.delivery.ledger_retries",
+        &[Label::new("operation", Values::Of("park settle reschedule dead-letter disable"))],
+        "writes to the deliveries table that failed and are tried again",
+    ),
+    gauge(
+        "sluicegate.delivery.ledger_in_hand",
+        &[],
+        "writes to the deliveries table that run or wait",
+    ),
+];
+
+const STORE: &[Metric] = &[
+    counter(
+        "sluicegate.store.items",
+        &[
+            Label::new("kind", KINDS),
+            Label::new("outcome", Values::Of("stored throttled unprocessed unavailable rejected")),
+        ],
+        "items written to DynamoDB, by outcome; an item that is tried again counts again",
+    ),
+    histogram(
+        "sluicegate.store.batch_items",
+        BATCH_ITEMS,
+        &[Label::new("kind", KINDS)],
+        "items in one call of BatchWriteItem",
+    ),
+    counter(
+        "sluicegate.store.parts",
+        &[Label::new("kind", Values::Of("message dead-letter parked"))],
+        "parts of payloads that are too large for one item",
+    ),
+    counter(
+        "sluicegate.store.claims",
+        &[Label::new("outcome", Values::Of("won lost"))],
+        "tries to claim a parked delivery",
+    ),
+];
+
+const LEASE_MANAGER: &[Metric] = &[
+    gauge("sluicegate.lease_manager.held", &[], "leases that this worker owns"),
+    gauge("sluicegate.lease_manager.leases", &[], "leases in the table, as last read"),
+    gauge(
+        "sluicegate.lease_manager.bad_items",
+        &[],
+        "items of the lease table that cannot be read as leases",
+    ),
+    gauge("sluicegate.lease_manager.workers", &[], "workers that live, as this one sees them"),
+    gauge(
+        "sluicegate.lease_manager.uncovered_shards",
+        &[],
+        "shards that no lease answers for, after the last audit; only the leader audits",
+    ),
+    counter(
+        "sluicegate.lease_manager.acquired",
+        &[Label::new(
+            "how",
+            Values::Of(
+                "given unowned owner-stopped owner-dead owner-restarted owner-unknown \
+                 foreign-owner-silent",
+            ),
+        )],
+        "leases that came to this worker",
+    ),
+    counter(
+        "sluicegate.lease_manager.given_up",
+        &[Label::new("how", Values::Of("finished handed-over released at-last-checkpoint"))],
+        "leases given up in good order",
+    ),
+    counter(
+        "sluicegate.lease_manager.lost",
+        &[Label::new("why", Values::AtMost(8, "the reason that the log line gives"))],
+        "leases proven lost",
+    ),
+    counter(
+        "sluicegate.lease_manager.writes",
+        &[Label::new("outcome", Values::Of("done lost unknown refused"))],
+        "conditional writes of a lease",
+    ),
+    counter(
+        "sluicegate.lease_manager.heartbeats",
+        &[Label::new("outcome", Values::Of("done refused failed"))],
+        "heartbeats of this worker",
+    ),
+    in_seconds(histogram(
+        "sluicegate.lease_manager.heartbeat_seconds",
+        CALL_SECONDS,
+        &[],
+        "how long a heartbeat's call took",
+    )),
+    counter("sluicegate.lease_manager.declared_dead", &[], "workers that this one declared dead"),
+    counter(
+        "sluicegate.lease_manager.audit_actions",
+        &[Label::new("what", Values::Of("created trimmed deleted"))],
+        "leases that an audit repaired",
+    ),
+    counter(
+        "sluicegate.lease_manager.failures",
+        &[Label::new("operation", Values::AtMost(16, "the call, as the log line names it"))],
+        "calls of the lease manager that failed",
+    ),
+];
+
+const API: &[Metric] = &[
+    in_seconds(histogram(
+        "sluicegate.api.request_seconds",
+        CALL_SECONDS,
+        &[
+            Label::new("route", Values::AtMost(8, "path templates, or `unmatched`")),
+            Label::new("status", Values::AtMost(16, "HTTP status codes")),
+        ],
+        "how long an answer took, until its body began",
+    )),
+    gauge("sluicegate.api.connections", &[], "open connections"),
+    counter(
+        "sluicegate.api.connections_ended",
+        &[Label::new("end", Values::Of("closed handshake broken cut"))],
+        "connections that ended",
+    ),
+    counter(
+        "sluicegate.api.authentications_failed",
+        &[Label::new(
+            "reason",
+            Values::Of(
+                "missing several malformed unknown-key wrong-secret expired revoked client-gone \
+                 client-disabled overloaded",
+            ),
+        )],
+        "requests whose client could not be recognised",
+    ),
+    counter("sluicegate.api.key_lookups", &[], "API keys read from the table, not from memory"),
+    counter(
+        "sluicegate.api.requests_limited",
+        &[Label::new("policy", Values::Of("requests concurrent"))],
+        "requests refused with 429",
+    ),
+    counter(
+        "sluicegate.api.epoch_looks",
+        &[Label::new("ok", YES_NO)],
+        "looks for changes of clients and keys",
+    ),
+    counter(
+        "sluicegate.api.certificate_loads",
+        &[Label::new("ok", YES_NO)],
+        "certificates taken into use, or refused",
+    ),
+    counter(
+        "sluicegate.api.store_failures",
+        &[Label::new("class", Values::Of("retry skip fatal"))],
+        "reads that the tables did not answer",
+    ),
+];
