@@ -17,4 +17,5 @@ mod demo;
 mod isolation;
 mod kill;
 mod malformed;
+mod telemetry;
 mod walk;
