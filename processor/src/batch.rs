@@ -168,10 +168,7 @@ pub(crate) struct LeaseCheck {
 impl LeaseCheck {
     /// A check that asks `valid` each time.
     pub(crate) fn new(valid: impl Fn() -> bool + Send + Sync + 'static) -> LeaseCheck {
-        LeaseCheck {
-            valid: Arc::new(valid),
-            lost: Arc::new(AtomicBool::new(false)),
-        }
+        LeaseCheck { valid: Arc::new(valid), lost: Arc::new(AtomicBool::new(false)) }
     }
 
     /// False once another worker may own the shard: hold, and attempt nothing.

@@ -13,7 +13,9 @@ use store::{DeliveryStore, MessageStore, SubscriptionStore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::async_delivery::{Courier, CourierExit, CourierHandle, CourierOptions, CourierParts, Transports};
+use crate::async_delivery::{
+    Courier, CourierExit, CourierHandle, CourierOptions, CourierParts, Transports,
+};
 use crate::batch::{LeaseCheck, ShardContext};
 use crate::budget::Budget;
 use crate::clock::wall_ms;
@@ -24,7 +26,7 @@ use crate::lane::{Lane, Sink};
 use crate::metrics;
 use crate::shard_consumer::{Exit as ConsumerExit, ShardConsumer, ShardConsumerOptions};
 use crate::status::{ProcessorStatus, Registry};
-use crate::sync_store::{SyncStoreOptions, Writer, WriterHandle};
+use crate::sync_store::{SyncStoreOptions, Writer, WriterExit, WriterHandle};
 
 /// The pipelines' names, as leases, metrics and status pages write them.
 pub const PIPELINES: [&str; 2] = ["sync-store", "async-delivery"];
@@ -71,7 +73,11 @@ pub struct Options {
 
 impl Options {
     /// Default options for the worker of this name: 64 MiB for each pipeline.
-    pub fn new(worker: &str, streams: Vec<StreamOptions>, integrations: Arc<Integrations>) -> Options {
+    pub fn new(
+        worker: &str,
+        streams: Vec<StreamOptions>,
+        integrations: Arc<Integrations>,
+    ) -> Options {
         Options {
             streams,
             integrations,
@@ -182,8 +188,16 @@ impl Processor {
             time: time.clone(),
         };
         let pacer = SubscribePacer::new(options.fan_out.subscribes_per_second);
-        let processor =
-            Processor { options, kinesis, fleet, time, writer, courier, pacer, handle: handle.clone() };
+        let processor = Processor {
+            options,
+            kinesis,
+            fleet,
+            time,
+            writer,
+            courier,
+            pacer,
+            handle: handle.clone(),
+        };
         (processor, handle)
     }
 
@@ -195,8 +209,10 @@ impl Processor {
         let Processor { options, kinesis, fleet, time, writer, courier, pacer, handle } = self;
         let (store_stop, delivery_stop) = (sinks_stop.clone(), sinks_stop.clone());
         sinks.spawn(async move {
-            writer.run(store_stop).await;
-            format!("the {} pipeline ended by itself", PIPELINES[0])
+            match writer.run(store_stop).await {
+                WriterExit::Stopped => format!("the {} pipeline ended by itself", PIPELINES[0]),
+                WriterExit::Failed(why) => format!("the {} pipeline: {why}", PIPELINES[0]),
+            }
         });
         sinks.spawn(async move {
             match courier.run(delivery_stop).await {
@@ -226,7 +242,10 @@ async fn drain(stop: CancellationToken, courier: CourierHandle, deadline: Durati
     stop.cancelled().await;
     let drained = courier.drain(deadline).await;
     if drained.unsettled > 0 {
-        tracing::warn!(batches = drained.unsettled, "deliveries could be neither finished nor parked in time; they come again");
+        tracing::warn!(
+            batches = drained.unsettled,
+            "deliveries could be neither finished nor parked in time; they come again"
+        );
     }
 }
 
@@ -319,7 +338,8 @@ impl Start {
         );
         let validity = lease.validity();
         let check = LeaseCheck::new(move || validity.is_valid());
-        let registered = self.handle.registry.enter(&shard.stream_arn, &shard.shard_id);
+        let behind_ms = item.lanes.values().map(|lane| lane.behind_ms).max().unwrap_or(0);
+        let registered = self.handle.registry.enter(&shard, behind_ms, wall_ms(&self.time));
         Ok(ShardConsumer {
             check,
             fan_out,
@@ -351,7 +371,8 @@ impl Start {
 fn positions(lease: &Lease) -> [Checkpoint; 2] {
     let known: BTreeMap<&str, &Checkpoint> =
         lease.lanes.iter().map(|(name, lane)| (name.as_str(), &lane.checkpoint)).collect();
-    PIPELINES.map(|name| known.get(name).map_or_else(|| lease.checkpoint.clone(), |at| (*at).clone()))
+    PIPELINES
+        .map(|name| known.get(name).map_or_else(|| lease.checkpoint.clone(), |at| (*at).clone()))
 }
 
 /// Where the reader starts: at the lane that is furthest behind; the other skips what it has settled.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 
 use crate::async_delivery::CourierStats;
+use crate::batch::ShardContext;
 use crate::sync_store::SyncStoreStatus;
 
 /// One lane of one shard.
@@ -27,7 +28,7 @@ pub struct ShardStatus {
     pub stream_arn: String,
     /// The shard.
     pub shard_id: String,
-    /// How far the reader is behind the tip of the shard, as Kinesis says it, in ms.
+    /// How far the reader is behind the tip of the shard, as Kinesis said it last, in ms.
     pub millis_behind_latest: u64,
     /// User records read since the lease was taken.
     pub records: u64,
@@ -48,11 +49,16 @@ pub struct ProcessorStatus {
     pub async_delivery: CourierStats,
 }
 
+/// A reader that heard nothing for this long falls behind: the service says where it is more often.
+const HEARD_MS: i64 = 10_000;
+
 /// Counters of one shard: written by its consumer, read by anyone.
 #[derive(Debug, Default)]
 pub(crate) struct ShardStats {
     records: AtomicU64,
     millis_behind_latest: AtomicU64,
+    /// When that was said; `i64::MAX` once there is nothing more to say.
+    heard_at_ms: AtomicI64,
     lanes: [LaneStats; 2],
 }
 
@@ -64,12 +70,43 @@ struct LaneStats {
 }
 
 impl ShardStats {
-    pub(crate) fn read(&self, records: usize, millis_behind_latest: u64) {
-        self.records.fetch_add(records as u64, Ordering::Relaxed);
-        self.millis_behind_latest.store(millis_behind_latest, Ordering::Relaxed);
+    /// Counters of a shard whose last reader was so far behind.
+    fn new(behind_ms: u64, now_ms: i64) -> ShardStats {
+        ShardStats {
+            millis_behind_latest: AtomicU64::new(behind_ms),
+            heard_at_ms: AtomicI64::new(now_ms),
+            ..ShardStats::default()
+        }
     }
 
-    pub(crate) fn lane(&self, lane: usize, oldest_unsettled_ms: Option<i64>, in_flight_bytes: usize) {
+    /// An event was read.
+    pub(crate) fn read(&self, records: usize, millis_behind_latest: u64, now_ms: i64) {
+        self.records.fetch_add(records as u64, Ordering::Relaxed);
+        self.millis_behind_latest.store(millis_behind_latest, Ordering::Relaxed);
+        self.heard_at_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// Everything was read: there is no tip to fall behind any more.
+    pub(crate) fn shard_ended(&self) {
+        self.millis_behind_latest.store(0, Ordering::Relaxed);
+        self.heard_at_ms.store(i64::MAX, Ordering::Relaxed);
+    }
+
+    /// How far the reader can be behind at `now_ms`: what the last event said, and the time since
+    /// when none came.
+    pub(crate) fn reader_behind_ms(&self, now_ms: i64) -> u64 {
+        let said = self.millis_behind_latest.load(Ordering::Relaxed);
+        let silent = now_ms.saturating_sub(self.heard_at_ms.load(Ordering::Relaxed));
+        let silent = if silent > HEARD_MS { silent } else { 0 };
+        said.saturating_add(u64::try_from(silent).unwrap_or(0))
+    }
+
+    pub(crate) fn lane(
+        &self,
+        lane: usize,
+        oldest_unsettled_ms: Option<i64>,
+        in_flight_bytes: usize,
+    ) {
         if let Some(stats) = self.lanes.get(lane) {
             stats.oldest_unsettled_ms.store(oldest_unsettled_ms.unwrap_or(0), Ordering::Relaxed);
             stats.in_flight_bytes.store(in_flight_bytes as u64, Ordering::Relaxed);
@@ -80,12 +117,15 @@ impl ShardStats {
     /// reader has still to read when it has settled all that was read.
     fn lane_status(&self, lane: usize, pipeline: &'static str, now_ms: i64) -> LaneStatus {
         let stats = &self.lanes[lane];
-        let behind_reader = self.millis_behind_latest.load(Ordering::Relaxed);
         let behind_ms = match stats.oldest_unsettled_ms.load(Ordering::Relaxed) {
-            0 => behind_reader,
+            0 => self.reader_behind_ms(now_ms),
             oldest => u64::try_from(now_ms - oldest).unwrap_or(0),
         };
-        LaneStatus { pipeline, behind_ms, in_flight_bytes: stats.in_flight_bytes.load(Ordering::Relaxed) }
+        LaneStatus {
+            pipeline,
+            behind_ms,
+            in_flight_bytes: stats.in_flight_bytes.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -102,9 +142,15 @@ pub(crate) struct Registry {
 
 impl Registry {
     /// A consumer begins: its counters are listed until the guard is dropped.
-    pub(crate) fn enter(self: &Arc<Self>, stream_arn: &Arc<str>, shard_id: &Arc<str>) -> Registered {
-        let key = (Arc::clone(stream_arn), Arc::clone(shard_id));
-        let stats = Arc::new(ShardStats::default());
+    /// `behind_ms` is how far the shard's last reader was behind.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        shard: &ShardContext,
+        behind_ms: u64,
+        now_ms: i64,
+    ) -> Registered {
+        let key = (Arc::clone(&shard.stream_arn), Arc::clone(&shard.shard_id));
+        let stats = Arc::new(ShardStats::new(behind_ms, now_ms));
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
         shards.insert(key.clone(), Arc::clone(&stats));
         crate::metrics::shards(shards.len());
@@ -112,7 +158,11 @@ impl Registry {
     }
 
     /// Snapshot of the shards, and of the records that were read in all.
-    pub(crate) fn snapshot(&self, pipelines: [&'static str; 2], now_ms: i64) -> (Vec<ShardStatus>, u64) {
+    pub(crate) fn snapshot(
+        &self,
+        pipelines: [&'static str; 2],
+        now_ms: i64,
+    ) -> (Vec<ShardStatus>, u64) {
         let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
         let mut records_read = self.records_of_left.load(Ordering::Relaxed);
         let list = shards
@@ -125,7 +175,9 @@ impl Registry {
                     shard_id: shard_id.to_string(),
                     millis_behind_latest: stats.millis_behind_latest.load(Ordering::Relaxed),
                     records,
-                    lanes: [0, 1].map(|lane| stats.lane_status(lane, pipelines[lane], now_ms)).to_vec(),
+                    lanes: [0, 1]
+                        .map(|lane| stats.lane_status(lane, pipelines[lane], now_ms))
+                        .to_vec(),
                 }
             })
             .collect();
@@ -150,5 +202,25 @@ impl Drop for Registered {
         let records = self.stats.records.load(Ordering::Relaxed);
         self.registry.records_of_left.fetch_add(records, Ordering::Relaxed);
         crate::metrics::shards(shards.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_is_behind_by_its_oldest_record_or_by_what_the_reader_has_still_to_read() {
+        let stats = ShardStats::new(700, 1_000);
+        let behind = |now_ms| stats.lane_status(0, "lane", now_ms).behind_ms;
+        assert_eq!(behind(1_000), 700, "as the last owner left it");
+        stats.read(3, 20, 2_000);
+        stats.lane(0, Some(1_500), 9);
+        assert_eq!(behind(2_000), 500);
+        stats.lane(0, None, 0);
+        assert_eq!(behind(2_000 + HEARD_MS), 20, "nothing came, as the service said it would be");
+        assert_eq!(behind(2_001 + HEARD_MS), 10_021, "the service would have said something");
+        stats.shard_ended();
+        assert_eq!(behind(1_000_000), 0);
     }
 }

@@ -29,9 +29,11 @@ pub(crate) struct Lane {
     sink: Arc<dyn Sink>,
     budget: Budget,
     position: Checkpoint,
-    /// Entries at or before it were settled by an earlier owner of the lease.
+    /// Entries at or before it were settled by an earlier owner of the lease. `None` once the
+    /// reader is past it.
     skip_to: Option<Place>,
     in_flight: VecDeque<InFlight>,
+    in_flight_bytes: usize,
     waiting: Option<LaneBatch>,
     ended: bool,
 }
@@ -62,10 +64,25 @@ pub(crate) struct AckDropped(pub(crate) LaneName);
 
 impl Lane {
     /// A lane that goes on from `position`.
-    pub(crate) fn new(name: LaneName, sink: Arc<dyn Sink>, budget: Budget, position: Checkpoint) -> Lane {
+    pub(crate) fn new(
+        name: LaneName,
+        sink: Arc<dyn Sink>,
+        budget: Budget,
+        position: Checkpoint,
+    ) -> Lane {
         let ended = position == Checkpoint::ShardEnd;
         let skip_to = skip_to(&position);
-        Lane { name, sink, budget, position, skip_to, in_flight: VecDeque::new(), waiting: None, ended }
+        Lane {
+            name,
+            sink,
+            budget,
+            position,
+            skip_to,
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+            waiting: None,
+            ended,
+        }
     }
 
     /// The pipeline's name.
@@ -100,7 +117,7 @@ impl Lane {
 
     /// Bytes of the batches that are not settled.
     pub(crate) fn in_flight_bytes(&self) -> usize {
-        self.in_flight.iter().map(|b| b.bytes).sum()
+        self.in_flight_bytes
     }
 
     /// Takes one more batch and offers it on at once if there is room.
@@ -110,12 +127,18 @@ impl Lane {
             return;
         }
         let owed = owed(batch, self.skip_to.as_ref());
+        if owed > 0 && owed == batch.entries.len() {
+            self.skip_to = None;
+        }
+        self.in_flight_bytes += batch.bytes;
         let (ack, cell) = Ack::new(owed, Arc::clone(progress));
         self.in_flight.push_back(InFlight {
             cell,
             end: end_of(batch),
             bytes: batch.bytes,
-            oldest_arrival_ms: batch.entries[batch.entries.len() - owed..].first().map(|e| e.arrived_at_ms),
+            oldest_arrival_ms: batch.entries[batch.entries.len() - owed..]
+                .first()
+                .map(|e| e.arrived_at_ms),
             ends_shard: batch.shard_ended,
         });
         if owed == 0 {
@@ -150,6 +173,16 @@ impl Lane {
         }
     }
 
+    /// Takes back the batch that no sink has accepted: whoever reads the shard next reads it again.
+    pub(crate) fn withdraw(&mut self) {
+        // No batch is taken while one waits, so what waits is what came last.
+        if self.waiting.take().is_some()
+            && let Some(last) = self.in_flight.pop_back()
+        {
+            self.in_flight_bytes -= last.bytes;
+        }
+    }
+
     /// Moves the position over the contiguous settled prefix.
     pub(crate) fn advance(&mut self) -> Result<Advance, AckDropped> {
         let mut advance = Advance::default();
@@ -160,6 +193,7 @@ impl Lane {
                 AckState::Settled => {}
             }
             let Some(done) = self.in_flight.pop_front() else { break };
+            self.in_flight_bytes -= done.bytes;
             advance.moved = true;
             advance.records |= done.oldest_arrival_ms.is_some();
             advance.bytes += done.bytes;

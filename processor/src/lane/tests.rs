@@ -84,7 +84,12 @@ struct Rig {
 impl Rig {
     fn new(position: Checkpoint, budget: usize) -> Rig {
         let sink = Arc::new(Held::default());
-        let lane = Lane::new(LaneName::parse("lane").unwrap(), sink.clone(), Budget::new(budget), position);
+        let lane = Lane::new(
+            LaneName::parse("lane").unwrap(),
+            sink.clone(),
+            Budget::new(budget),
+            position,
+        );
         Rig { sink, lane, lease: LeaseCheck::new(|| true), progress: Arc::new(Notify::new()) }
     }
 
@@ -187,4 +192,20 @@ fn the_lane_ends_when_the_last_batch_is_settled() {
     rig.lane.advance().unwrap();
     assert!(rig.lane.ended());
     assert!(rig.lane.is_idle());
+}
+
+#[test]
+fn what_no_sink_accepted_can_be_taken_back_and_is_not_settled() {
+    let mut rig = Rig::new(Checkpoint::TrimHorizon, 1_000);
+    rig.take(&batch(&[(1, 0)], Some(1)));
+    rig.sink.set_full(true);
+    rig.take(&batch(&[(2, 0), (3, 0)], Some(3)));
+    assert_eq!(rig.lane.in_flight_bytes(), 30);
+    rig.lane.withdraw();
+    rig.lane.withdraw();
+    assert_eq!(rig.lane.in_flight_bytes(), 10);
+    assert!(rig.lane.has_room() && !rig.lane.is_idle());
+    rig.sink.take()[0].ack.settle(1);
+    rig.lane.advance().unwrap();
+    assert_eq!((rig.lane.position(), rig.lane.is_idle()), (&place(1, 0), true));
 }

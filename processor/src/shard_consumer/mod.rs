@@ -5,6 +5,7 @@
 //! waits: a write of the lease is a held future with an arm of its own, and a batch that a lane has
 //! no room for stays in that lane while reading stops. It never decides who owns the shard.
 
+mod course;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -13,12 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_smithy_async::time::SharedTimeSource;
-use futures::future::BoxFuture;
-use lease_manager::{Checkpoint, CheckpointError, ChildShard, LanePosition, LeaseHandle, Progress};
-use tokio::sync::Notify;
+use lease_manager::{Checkpoint, CheckpointError, LanePosition, LeaseHandle, Progress};
 use tokio::time::Instant;
 
-use crate::batch::{Batch, LeaseCheck, ShardContext};
+use crate::batch::{LeaseCheck, RawBatch, ShardContext};
 use crate::clock::wall_ms;
 use crate::decode::{self, DecodeOptions};
 use crate::fan_out::{FanOut, FanOutError};
@@ -27,12 +26,11 @@ use crate::lane::{AckDropped, Lane};
 use crate::metrics;
 use crate::status::Registered;
 
-use schedule::{Pace, Schedule};
+use course::{Course, End, Ending, LanesAre, Leaving, Write, WriteKind};
 
-/// How long a shard whose stream or consumer is gone is kept before it is given back.
-const NOT_FOUND_PAUSE: Duration = Duration::from_secs(5);
-/// How often a lease that cannot be trusted is asked again.
-const VALIDITY_POLL: Duration = Duration::from_millis(100);
+/// How long a shard that cannot be read anywhere (its stream or consumer is gone, access is
+/// refused) is kept before it is given back: nobody else could do better, and nobody should spin.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(5);
 
 /// How a shard is read and when its progress is written.
 #[derive(Debug, Clone)]
@@ -43,10 +41,12 @@ pub struct ShardConsumerOptions {
     pub idle_checkpoint_interval: Duration,
     /// ... or as soon as this many bytes would be read again after a crash.
     pub replay_bytes: usize,
-    /// A subscription is given up when a lane had no room for this long: unread, its bytes would
-    /// hold the connection's flow-control window and freeze other shards.
+    /// A subscription is given up when nothing could be read for this long, because a lane has no
+    /// room or the lease cannot be trusted: unread, its bytes would hold the connection's
+    /// flow-control window and freeze other shards.
     pub cancel_after: Duration,
-    /// What is under way when the lease is to be given up may take this long to settle.
+    /// What is under way when the lease is to be given up may take this long to settle; never longer
+    /// than the lease manager waits for a move.
     pub drain_deadline: Duration,
 }
 
@@ -75,6 +75,15 @@ pub(crate) enum Exit {
     Failed(String),
 }
 
+/// The sinks let go of the shard's work however its consumer ends, a panic included.
+struct LostAtTheEnd(LeaseCheck);
+
+impl Drop for LostAtTheEnd {
+    fn drop(&mut self) {
+        self.0.mark_lost();
+    }
+}
+
 /// Reads one shard on behalf of one lease.
 pub(crate) struct ShardConsumer {
     pub(crate) lease: LeaseHandle,
@@ -89,64 +98,6 @@ pub(crate) struct ShardConsumer {
     pub(crate) registered: Registered,
 }
 
-/// What the loop remembers beside the consumer's parts.
-struct Course {
-    progress: Arc<Notify>,
-    schedule: Schedule,
-    pace: Pace,
-    write: Option<Write>,
-    /// How far the reader is, written with each checkpoint.
-    read_to: Option<Checkpoint>,
-    millis_behind_latest: u64,
-    /// The shard's children once the reader saw its end; `None` again when they are recorded.
-    children: Option<Vec<ChildShard>>,
-    end: End,
-    leaving: Option<Leaving>,
-    bytes_since: (Instant, usize),
-}
-
-/// The lease is to be given up: at `at`, or as soon as nothing is under way any more.
-#[derive(Debug, Clone)]
-struct Leaving {
-    at: Instant,
-    ending: Ending,
-}
-
-/// How the consumer ends its lease.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Ending {
-    /// It is another worker's: nothing is written.
-    Lost,
-    /// Both lanes settled the shard's last record.
-    Finish,
-    /// Given up as asked.
-    Release,
-    /// Given up because something broke.
-    Fail(String),
-}
-
-/// How far the reader is with the shard's end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Open,
-    /// The reader saw the end; the children's leases are not created yet.
-    Seen,
-    /// The children's leases exist and the lease says that the reader is done.
-    Recorded,
-}
-
-/// The one write of the lease that is under way.
-struct Write {
-    kind: WriteKind,
-    future: BoxFuture<'static, Result<(), CheckpointError>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum WriteKind {
-    Checkpoint,
-    ReaderEnded,
-}
-
 enum Step {
     Lost,
     Release,
@@ -155,17 +106,18 @@ enum Step {
     Written(WriteKind, Result<(), CheckpointError>),
     WriteDue,
     Pump,
-    Event(Result<crate::batch::RawBatch, FanOutError>),
+    Event(Result<RawBatch, FanOutError>),
 }
 
 impl ShardConsumer {
     /// Runs until the shard ends, the lease is lost, or it is asked to give the lease up.
     pub(crate) async fn run(mut self) -> Exit {
+        let _lost = LostAtTheEnd(self.check.clone());
         let mut course = Course::new(Instant::now(), self.lease.lease().read_to.clone());
         if self.lanes.iter().all(Lane::ended) {
             course.end = End::Recorded;
         }
-        let mut ending = self.plan_ending(&mut course);
+        let mut ending = course.plan_ending(self.lanes_are());
         let ending = loop {
             if let Some(ending) = ending {
                 break ending;
@@ -175,18 +127,23 @@ impl ShardConsumer {
             self.publish();
         };
         self.check.mark_lost();
+        self.fan_out.cancel();
+        for lane in &mut self.lanes {
+            // What was settled meanwhile counts; what was dropped does not move a position.
+            let _ = lane.advance();
+        }
         let exit = self.end(course, ending).await;
         metrics::shard_left(exit.name());
         exit
     }
 
     async fn wait(&mut self, course: &mut Course) -> Step {
-        let now = Instant::now();
-        let intake = course.leaving.is_none()
-            && course.end == End::Open
-            && self.lanes.iter().all(Lane::has_room)
-            && self.check.is_valid();
-        let pump_at = course.pace.pump_at(self.check.is_valid(), now);
+        let can_take = self.can_take();
+        if !can_take {
+            course.pace.stopped(Instant::now());
+        }
+        let intake = can_take && course.leaving.is_none() && course.end == End::Open;
+        let pump_at = course.pace.pump_at();
         let write_at = course.write.is_none().then(|| course.schedule.due(&self.options)).flatten();
         let leave_at = course.leaving.as_ref().map(|leaving| leaving.at);
         let Course { progress, write, .. } = course;
@@ -207,7 +164,7 @@ impl ShardConsumer {
     fn act(&mut self, course: &mut Course, step: Step) -> Option<Ending> {
         match step {
             Step::Lost => return Some(Ending::Lost),
-            Step::Release => self.leave(course, self.options.drain_deadline, Ending::Release),
+            Step::Release => self.drain(course),
             Step::LeaveDue => return course.leaving.take().map(|leaving| leaving.ending),
             Step::Settled => {
                 if let Err(dropped) = self.advance(course) {
@@ -224,14 +181,32 @@ impl ShardConsumer {
             Step::Pump => self.pump(course),
             Step::Event(Ok(raw)) => self.take(course, raw),
             Step::Event(Err(error)) => {
-                let pause = match error {
-                    FanOutError::NotFound { .. } => NOT_FOUND_PAUSE,
-                    _ => Duration::ZERO,
-                };
-                self.leave(course, pause, Ending::Fail(error.to_string()));
+                self.leave(course, pause_before_release(&error), Ending::Fail(error.to_string()));
             }
         }
-        self.plan_ending(course)
+        course.plan_ending(self.lanes_are())
+    }
+
+    fn lanes_are(&self) -> LanesAre {
+        LanesAre {
+            ended: self.lanes.iter().all(Lane::ended),
+            idle: self.lanes.iter().all(Lane::is_idle),
+        }
+    }
+
+    /// Whether an event that is read now could be worked on.
+    fn can_take(&self) -> bool {
+        self.lanes.iter().all(Lane::has_room) && self.check.is_valid()
+    }
+
+    /// Stops reading, and gives the lease up when what the sinks hold is settled.
+    fn drain(&mut self, course: &mut Course) {
+        for lane in &mut self.lanes {
+            lane.withdraw();
+        }
+        // Past the manager's deadline it gives the lease up itself, at an older checkpoint.
+        let most = self.lease.handoff_deadline().mul_f64(0.8);
+        self.leave(course, self.options.drain_deadline.min(most), Ending::Release);
     }
 
     /// Stops reading; the lease is given up after `within` at the latest.
@@ -241,18 +216,19 @@ impl ShardConsumer {
     }
 
     /// Decodes an event and hands it to both lanes.
-    fn take(&mut self, course: &mut Course, raw: crate::batch::RawBatch) {
+    fn take(&mut self, course: &mut Course, raw: RawBatch) {
         let wire_bytes = raw.wire_bytes;
         let batch = Arc::new(decode::decode(raw, &self.integrations, &self.decode));
         metrics::batch_read(batch.entries.len(), wire_bytes);
-        self.registered.stats.read(batch.entries.len(), batch.millis_behind_latest);
+        let stats = &self.registered.stats;
+        stats.read(batch.entries.len(), batch.millis_behind_latest, wall_ms(&self.time));
         course.read(&batch, wire_bytes);
         for lane in &mut self.lanes {
             lane.take(&batch, &self.check, &course.progress);
         }
         if batch.shard_ended {
-            course.end = End::Seen;
-            course.children = Some(batch.children.clone());
+            self.registered.stats.shard_ended();
+            course.schedule.at_once();
         }
         self.after_offers(course);
         // A batch in which nothing had to be settled is settled already, and nobody will say so.
@@ -266,12 +242,12 @@ impl ShardConsumer {
         self.after_offers(course);
     }
 
-    /// Paces the next offer while a lane has no room, and frees the connection when it lasts.
+    /// Paces the next offer while nothing can be taken, and frees the connection when it lasts.
     fn after_offers(&mut self, course: &mut Course) {
-        let room = self.lanes.iter().all(Lane::has_room);
-        let now = Instant::now();
-        if course.pace.offered(room, now, self.options.cancel_after) {
-            tracing::info!(shard = %self.shard.shard_id, "a lane has had no room for a while: the subscription is given up until it has");
+        let can_take = self.can_take();
+        if course.pace.offered(can_take, Instant::now(), self.options.cancel_after) {
+            let (shard, lease_is_valid) = (&self.shard.shard_id, self.check.is_valid());
+            tracing::info!(%shard, lease_is_valid, "nothing could be read for a while: the subscription is given up until it can");
             self.fan_out.cancel();
         }
     }
@@ -286,11 +262,13 @@ impl ShardConsumer {
     }
 
     fn start_write(&mut self, course: &mut Course) {
-        let (kind, future) = match (&course.end, &course.children) {
-            (End::Seen, Some(children)) => {
+        let (kind, future) = match &course.end {
+            End::Seen(children) => {
                 (WriteKind::ReaderEnded, self.lease.reader_ended(children.clone()))
             }
-            _ => (WriteKind::Checkpoint, self.lease.checkpoint(self.progress(course))),
+            End::Open | End::Recorded => {
+                (WriteKind::Checkpoint, self.lease.checkpoint(self.progress(course)))
+            }
         };
         if kind == WriteKind::Checkpoint {
             course.schedule.started(Instant::now());
@@ -309,7 +287,6 @@ impl ShardConsumer {
                 metrics::checkpoint("ok");
                 if kind == WriteKind::ReaderEnded {
                     course.end = End::Recorded;
-                    course.children = None;
                     course.read_to = Some(Checkpoint::ShardEnd);
                 }
                 None
@@ -327,21 +304,6 @@ impl ShardConsumer {
         }
     }
 
-    /// Whether there is nothing left to do, and how the lease ends then.
-    fn plan_ending(&self, course: &mut Course) -> Option<Ending> {
-        if course.write.is_some() {
-            return None;
-        }
-        if course.end == End::Seen {
-            course.schedule.at_once();
-        }
-        if course.end == End::Recorded && self.lanes.iter().all(Lane::ended) {
-            return Some(Ending::Finish);
-        }
-        let asked = course.leaving.as_ref().is_some_and(|leaving| leaving.ending == Ending::Release);
-        (asked && self.lanes.iter().all(Lane::is_idle)).then_some(Ending::Release)
-    }
-
     /// The last write of the lease. Nothing is read or attempted any more.
     async fn end(self, mut course: Course, ending: Ending) -> Exit {
         if let Some(write) = course.write.take()
@@ -354,9 +316,10 @@ impl ShardConsumer {
         let (written, exit) = match ending {
             Ending::Lost => return Exit::LeaseLost,
             Ending::Finish => (self.lease.finish(progress).await, Exit::ShardEnd),
-            Ending::Release => {
-                (self.lease.release(progress, "asked to give it up".to_owned()).await, Exit::Released)
-            }
+            Ending::Release => (
+                self.lease.release(progress, "asked to give it up".to_owned()).await,
+                Exit::Released,
+            ),
             Ending::Fail(why) => {
                 tracing::error!(%shard, why, "the shard's consumer failed: its lease is given up, and what was not settled is read again");
                 (self.lease.release(progress, why.clone()).await, Exit::Failed(why))
@@ -372,6 +335,7 @@ impl ShardConsumer {
     /// Both lanes' positions, as one conditional write takes them.
     fn progress(&self, course: &mut Course) -> Progress {
         let now_ms = wall_ms(&self.time);
+        let reader = self.registered.stats.reader_behind_ms(now_ms);
         let lanes = self.lanes.iter().map(|lane| {
             let checkpoint = match lane.ended() && course.end == End::Recorded {
                 true => Checkpoint::ShardEnd,
@@ -379,13 +343,13 @@ impl ShardConsumer {
             };
             let behind_ms = lane
                 .oldest_unsettled_ms()
-                .map_or(course.millis_behind_latest, |oldest| u64::try_from(now_ms - oldest).unwrap_or(0));
+                .map_or(reader, |oldest| u64::try_from(now_ms - oldest).unwrap_or(0));
             (lane.name().clone(), LanePosition { checkpoint, behind_ms })
         });
         Progress {
             lanes: lanes.collect(),
             read_to: course.read_to.clone(),
-            throughput_kbps: course.throughput_kbps(Instant::now()),
+            throughput_kbps: course.load.kbps(Instant::now()),
         }
     }
 
@@ -393,38 +357,6 @@ impl ShardConsumer {
         for (index, lane) in self.lanes.iter().enumerate() {
             self.registered.stats.lane(index, lane.oldest_unsettled_ms(), lane.in_flight_bytes());
         }
-    }
-}
-
-impl Course {
-    fn new(now: Instant, read_to: Option<Checkpoint>) -> Course {
-        Course {
-            progress: Arc::new(Notify::new()),
-            schedule: Schedule::new(now),
-            pace: Pace::default(),
-            write: None,
-            read_to,
-            millis_behind_latest: 0,
-            children: None,
-            end: End::Open,
-            leaving: None,
-            bytes_since: (now, 0),
-        }
-    }
-
-    fn read(&mut self, batch: &Batch, wire_bytes: usize) {
-        self.millis_behind_latest = batch.millis_behind_latest;
-        self.bytes_since.1 += wire_bytes;
-        if let Some(upto) = &batch.upto {
-            self.read_to = Some(Checkpoint::At { sequence: upto.clone(), sub_sequence: 0 });
-        }
-    }
-
-    /// Kilobytes a second since it was asked last.
-    fn throughput_kbps(&mut self, now: Instant) -> f64 {
-        let (since, bytes) = std::mem::replace(&mut self.bytes_since, (now, 0));
-        let seconds = (now - since).as_secs_f64();
-        if seconds > 0.0 { bytes as f64 / 1024.0 / seconds } else { 0.0 }
     }
 }
 
@@ -436,6 +368,15 @@ impl Exit {
             Exit::Released => "released",
             Exit::Failed(_) => "failed",
         }
+    }
+}
+
+/// How long a shard that cannot be read on is kept before its lease is given up. Where another
+/// worker may do better it is given up at once.
+fn pause_before_release(error: &FanOutError) -> Duration {
+    match error {
+        FanOutError::NotFound { .. } | FanOutError::Refused { .. } => UNREADABLE_PAUSE,
+        FanOutError::Inactive { .. } | FanOutError::BehindShardEnd => Duration::ZERO,
     }
 }
 

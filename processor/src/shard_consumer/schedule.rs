@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{ShardConsumerOptions, VALIDITY_POLL};
+use super::ShardConsumerOptions;
 use crate::lane::Advance;
 
 const PUMP_FIRST: Duration = Duration::from_millis(5);
@@ -64,7 +64,9 @@ impl Schedule {
     /// a new owner settles is written at once, so that a lease never goes back to its start.
     pub(super) fn due(&self, options: &ShardConsumerOptions) -> Option<Instant> {
         let moved = self.moved_records || self.moved_idle;
-        let due = if self.at_once || (moved && (!self.wrote_once || self.moved_bytes >= options.replay_bytes)) {
+        let due = if self.at_once
+            || (moved && (!self.wrote_once || self.moved_bytes >= options.replay_bytes))
+        {
             Some(self.last_write)
         } else if self.moved_records {
             Some(self.last_write + options.checkpoint_interval)
@@ -77,23 +79,30 @@ impl Schedule {
     }
 }
 
-/// Paces offers to lanes without room: soon at first, then less and less often.
+/// Paces looks at what stops the reading (a lane without room, a lease that cannot be trusted): soon
+/// at first, then less and less often.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    full_since: Option<Instant>,
+    stopped_since: Option<Instant>,
     wait: Duration,
     next: Option<Instant>,
     cancelled: bool,
 }
 
 impl Pace {
+    /// Nothing can be taken now: another look follows soon, if none was planned.
+    pub(super) fn stopped(&mut self, now: Instant) {
+        self.stopped_since.get_or_insert(now);
+        self.next.get_or_insert(now + PUMP_FIRST);
+    }
+
     /// The lanes were offered what waits. True when the subscription should be given up now.
-    pub(super) fn offered(&mut self, room: bool, now: Instant, cancel_after: Duration) -> bool {
-        if room {
+    pub(super) fn offered(&mut self, can_take: bool, now: Instant, cancel_after: Duration) -> bool {
+        if can_take {
             *self = Pace::default();
             return false;
         }
-        let since = *self.full_since.get_or_insert(now);
+        let since = *self.stopped_since.get_or_insert(now);
         self.wait = (self.wait * 2).clamp(PUMP_FIRST, PUMP_MAX);
         self.next = Some(now + self.wait);
         let give_up = !self.cancelled && now - since >= cancel_after;
@@ -101,13 +110,9 @@ impl Pace {
         give_up
     }
 
-    /// When to offer again, or to look again whether the lease can be trusted.
-    pub(super) fn pump_at(&self, lease_valid: bool, now: Instant) -> Option<Instant> {
-        match self.next {
-            Some(next) => Some(next),
-            None if !lease_valid => Some(now + VALIDITY_POLL),
-            None => None,
-        }
+    /// When to look again; `None` while nothing stops the reading.
+    pub(super) fn pump_at(&self) -> Option<Instant> {
+        self.next
     }
 }
 
@@ -161,14 +166,25 @@ mod tests {
         let cancel_after = Duration::from_secs(2);
         let mut pace = Pace::default();
         assert!(!pace.offered(false, start, cancel_after));
-        assert_eq!(pace.pump_at(true, start), Some(start + PUMP_FIRST));
+        assert_eq!(pace.pump_at(), Some(start + PUMP_FIRST));
         for _ in 0..20 {
             assert!(!pace.offered(false, start, cancel_after));
         }
-        assert_eq!(pace.pump_at(true, start), Some(start + PUMP_MAX));
+        assert_eq!(pace.pump_at(), Some(start + PUMP_MAX));
         assert!(pace.offered(false, start + cancel_after, cancel_after));
         assert!(!pace.offered(false, start + cancel_after * 2, cancel_after), "once");
         assert!(!pace.offered(true, start + cancel_after * 3, cancel_after));
-        assert_eq!(pace.pump_at(true, start), None);
+        assert_eq!(pace.pump_at(), None);
+    }
+
+    #[test]
+    fn a_stop_without_an_offer_is_looked_at_again_and_counts_from_its_beginning() {
+        let start = Instant::now();
+        let cancel_after = Duration::from_secs(2);
+        let mut pace = Pace::default();
+        pace.stopped(start);
+        pace.stopped(start + Duration::from_secs(1));
+        assert_eq!(pace.pump_at(), Some(start + PUMP_FIRST));
+        assert!(pace.offered(false, start + cancel_after, cancel_after));
     }
 }

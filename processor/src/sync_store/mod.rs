@@ -6,6 +6,7 @@
 //! entry: an entry is settled when it is stored or dead-lettered, and until then it stays.
 //! Start reading at [`Writer::run`]; `queue` decides what is written next, `limit` how much at once.
 
+mod call;
 mod limit;
 mod queue;
 #[cfg(test)]
@@ -22,7 +23,7 @@ use tokio::sync::mpsc;
 use crate::batch::LaneBatch;
 use crate::lane::Sink;
 
-pub(crate) use writer::Writer;
+pub(crate) use writer::{Writer, WriterExit};
 
 /// How the `sync-store` pipeline writes.
 #[derive(Debug, Clone)]
@@ -71,7 +72,9 @@ impl WriterHandle {
 impl Sink for WriterHandle {
     fn offer(&self, batch: LaneBatch) -> Result<(), LaneBatch> {
         self.queue.try_send(batch).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(batch) | mpsc::error::TrySendError::Closed(batch) => batch,
+            mpsc::error::TrySendError::Full(batch) | mpsc::error::TrySendError::Closed(batch) => {
+                batch
+            }
         })
     }
 }

@@ -17,7 +17,7 @@ use crate::batch::{Entry, LaneBatch};
 pub(super) struct Item {
     /// The batch that is owed the settlement; its budget is held for as long.
     pub(super) owner: Arc<LaneBatch>,
-    /// Index into the owner's unsettled entries.
+    /// Index into the entries of the owner's batch.
     pub(super) index: usize,
     /// Tries so far.
     pub(super) attempts: u32,
@@ -27,7 +27,7 @@ pub(super) struct Item {
 
 impl Item {
     pub(super) fn entry(&self) -> &Entry {
-        &self.owner.entries()[self.index]
+        &self.owner.batch.entries[self.index]
     }
 }
 
@@ -70,7 +70,12 @@ impl Queue {
     }
 
     /// The next call's items: a full batch at once, a smaller one when it has lingered.
-    pub(super) fn take(&mut self, batch: usize, linger: Duration, now: Instant) -> Option<Vec<Item>> {
+    pub(super) fn take(
+        &mut self,
+        batch: usize,
+        linger: Duration,
+        now: Instant,
+    ) -> Option<Vec<Item>> {
         let lingered = self.ready_since.is_some_and(|since| now >= since + linger);
         if self.ready.is_empty() || (self.ready.len() < batch && !lingered) {
             return None;

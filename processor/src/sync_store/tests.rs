@@ -13,7 +13,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::batch::{Ack, AckCell, AckState, Batch, Entry, LeaseCheck, Malformed, Route, ShardContext};
+use crate::batch::{
+    Ack, AckCell, AckState, Batch, Entry, LeaseCheck, Malformed, Route, ShardContext,
+};
 use crate::integration::Integrations;
 
 const APP: &str = "test";
@@ -29,12 +31,16 @@ struct Rig {
 impl Rig {
     async fn start() -> Rig {
         let aws = LocalAws::new(local_aws::Options::default()).unwrap();
-        let time = aws_smithy_async::time::SharedTimeSource::new(StaticTimeSource::from_secs(1_800_000_000));
+        let time = aws_smithy_async::time::SharedTimeSource::new(StaticTimeSource::from_secs(
+            1_800_000_000,
+        ));
         let config = aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))
             .credentials_provider(Credentials::from_keys("worker", "any", None))
-            .timeout_config(TimeoutConfig::builder().operation_timeout(Duration::from_secs(2)).build())
+            .timeout_config(
+                TimeoutConfig::builder().operation_timeout(Duration::from_secs(2)).build(),
+            )
             .http_client(aws.http_client())
             .build();
         let dynamodb = aws_sdk_dynamodb::Client::from_conf(config);
@@ -102,7 +108,11 @@ fn batch(shard: u32, count: u64, route: impl Fn(u64) -> Result<Route, Malformed>
 }
 
 fn message(n: u64) -> Result<Route, Malformed> {
-    Ok(Route { integration: 0, entity: Entity::parse(&format!("e{}", n % 3)).unwrap(), time_ms: n as i64 })
+    Ok(Route {
+        integration: 0,
+        entity: Entity::parse(&format!("e{}", n % 3)).unwrap(),
+        time_ms: n as i64,
+    })
 }
 
 fn valid() -> LeaseCheck {
@@ -112,7 +122,8 @@ fn valid() -> LeaseCheck {
 #[tokio::test(start_paused = true)]
 async fn messages_of_several_shards_share_calls() {
     let rig = Rig::start().await;
-    let cells: Vec<_> = (0..10).map(|shard| rig.offer(batch(shard, 20, message), valid())).collect();
+    let cells: Vec<_> =
+        (0..10).map(|shard| rig.offer(batch(shard, 20, message), valid())).collect();
     for cell in &cells {
         rig.settled(cell).await;
     }
@@ -126,8 +137,12 @@ async fn messages_of_several_shards_share_calls() {
 async fn refused_messages_are_tried_again_until_they_are_stored() {
     let rig = Rig::start().await;
     let faults = rig.aws.faults();
-    faults.inject(Fault::new(Service::Dynamodb, Effect::Partial(0.5)).operation("BatchWriteItem").times(8));
-    faults.inject(Fault::new(Service::Dynamodb, Effect::Throttle).operation("BatchWriteItem").times(8));
+    faults.inject(
+        Fault::new(Service::Dynamodb, Effect::Partial(0.5)).operation("BatchWriteItem").times(8),
+    );
+    faults.inject(
+        Fault::new(Service::Dynamodb, Effect::Throttle).operation("BatchWriteItem").times(8),
+    );
     let cell = rig.offer(batch(0, 100, message), valid());
     rig.settled(&cell).await;
     assert_eq!(rig.count("messages").await, 100);
@@ -154,7 +169,8 @@ async fn malformed_records_become_dead_letters_and_the_rest_is_stored() {
 #[tokio::test(start_paused = true)]
 async fn a_failing_dead_letter_store_stops_the_lane_and_nothing_is_skipped() {
     let rig = Rig::start().await;
-    let fault = Fault::new(Service::Dynamodb, Effect::InternalError).resource(&format!("{APP}-deliveries"));
+    let fault =
+        Fault::new(Service::Dynamodb, Effect::InternalError).resource(&format!("{APP}-deliveries"));
     let fault = rig.aws.faults().inject(fault);
     let malformed = |_| {
         Err(Malformed {
@@ -176,7 +192,8 @@ async fn work_is_held_while_the_lease_cannot_be_trusted_and_let_go_when_it_is_lo
     let rig = Rig::start().await;
     let trusted = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&trusted);
-    let held = rig.offer(batch(0, 5, message), LeaseCheck::new(move || asked.load(Ordering::Relaxed)));
+    let held =
+        rig.offer(batch(0, 5, message), LeaseCheck::new(move || asked.load(Ordering::Relaxed)));
     let lost_lease = LeaseCheck::new(|| false);
     let lost = rig.offer(batch(1, 5, message), lost_lease.clone());
     tokio::time::sleep(Duration::from_secs(5)).await;

@@ -5,17 +5,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_smithy_async::time::SharedTimeSource;
-use futures::future::BoxFuture;
-use futures::stream::{FuturesUnordered, StreamExt};
-use store::{DeadLetter, DeadReason, DeliveryStore, MessageStore, PutOutcome, StoreItem};
+use store::{DeadReason, DeliveryStore, MessageStore};
 use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::call::{Calls, Done, Verdict};
 use super::limit::AdaptiveLimit;
 use super::queue::{Item, Queue};
 use super::{SyncStoreOptions, WriterHandle, WriterStats};
-use crate::batch::LaneBatch;
+use crate::batch::{LaneBatch, first_unsettled};
 use crate::clock::wall_ms;
 use crate::integration::Integrations;
 use crate::metrics;
@@ -30,9 +30,7 @@ const WAITING_CALLS: usize = 64;
 /// Writes lane batches into the store. One per process.
 pub(crate) struct Writer {
     options: SyncStoreOptions,
-    integrations: Arc<Integrations>,
-    messages: Arc<dyn MessageStore>,
-    deliveries: DeliveryStore,
+    calls: Calls,
     time: SharedTimeSource,
     rng: fastrand::Rng,
     intake: mpsc::Receiver<LaneBatch>,
@@ -42,23 +40,18 @@ pub(crate) struct Writer {
     dead: Queue,
 }
 
-/// What one call left undone, with the items it was about.
-struct Done {
-    items: Vec<(Item, Verdict)>,
+/// How the writer ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum WriterExit {
+    /// It was asked to, or nobody can hand it anything any more.
+    Stopped,
+    /// A call broke; what it held is not settled and will be read again.
+    Failed(String),
 }
-
-/// What became of one item.
-enum Verdict {
-    Settled,
-    Again(String),
-    Reject(String),
-}
-
-type Call = BoxFuture<'static, Done>;
 
 enum Step {
     Stop,
-    Done(Done),
+    Done(Result<Done, JoinError>),
     Batch(Option<LaneBatch>),
     Tick,
 }
@@ -79,9 +72,7 @@ impl Writer {
         let limit = AdaptiveLimit::new(FIRST_PARALLEL, options.max_parallel);
         let writer = Writer {
             options,
-            integrations,
-            messages,
-            deliveries,
+            calls: Calls { integrations, messages, deliveries },
             time,
             rng: fastrand::Rng::with_seed(seed),
             intake,
@@ -94,22 +85,25 @@ impl Writer {
     }
 
     /// Runs until `stop`: by then nobody waits for what is left, its leases were released.
-    pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut calls: FuturesUnordered<Call> = FuturesUnordered::new();
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> WriterExit {
+        let mut calls: JoinSet<Done> = JoinSet::new();
         loop {
             self.start_calls(&mut calls);
             self.publish();
             match self.wait(&mut calls, &stop).await {
-                Step::Stop => return,
-                Step::Done(done) => self.finish(done),
+                Step::Stop => return WriterExit::Stopped,
+                Step::Done(Ok(done)) => self.finish(done),
+                Step::Done(Err(error)) => return WriterExit::Failed(format!("a call: {error}")),
                 Step::Batch(Some(batch)) => self.unpack(batch),
-                Step::Batch(None) if calls.is_empty() && self.waiting() == 0 => return,
+                Step::Batch(None) if calls.is_empty() && self.waiting() == 0 => {
+                    return WriterExit::Stopped;
+                }
                 Step::Batch(None) | Step::Tick => {}
             }
         }
     }
 
-    async fn wait(&mut self, calls: &mut FuturesUnordered<Call>, stop: &CancellationToken) -> Step {
+    async fn wait(&mut self, calls: &mut JoinSet<Done>, stop: &CancellationToken) -> Step {
         let full = self.waiting() >= self.options.batch_items * WAITING_CALLS;
         let can_call = calls.len() < self.limit.calls();
         let tick = [&self.store, &self.dead]
@@ -121,7 +115,7 @@ impl Writer {
         tokio::select! {
             biased;
             () = stop.cancelled() => Step::Stop,
-            Some(done) = calls.next(), if !calls.is_empty() => Step::Done(done),
+            Some(done) = calls.join_next(), if !calls.is_empty() => Step::Done(done),
             () = tokio::time::sleep_until(tick.unwrap_or_else(Instant::now)), if tick.is_some() => Step::Tick,
             batch = self.intake.recv(), if !full && fed => Step::Batch(batch),
             else => Step::Stop,
@@ -137,10 +131,11 @@ impl Writer {
         let now = Instant::now();
         let owner = Arc::new(batch);
         let mut unstored = 0;
-        for (index, entry) in owner.entries().iter().enumerate() {
+        let first = first_unsettled(&owner.batch.entries, owner.skip_to.as_ref());
+        for (index, entry) in owner.batch.entries.iter().enumerate().skip(first) {
             let item = |dead| Item { owner: Arc::clone(&owner), index, attempts: 0, dead };
             match &entry.route {
-                Ok(route) if self.integrations.get(route.integration).keeps_messages() => {
+                Ok(route) if self.calls.integrations.get(route.integration).keeps_messages() => {
                     self.store.push(item(None), now);
                 }
                 Ok(_) => unstored += 1,
@@ -152,7 +147,7 @@ impl Writer {
         owner.ack.settle(unstored);
     }
 
-    fn start_calls(&mut self, calls: &mut FuturesUnordered<Call>) {
+    fn start_calls(&mut self, calls: &mut JoinSet<Done>) {
         let now = Instant::now();
         self.store.wake(now);
         self.dead.wake(now);
@@ -160,10 +155,14 @@ impl Writer {
             let (batch, linger) = (self.options.batch_items.max(1), self.options.linger);
             if let Some(items) = self.dead.take(batch, linger, now) {
                 let items = self.trusted(items, now, true);
-                calls.push(self.dead_letter_call(items));
+                if !items.is_empty() {
+                    calls.spawn(self.calls.dead_letter(items, wall_ms(&self.time)));
+                }
             } else if let Some(items) = self.store.take(batch, linger, now) {
                 let items = self.trusted(items, now, false);
-                calls.push(self.store_call(items));
+                if !items.is_empty() {
+                    calls.spawn(self.calls.store(items));
+                }
             } else {
                 return;
             }
@@ -186,87 +185,12 @@ impl Writer {
             .collect()
     }
 
-    fn store_call(&self, items: Vec<Item>) -> Call {
-        let mut batch = Vec::with_capacity(items.len());
-        let mut kept = Vec::with_capacity(items.len());
-        for item in items {
-            if let Some(message) = item.owner.batch.message(item.entry(), &self.integrations) {
-                let route = item.entry().route.as_ref().ok();
-                let integration = route.map_or(0, |route| route.integration);
-                batch.push(StoreItem {
-                    message,
-                    retention: self.integrations.get(integration).retention(),
-                    fence: item.owner.batch.shard.fence,
-                });
-                kept.push(item);
-            }
-        }
-        let messages = Arc::clone(&self.messages);
-        Box::pin(async move {
-            if batch.is_empty() {
-                return Done { items: Vec::new() };
-            }
-            let report = messages.put(&batch).await;
-            let verdicts = report.outcomes.into_iter().map(|outcome| match outcome {
-                PutOutcome::Stored => Verdict::Settled,
-                PutOutcome::Retry(reason) => Verdict::Again(format!("{reason:?}")),
-                PutOutcome::Rejected(detail) => Verdict::Reject(detail),
-            });
-            Done { items: kept.into_iter().zip(verdicts).collect() }
-        })
-    }
-
-    fn dead_letter_call(&self, items: Vec<Item>) -> Call {
-        let at_ms = wall_ms(&self.time);
-        let letters: Vec<DeadLetter> = items.iter().map(|item| self.letter(item, at_ms)).collect();
-        let deliveries = self.deliveries.clone();
-        Box::pin(async move {
-            if letters.is_empty() {
-                return Done { items: Vec::new() };
-            }
-            // A dead letter that is refused for good has nowhere else to go: its lane stops and says so.
-            let report = deliveries.dead_letter(&letters).await;
-            let verdicts = report.outcomes.into_iter().map(|outcome| match outcome {
-                PutOutcome::Stored => Verdict::Settled,
-                PutOutcome::Retry(reason) => Verdict::Again(format!("{reason:?}")),
-                PutOutcome::Rejected(detail) => Verdict::Again(detail),
-            });
-            Done { items: items.into_iter().zip(verdicts).collect() }
-        })
-    }
-
-    fn letter(&self, item: &Item, at_ms: i64) -> DeadLetter {
-        let entry = item.entry();
-        let batch = &item.owner.batch;
-        let integration = match &entry.route {
-            Ok(route) => self.integrations.get(route.integration).name().clone(),
-            Err(malformed) => malformed.integration.clone(),
-        };
-        let (reason, detail) = item.dead.clone().unwrap_or((DeadReason::StoreRejected, String::new()));
-        DeadLetter {
-            integration,
-            reason,
-            detail,
-            position: batch.position(entry),
-            partition_key: Arc::clone(&entry.partition_key),
-            arrived_at_ms: entry.arrived_at_ms,
-            fence: batch.shard.fence,
-            attempts: item.attempts,
-            payload: entry.payload.clone(),
-            subscription: None,
-            at_ms,
-        }
-    }
-
     fn finish(&mut self, done: Done) {
-        if done.items.is_empty() {
-            return;
-        }
         self.stats.calls.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         let mut refused = 0;
-        let asked = done.items.len();
-        for (item, verdict) in done.items {
+        let asked = done.len();
+        for (item, verdict) in done {
             match verdict {
                 Verdict::Settled => self.settle(&item),
                 Verdict::Again(reason) => {
@@ -285,7 +209,8 @@ impl Writer {
     }
 
     fn settle(&self, item: &Item) {
-        let counter = if item.dead.is_some() { &self.stats.dead_lettered } else { &self.stats.stored };
+        let counter =
+            if item.dead.is_some() { &self.stats.dead_lettered } else { &self.stats.stored };
         counter.fetch_add(1, Ordering::Relaxed);
         if let Some((reason, _)) = &item.dead {
             metrics::dead_letter(reason.code());

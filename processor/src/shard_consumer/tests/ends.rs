@@ -1,0 +1,186 @@
+//! How a lease ends when something breaks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use lease_manager::{FleetHandle, LaneName, LeaseRecord};
+use local_aws::{Effect, Fault, Service};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::rig::{Rig, until};
+use crate::PIPELINES;
+use crate::batch::{LaneBatch, LeaseCheck, ShardContext};
+use crate::budget::Budget;
+use crate::fan_out::{FanOut, StartingAt, SubscribePacer};
+use crate::integration::Integrations;
+use crate::lane::{Lane, Sink};
+use crate::service;
+use crate::shard_consumer::{Exit, ShardConsumer, ShardConsumerOptions};
+use crate::status::Registry;
+
+/// Settles what it is offered at once, or drops it.
+#[derive(Default)]
+struct Told {
+    drop: AtomicBool,
+}
+
+impl Sink for Told {
+    fn offer(&self, batch: LaneBatch) -> Result<(), LaneBatch> {
+        if !self.drop.load(Ordering::Relaxed) {
+            batch.ack.settle(batch.entries().len());
+        }
+        Ok(())
+    }
+}
+
+/// The first lease of a fleet, in a consumer whose lanes do as they are told.
+async fn consumer(rig: &Rig, fleet: &FleetHandle, sink: &Arc<Told>) -> ShardConsumer {
+    let lease = fleet.next_lease().await.unwrap();
+    let shard = Arc::new(ShardContext {
+        stream_arn: Arc::from(&*rig.stream.arn),
+        shard_id: Arc::from(lease.lease().shard_id.as_str()),
+        consumer_arn: Arc::from(&*rig.consumer_arn),
+        fence: lease.lease().counter.0,
+        starting_hash_key: 0,
+        ending_hash_key: u128::MAX,
+    });
+    let (validity, options) = (lease.validity(), rig.options("a"));
+    let position = lease.lease().checkpoint.clone();
+    let start = StartingAt::new(position.clone(), None);
+    let pacer = SubscribePacer::new(50);
+    let (client, context) = (rig.kinesis.clone(), Arc::clone(&shard));
+    let lane = |name| {
+        let name = LaneName::parse(name).unwrap();
+        Lane::new(name, Arc::clone(sink) as Arc<dyn Sink>, Budget::new(1 << 20), position.clone())
+    };
+    ShardConsumer {
+        check: LeaseCheck::new(move || validity.is_valid()),
+        fan_out: FanOut::new(options.fan_out, client, pacer, context, start, 7),
+        integrations: Arc::new(Integrations::compile(Vec::new()).unwrap()),
+        decode: options.decode,
+        lanes: PIPELINES.map(lane),
+        options: ShardConsumerOptions::default(),
+        time: rig.time.clone(),
+        registered: Arc::new(Registry::default()).enter(&shard, 0, 0),
+        shard,
+        lease,
+    }
+}
+
+struct Run {
+    exit: JoinHandle<Exit>,
+    check: LeaseCheck,
+    fence: u64,
+    manager: JoinHandle<lease_manager::Exit>,
+    stop: CancellationToken,
+}
+
+async fn run(rig: &Rig, sink: &Arc<Told>) -> Run {
+    let (manager, fleet) = rig.manager("a");
+    let stop = CancellationToken::new();
+    let manager = tokio::spawn(manager.run(stop.clone()));
+    let consumer = consumer(rig, &fleet, sink).await;
+    let (check, fence) = (consumer.check.clone(), consumer.shard.fence);
+    Run { exit: tokio::spawn(consumer.run()), check, fence, manager, stop }
+}
+
+impl Run {
+    /// Why it failed, and the lease right after.
+    async fn failed(self, rig: &Rig) -> (String, LeaseRecord) {
+        let Exit::Failed(why) = self.exit.await.unwrap() else { panic!("it did not fail") };
+        assert!(self.check.is_lost(), "the sinks let go of its work");
+        let lease = rig.lease().await;
+        assert!(lease.counter.0 > self.fence, "the lease is given up");
+        self.stop.cancel();
+        self.manager.await.unwrap();
+        (why, lease)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_acknowledgement_fails_the_consumer_and_skips_nothing() {
+    let rig = Rig::new().await;
+    let sink = Arc::new(Told::default());
+    let run = run(&rig, &sink).await;
+    until("the first position is written", || rig.lease_writes() == 2).await;
+    rig.put_numbers(0..1).await;
+    sleep(Duration::from_secs(1)).await;
+    sink.drop.store(true, Ordering::Relaxed);
+    let dropped = rig.put_numbers(1..2).await.remove(0);
+    let (why, lease) = run.failed(&rig).await;
+    assert!(why.contains("dropped a batch"), "{why}");
+    assert!(lease.checkpoint < lease_manager::Checkpoint::at(dropped), "it is read again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_that_leaves_a_message_out_does_not_lose_it() {
+    let rig = Rig::new().await;
+    let worker = rig.start("a");
+    rig.put_numbers(0..3).await;
+    rig.stored_once(3).await;
+    rig.stored.forget.store(1, Ordering::Relaxed);
+    rig.put_numbers(3..4).await;
+    rig.stored_once(4).await;
+    assert!(rig.subscribes() > 1, "its shard was read again from the last settled record");
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_whose_consumer_is_gone_is_given_back_after_a_pause() {
+    let rig = Rig::new().await;
+    let run = run(&rig, &Arc::new(Told::default())).await;
+    until("the first position is written", || rig.lease_writes() == 2).await;
+    let gone = rig.kinesis.deregister_stream_consumer().consumer_arn(&rig.consumer_arn);
+    gone.send().await.unwrap();
+    let started = Instant::now();
+    let (why, lease) = run.failed(&rig).await;
+    assert!(started.elapsed() >= Duration::from_secs(5), "{:?}", started.elapsed());
+    assert!(why.contains("does not exist"), "{why}");
+    assert!(!lease.is_finished(), "it is no shard's end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_may_not_be_read_is_given_back_after_a_pause() {
+    let rig = Rig::new().await;
+    let denied = Effect::Refuse {
+        status: 400,
+        code: "AccessDeniedException".to_owned(),
+        message: "not you".to_owned(),
+    };
+    let denied = Fault::new(Service::Kinesis, denied).operation("SubscribeToShard");
+    rig.aws.faults().inject(denied);
+    let run = run(&rig, &Arc::new(Told::default())).await;
+    let last_call = || rig.subscribes() == 4;
+    until("the last call is refused", last_call).await;
+    let started = Instant::now();
+    let (why, _) = run.failed(&rig).await;
+    assert!(started.elapsed() > Duration::from_millis(4_900), "{:?}", started.elapsed());
+    assert!(why.contains("AccessDeniedException"), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_is_gone_without_a_word_gives_its_lease_up() {
+    let rig = Rig::new().await;
+    let run = run(&rig, &Arc::new(Told::default())).await;
+    until("the first position is written", || rig.lease_writes() == 2).await;
+    run.exit.abort();
+    assert!(run.exit.await.is_err());
+    assert!(run.check.is_lost(), "the sinks let go of its work");
+    until("it is given up and taken again", || rig.lease_writes() == 4).await;
+    run.stop.cancel();
+    run.manager.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_breaks_ends_the_process_with_a_reason() {
+    let rig = Rig::new().await;
+    rig.stored.panic.store(true, Ordering::Relaxed);
+    let worker = rig.start("a");
+    rig.put_numbers(0..1).await;
+    let exit = worker.processor.await.unwrap();
+    let service::Exit::Failed(why) = exit else { panic!("{exit:?}") };
+    assert!(why.contains("sync-store") && why.contains("panic"), "{why}");
+}

@@ -1,0 +1,110 @@
+//! One call to the store or to the dead letters, and what became of each of its items.
+//!
+//! A call is a task of its own: building, signing and encrypting requests is most of this
+//! pipeline's work, and it is spread over the cores that way. It settles and repeats nothing
+//! itself: the writer does, with what comes back.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use store::{
+    DeadLetter, DeadReason, DeliveryStore, MessageStore, PutOutcome, PutReport, StoreItem,
+};
+
+use super::queue::Item;
+use crate::integration::Integrations;
+
+/// The items of a call, each with what became of it.
+pub(super) type Done = Vec<(Item, Verdict)>;
+
+/// What became of one item.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// It is kept.
+    Settled,
+    /// Refused for now.
+    Again(String),
+    /// Refused for good.
+    Reject(String),
+}
+
+/// What calls are made with.
+pub(super) struct Calls {
+    pub(super) integrations: Arc<Integrations>,
+    pub(super) messages: Arc<dyn MessageStore>,
+    pub(super) deliveries: DeliveryStore,
+}
+
+impl Calls {
+    /// Stores the items' messages.
+    pub(super) fn store(&self, items: Vec<Item>) -> BoxFuture<'static, Done> {
+        let (messages, integrations) = (Arc::clone(&self.messages), Arc::clone(&self.integrations));
+        Box::pin(async move {
+            let (mut batch, mut kept) =
+                (Vec::with_capacity(items.len()), Vec::with_capacity(items.len()));
+            for item in items {
+                if let Some(message) = to_store(&item, &integrations) {
+                    batch.push(message);
+                    kept.push(item);
+                }
+            }
+            let report = messages.put(&batch).await;
+            judged(kept, report, Verdict::Reject)
+        })
+    }
+
+    /// Puts the items among the dead letters.
+    pub(super) fn dead_letter(&self, items: Vec<Item>, at_ms: i64) -> BoxFuture<'static, Done> {
+        let letters: Vec<DeadLetter> = items.iter().map(|item| self.letter(item, at_ms)).collect();
+        let deliveries = self.deliveries.clone();
+        Box::pin(async move {
+            let report = deliveries.dead_letter(&letters).await;
+            // A dead letter that is refused for good has nowhere else to go: its lane stops and says so.
+            judged(items, report, Verdict::Again)
+        })
+    }
+
+    fn letter(&self, item: &Item, at_ms: i64) -> DeadLetter {
+        let entry = item.entry();
+        let batch = &item.owner.batch;
+        let integration = match &entry.route {
+            Ok(route) => self.integrations.get(route.integration).name().clone(),
+            Err(malformed) => malformed.integration.clone(),
+        };
+        let (reason, detail) =
+            item.dead.clone().unwrap_or((DeadReason::StoreRejected, String::new()));
+        DeadLetter {
+            integration,
+            reason,
+            detail,
+            position: batch.position(entry),
+            partition_key: Arc::clone(&entry.partition_key),
+            arrived_at_ms: entry.arrived_at_ms,
+            fence: batch.shard.fence,
+            attempts: item.attempts,
+            payload: entry.payload.clone(),
+            subscription: None,
+            at_ms,
+        }
+    }
+}
+
+/// The item as the store takes it. Only messages are queued for the store.
+fn to_store(item: &Item, integrations: &Integrations) -> Option<StoreItem> {
+    let route = item.entry().route.as_ref().ok()?;
+    Some(StoreItem {
+        message: item.owner.batch.message(item.entry(), integrations)?,
+        retention: integrations.get(route.integration).retention(),
+        fence: item.owner.batch.shard.fence,
+    })
+}
+
+/// Items that the report leaves out are let go of unsettled, which their shards' consumers see.
+fn judged(items: Vec<Item>, report: PutReport, rejected: fn(String) -> Verdict) -> Done {
+    let verdicts = report.outcomes.into_iter().map(|outcome| match outcome {
+        PutOutcome::Stored => Verdict::Settled,
+        PutOutcome::Retry(reason) => Verdict::Again(format!("{reason:?}")),
+        PutOutcome::Rejected(detail) => rejected(detail),
+    });
+    items.into_iter().zip(verdicts).collect()
+}
