@@ -50,12 +50,15 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// Events that the producer writes a second.
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) rate: u32,
     /// Where the HTTPS API listens; another port is taken when this one is in use.
     #[arg(long, default_value = "127.0.0.1:8443")]
     pub(crate) listen: SocketAddr,
-    /// End by itself once every event is stored and delivered, with a summary; exit code 1 if one is missing.
+    /// Write the file's events once; otherwise they come again and again.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// As --once, and end by itself once every event is stored and delivered, with a summary; exit code 1 if one is missing.
     #[arg(long)]
     pub(crate) until_done: bool,
 }

@@ -6,7 +6,8 @@ use crate::harness::child::{Sluicegate, run_in_shell};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_printed_curl_lines_work_and_every_event_goes_the_whole_way() {
-    let mut demo = Sluicegate::start(&["demo", "--rate", "500", "--listen", "127.0.0.1:0"]);
+    let mut demo =
+        Sluicegate::start(&["demo", "--once", "--rate", "500", "--listen", "127.0.0.1:0"]);
     let welcome = demo.lines_until("receiver").await;
     let lines: Vec<_> =
         welcome.iter().map(|line| line.trim()).filter(|line| line.starts_with("curl ")).collect();

@@ -20,7 +20,8 @@ pub(crate) const LOG_LINES: usize = 8;
 pub(crate) struct Frame {
     pub(crate) elapsed: Duration,
     pub(crate) written: u64,
-    pub(crate) total: u64,
+    /// How many events there will be, when they end.
+    pub(crate) total: Option<u64>,
     pub(crate) read: u64,
     pub(crate) shards: usize,
     pub(crate) stored: u64,
@@ -46,8 +47,10 @@ pub(crate) fn render(frame: &Frame, width: usize) -> Vec<String> {
     let mut lines = vec![
         format!("── live ── {:02}:{:02} ──", seconds / 60, seconds % 60),
         format!(
-            "  stream         {} of {} events written   {} read   {} shards",
-            frame.written, frame.total, frame.read, frame.shards
+            "  stream         {} events written   {} read   {} shards",
+            written(frame),
+            frame.read,
+            frame.shards
         ),
         format!(
             "  sync-store     {} stored   lag {}   {} refused for now{throttle}",
@@ -84,9 +87,8 @@ pub(crate) fn render(frame: &Frame, width: usize) -> Vec<String> {
 /// The frame as one line, for output that is no terminal.
 pub(crate) fn summary(frame: &Frame) -> String {
     format!(
-        "written {}/{} read {} | stored {} lag {} | delivered {} parked {} lag {} | verified {} duplicates {} | dead letters {}",
-        frame.written,
-        frame.total,
+        "written {} read {} | stored {} lag {} | delivered {} parked {} lag {} | verified {} duplicates {} | dead letters {}",
+        written(frame),
         frame.read,
         frame.stored,
         lag(frame.store_lag_ms),
@@ -97,6 +99,13 @@ pub(crate) fn summary(frame: &Frame) -> String {
         frame.received.duplicates,
         frame.dead_letters
     )
+}
+
+fn written(frame: &Frame) -> String {
+    match frame.total {
+        Some(total) => format!("{} of {total}", frame.written),
+        None => frame.written.to_string(),
+    }
 }
 
 fn lag(ms: u64) -> String {

@@ -131,12 +131,13 @@ fn keys(terminal: bool, stop: CancellationToken) -> mpsc::Receiver<Key> {
 impl Frame {
     /// Every event went the whole way.
     fn is_done(&self) -> bool {
-        self.total > 0 && self.written == self.total && self.missing() == 0 && self.parked_now == 0
+        self.total == Some(self.written) && self.missing() == 0 && self.parked_now == 0
     }
 
     /// Events that are not stored, or not delivered.
     fn missing(&self) -> u64 {
-        let stored = self.total.saturating_sub(self.stored);
-        stored.max(self.total.saturating_sub(self.received.messages))
+        let total = self.total.unwrap_or(self.written);
+        let stored = total.saturating_sub(self.stored);
+        stored.max(total.saturating_sub(self.received.messages))
     }
 }

@@ -47,7 +47,8 @@ pub(crate) struct Stage {
     api_address: std::net::SocketAddr,
     receiver: Receiver,
     produced: produce::Handle,
-    total: u64,
+    /// How many events there will be, when they end.
+    total: Option<u64>,
     processor: ProcessorServiceHandle,
     parked: Parked,
     dev: DevReport,
@@ -97,8 +98,7 @@ impl Stage {
             Part::service("the API", |stop| api.run(stop)),
             local_part,
         ];
-        let total =
-            EARTHQUAKES.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count() as u64;
+        let total = writes_once(args).then(events);
         Ok(Stage {
             started,
             local,
@@ -299,10 +299,19 @@ async fn initialise(
     init::run(plan, clients).await?.dev.context("nothing was made for development")
 }
 
+fn writes_once(args: &DemoArgs) -> bool {
+    args.once || args.until_done
+}
+
+/// Events in the bundled file.
+fn events() -> u64 {
+    EARTHQUAKES.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count() as u64
+}
+
 fn producer(args: &DemoArgs, clients: &Clients) -> anyhow::Result<(Producer, produce::Handle)> {
     let source = Source::Replay(Replay {
         inputs: vec![ReplayInput::Memory(Bytes::from_static(EARTHQUAKES))],
-        repeat: false,
+        repeat: !writes_once(args),
     });
     let mut options = produce::Options::new(StreamRef::parse(STREAM)?, source);
     options.pace = Pace::Rate { per_second: f64::from(args.rate), burst: None };
