@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use local_aws::{Effect, Fault, Service};
 use tokio::time::{Instant, sleep};
 
@@ -14,18 +15,29 @@ const DISTURBED: Duration = Duration::from_secs(90);
 /// How long everything may take to arrive once nothing fails any more, simulated.
 const RECOVERY: Duration = Duration::from_secs(180);
 
+/// What a course left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// Records that were put, and arrived.
+    pub records: usize,
+    /// Of the tables' final contents.
+    pub fingerprint: u64,
+    /// Calls of all kinds, faulted ones included.
+    pub calls: u64,
+}
+
 /// Runs a seed to its end; panics when a promise is broken.
-pub fn run(seed: u64) {
+pub fn run(seed: u64) -> Outcome {
     fastrand::seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
         .build()
         .unwrap();
-    runtime.block_on(course(seed));
+    runtime.block_on(course(seed))
 }
 
-async fn course(seed: u64) {
+async fn course(seed: u64) -> Outcome {
     let mut rng = fastrand::Rng::with_seed(seed);
     let world = World::make(seed, rng.i32(1..=3)).await;
     let mut ledger = Ledger::default();
@@ -38,19 +50,28 @@ async fn course(seed: u64) {
             workers.push(world.start(&format!("worker-{}", lives % 3), lives));
         }
         step(&world, &mut rng, &mut ledger, &mut workers, &mut lives).await;
+        ledger.look(&world).await;
         sleep(Duration::from_millis(rng.u64(10..2_000))).await;
     }
     world.aws.faults().clear_all();
+    ledger.check_positions(&world).await;
     if workers.is_empty() {
         workers.push(world.start("worker-last", lives + 1));
     }
     let deadline = Instant::now() + RECOVERY;
     while ledger.missing(&world).await > 0 && Instant::now() < deadline {
-        sleep(Duration::from_secs(1)).await;
+        sleep(Duration::from_secs(2)).await;
     }
-    ledger.check(&world).await;
+    // What is read to its end is finished a moment later.
+    sleep(Duration::from_secs(2)).await;
     for worker in workers {
         worker.stop().await;
+    }
+    ledger.check(&world).await;
+    Outcome {
+        records: ledger.len(),
+        fingerprint: ledger.fingerprint(&world).await,
+        calls: world.aws.calls().iter().map(|call| call.calls).sum(),
     }
 }
 
@@ -86,30 +107,44 @@ async fn step(
 
 /// Puts a few records; what the stream acknowledged is owed.
 async fn put(world: &World, rng: &mut fastrand::Rng, ledger: &mut Ledger) {
+    let mut request = world.kinesis.put_records().stream_name(STREAM);
+    let mut payloads = Vec::new();
     for _ in 0..rng.usize(1..40) {
         let key = format!("key-{}", rng.u32(0..20));
-        let payload = format!(r#"{{"key":"{key}","n":{}}}"#, ledger.len());
-        let request = world.kinesis.put_record().stream_name(STREAM).partition_key(key);
-        if request.data(Blob::new(payload.as_bytes())).send().await.is_ok() {
-            ledger.put(payload);
+        let payload = format!(r#"{{"key":"{key}","n":{}}}"#, ledger.len() + payloads.len());
+        let data = Blob::new(payload.as_bytes());
+        let entry = PutRecordsRequestEntry::builder().partition_key(key).data(data).build();
+        request = request.records(entry.unwrap());
+        payloads.push(payload);
+    }
+    let answer = request.send().await.unwrap();
+    for (payload, put) in payloads.into_iter().zip(answer.records) {
+        // A record over the shard's rate is refused alone.
+        if let (Some(shard), Some(sequence)) = (put.shard_id, put.sequence_number) {
+            ledger.put(payload, shard, &sequence);
         }
     }
 }
 
 /// Something starts to fail for one of the workers, for a number of calls.
 fn fault(world: &World, rng: &mut fastrand::Rng) {
-    let effect = match rng.u32(0..8) {
+    let effect = match rng.u32(0..11) {
         0 => Effect::Throttle,
         1 => Effect::InternalError,
         2 => Effect::LostReply,
         3 => Effect::ErrorAfterApply,
         4 => Effect::Latency(Duration::from_millis(rng.u64(10..900))),
         5 => Effect::LateApply(Duration::from_millis(rng.u64(500..8_000))),
-        6 => Effect::CutStream,
+        6 | 7 => Effect::CutStream,
+        8 => Effect::Unanswered,
+        9 => Effect::Partition,
         _ => Effect::Partial(0.5),
     };
     let service = match effect {
         Effect::CutStream => Service::Kinesis,
+        Effect::Throttle | Effect::InternalError | Effect::Partition if rng.bool() => {
+            Service::Kinesis
+        }
         _ => Service::Dynamodb,
     };
     let caller = format!("worker-{}", rng.u32(0..3));

@@ -101,6 +101,8 @@ impl World {
         let integrations = Arc::new(Integrations::compile(Vec::new()).unwrap());
         let mut options = Options::new(name, vec![stream], integrations);
         options.seed = seed;
+        // Nothing is ever parked here: looking for it every second would be half of all calls.
+        options.async_delivery.sweep_interval = Duration::from_secs(60);
         let stores = Stores {
             messages: Arc::new(DynamoMessages::new(dynamodb.clone(), APP)),
             deliveries: DeliveryStore::new(dynamodb.clone(), APP),
