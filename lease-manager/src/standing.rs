@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::ids::{Incarnation, LaneName, LeaseKey, WorkerId};
-use crate::lease::LeaseRecord;
+use crate::lease::{HashRange, LeaseRecord};
 use crate::liveness::Snapshot;
 use crate::options::Options;
 use crate::still::{Reading, StillWatch};
@@ -54,9 +54,10 @@ impl LeaseWatch {
         let orphans: Vec<_> = orphans.map(|(l, _)| (l.key.clone(), l.counter.0)).collect();
         self.orphans.read(reading, orphans);
         let parents_finished = |lease: &LeaseRecord| {
-            // A parent without a lease does not hold its child back: it was settled long ago, or never to be read.
-            let parent = |id| finished.get(&(lease.stream.clone(), id)).copied().unwrap_or(true);
-            lease.parents.iter().cloned().all(parent)
+            let parent = |id| finished.get(&(lease.stream.clone(), id)).copied();
+            let parents: Vec<Option<bool>> = lease.parents.iter().cloned().map(parent).collect();
+            parents.iter().all(|finished| finished.unwrap_or(true))
+                && (!parents.contains(&None) || !ancestor_is_open(lease, leases))
         };
         owned
             .into_iter()
@@ -88,6 +89,20 @@ impl LeaseWatch {
             None => Ok(()),
         }
     }
+}
+
+/// True while an older shard of the same hash keys is not finished. A parent without a lease was settled long ago, or was
+/// never to be read, or will only get its lease when its own parents end: this tells the last apart from the others. Shards
+/// whose hash keys overlap are each other's ancestors and descendants, and a shard's id is higher than its ancestors'.
+fn ancestor_is_open(lease: &LeaseRecord, leases: &[LeaseRecord]) -> bool {
+    let Some(range) = lease.hash_range else { return false };
+    leases.iter().any(|other| {
+        let overlaps = |at: HashRange| at.start <= range.end && range.start <= at.end;
+        other.stream == lease.stream
+            && other.shard_id < lease.shard_id
+            && !other.is_finished()
+            && other.hash_range.is_some_and(overlaps)
+    })
 }
 
 fn of_life(

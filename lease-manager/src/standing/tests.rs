@@ -157,3 +157,28 @@ fn the_leader_is_the_first_that_works_by_start_time() {
     fleet.workers.get_mut(&id("a")).unwrap().state = WorkerState::Draining;
     assert_eq!(leader(&fleet, detection), None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn l4_a_merged_shard_waits_for_a_parent_that_has_no_lease_yet() {
+    let of = |shard: &str, (start, end): (u128, u128), parents: &[&str]| {
+        let mut lease = lease(shard, None);
+        lease.hash_range = Some(HashRange { start, end });
+        lease.parents = parents.iter().map(|id| ShardId::parse(*id).unwrap()).collect();
+        lease
+    };
+    // 2 and 3 were merged to 4 (no lease before 2 and 3 are read), and 1 and 4 to 5 (made by the end of 1).
+    let mut one = of("shardId-1", (0, 9), &[]);
+    one.checkpoint = Checkpoint::ShardEnd;
+    let (mut two, three) = (of("shardId-2", (10, 14), &[]), of("shardId-3", (15, 19), &[]));
+    let five = of("shardId-5", (0, 19), &["shardId-1", "shardId-4"]);
+    let mut six = of("shardId-6", (0, 19), &["shardId-5"]);
+    let standing = |leases: &[LeaseRecord]| once(leases, &snapshot([]))[&key("shardId-5")].clone();
+    let leases = [one.clone(), two.clone(), three.clone(), five.clone()];
+    assert_eq!(standing(&leases), Standing::WaitsForParents);
+    two.checkpoint = Checkpoint::ShardEnd;
+    let leases = [one.clone(), two.clone(), three.clone(), five.clone()];
+    assert_eq!(standing(&leases), Standing::WaitsForParents, "3 is not finished");
+    // Nothing that is still to be read leads to 4: it was settled long ago. Descendants hold nobody back.
+    six.owner = None;
+    assert_eq!(standing(&[one, two, five, six]), orphan(OrphanReason::Unowned));
+}
