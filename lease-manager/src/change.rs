@@ -1,6 +1,6 @@
 //! What may become of a lease, and the one conditional write that makes it so. Pure: nothing here talks to DynamoDB.
 //!
-//! [`after`] computes the record that a change leads to; [`write`] is the difference of two records as an update whose
+//! [`after`] computes the record that a change leads to; [`write()`] is the difference of two records as an update whose
 //! condition is that `rev`, owner and counter are still the ones that were seen. A write that lands late therefore undoes
 //! nothing, and the owner's own writes are fenced by the counter.
 

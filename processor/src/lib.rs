@@ -1,6 +1,6 @@
 //! One shard, two pipelines, one checkpoint.
 //!
-//! A [`ShardConsumer`](shard_consumer) per owned lease reads its shard through enhanced fan-out,
+//! A `ShardConsumer` per owned lease reads its shard through enhanced fan-out,
 //! looks into each record once and offers every batch to two lanes: `sync-store` keeps messages
 //! queryable, `async-delivery` pushes them. A lane's position moves over what is settled in it,
 //! and both positions are written together, in one conditional write of the lease.
