@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """boto3, a client that this project did not write, against local-aws over loopback.
 
-    cargo run -p local-aws --example serve            # prints http://127.0.0.1:PORT
+    sluicegate local --listen 127.0.0.1:0             # prints http://127.0.0.1:PORT
     python3 tests/verifiers/boto3_local_aws.py http://127.0.0.1:PORT
 
 Every step prints one line; the exit code is 1 when a step failed and 77 when boto3 is not installed.
