@@ -108,6 +108,11 @@ impl Course {
         }
     }
 
+    /// One write at a time; and a lease that is to be given up is written with that, but for its end.
+    pub(super) fn may_write(&self) -> bool {
+        self.write.is_none() && (self.leaving.is_none() || matches!(self.end, End::Seen(_)))
+    }
+
     /// Whether there is nothing left to do, and how the lease ends then. A write that is under way
     /// is waited for: its outcome decides as well.
     pub(super) fn plan_ending(&self, lanes: LanesAre) -> Option<Ending> {

@@ -144,7 +144,7 @@ impl ShardConsumer {
         }
         let intake = can_take && course.leaving.is_none() && course.end == End::Open;
         let pump_at = course.pace.pump_at();
-        let write_at = course.write.is_none().then(|| course.schedule.due(&self.options)).flatten();
+        let write_at = course.may_write().then(|| course.schedule.due(&self.options)).flatten();
         let leave_at = course.leaving.as_ref().map(|leaving| leaving.at);
         let Course { progress, write, .. } = course;
         tokio::select! {

@@ -207,3 +207,19 @@ async fn work_is_held_while_the_lease_cannot_be_trusted_and_let_go_when_it_is_lo
     assert_eq!(rig.count("messages").await, 5);
     rig.stop.cancel();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_few_refused_keys_do_not_slow_the_others() {
+    let rig = Rig::start().await;
+    let one = Fault::new(Service::Dynamodb, Effect::Partial(0.01)).operation("BatchWriteItem");
+    let fault = rig.aws.faults().inject(one.times(8));
+    let cells: Vec<_> =
+        (0..10).map(|shard| rig.offer(batch(shard, 25, message), valid())).collect();
+    for cell in &cells {
+        rig.settled(cell).await;
+    }
+    rig.aws.faults().clear(fault);
+    let stats = rig.writer.stats();
+    assert_eq!(stats.stored, 250);
+    assert!(stats.retried >= 8 && stats.parallel >= 4, "{stats:?}");
+}
