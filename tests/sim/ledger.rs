@@ -18,6 +18,16 @@ pub struct Ledger {
     /// By payload: the shard, and the record's place in it.
     put: BTreeMap<String, (String, SequenceNumber)>,
     leases: BTreeMap<String, LeaseRecord>,
+    /// What the leases became, and when: told when a promise is broken.
+    history: Vec<String>,
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.history.iter().for_each(|line| eprintln!("{line}"));
+        }
+    }
 }
 
 impl Ledger {
@@ -50,6 +60,8 @@ impl Ledger {
             assert!(agrees, "C1: the checkpoint is not the smallest lane's: {lease:?}");
         }
         let snapshot: Vec<LeaseRecord> = now.values().cloned().collect();
+        let changed = now.iter().filter(|(key, lease)| self.leases.get(*key) != Some(lease));
+        self.history.extend(changed.map(|(_, lease)| format!("{:?}: {lease:?}", world.elapsed())));
         held(invariants::l4_children_wait(&snapshot, &lanes));
         self.leases = now;
     }

@@ -40,6 +40,7 @@ pub struct World {
     stream: StreamConfig,
     consumer_arn: String,
     seed: u64,
+    made: Instant,
 }
 
 /// A worker under way.
@@ -82,7 +83,12 @@ impl World {
             creation_epoch_s: summary.stream_creation_timestamp.secs(),
             initial: InitialPosition::TrimHorizon,
         };
-        World { aws, kinesis, dynamodb, time, stream, consumer_arn, seed }
+        World { aws, kinesis, dynamodb, time, stream, consumer_arn, seed, made: Instant::now() }
+    }
+
+    /// The time since the world was made, simulated.
+    pub fn elapsed(&self) -> Duration {
+        self.made.elapsed()
     }
 
     /// Starts a worker: a lease manager and a processor, as the binary puts them together.
