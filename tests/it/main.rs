@@ -18,4 +18,5 @@ mod isolation;
 mod kill;
 mod malformed;
 mod telemetry;
+mod verifiers;
 mod walk;
