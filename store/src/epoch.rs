@@ -7,11 +7,13 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{Delete, Put, TransactWriteItem, Update};
 
 use crate::error::{StoreError, pause};
-use crate::item::{Item, ItemReader, key, n};
+use crate::item::{Item, ItemReader, SK, key, n};
 
 /// Partition of the epoch items of the access table.
 const PARTITION: &str = "epoch";
 const EPOCH: &str = "epoch";
+/// Most epochs of one table.
+const MAX_EPOCHS: usize = 16;
 /// Times a transaction is tried that met another one: changes of access are few.
 const MAX_ATTEMPTS: u32 = 8;
 
@@ -24,7 +26,7 @@ pub(crate) struct EpochTable {
 }
 
 impl EpochTable {
-    /// `name` is what the epoch stands for.
+    /// `name` is what the epoch stands for: it is bumped by [`EpochTable::commit`].
     pub(crate) fn new(client: Client, table: String, name: &'static str) -> EpochTable {
         EpochTable { client, table, name }
     }
@@ -39,6 +41,22 @@ impl EpochTable {
             None => Ok(0),
             Some(reader) => reader.number(EPOCH),
         }
+    }
+
+    /// Several epochs of this table in one consistent read, in the order of `names`.
+    pub(crate) async fn read_all<const N: usize>(
+        &self,
+        operation: &'static str,
+        names: [&str; N],
+    ) -> Result<[u64; N], StoreError> {
+        let mut epochs = [0; N];
+        for reader in self.all(operation, PARTITION, MAX_EPOCHS).await? {
+            let name = reader.text(SK)?;
+            if let Some(at) = names.iter().position(|wanted| *wanted == name) {
+                epochs[at] = reader.number(EPOCH)?;
+            }
+        }
+        Ok(epochs)
     }
 
     /// One item, read consistently.
@@ -162,6 +180,24 @@ impl EpochTable {
         item: Item,
     ) -> Result<TransactWriteItem, StoreError> {
         let put = Put::builder().table_name(&self.table).set_item(Some(item)).build();
+        let put = put.map_err(|e| not_built(operation, &e))?;
+        Ok(TransactWriteItem::builder().put(put).build())
+    }
+
+    /// Puts an item in the place of one that must exist and must not have the attribute `without`.
+    pub(crate) fn replace(
+        &self,
+        operation: &'static str,
+        item: Item,
+        without: &str,
+    ) -> Result<TransactWriteItem, StoreError> {
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .condition_expression("attribute_exists(#pk) AND attribute_not_exists(#without)")
+            .expression_attribute_names("#pk", crate::item::PK)
+            .expression_attribute_names("#without", without)
+            .build();
         let put = put.map_err(|e| not_built(operation, &e))?;
         Ok(TransactWriteItem::builder().put(put).build())
     }

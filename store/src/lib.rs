@@ -46,8 +46,8 @@ pub use messages::{
 pub use signer::{Signer, TokenError};
 pub use subscriptions::{
     DeliveryPolicy, Destination, STANDARD_RETRY_SCHEDULE_MS, SigningSecret, Subscription,
-    SubscriptionError, SubscriptionId, SubscriptionSnapshot, SubscriptionStore, WebhookUrl,
-    retry_delay,
+    SubscriptionEpochs, SubscriptionError, SubscriptionId, SubscriptionSnapshot, SubscriptionStore,
+    WebhookUrl, retry_delay,
 };
 pub use tables::{SchemaError, TableReport, create_tables};
 

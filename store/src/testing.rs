@@ -46,7 +46,7 @@ fn client_with(aws: &LocalAws, retries: RetryConfig) -> Client {
         TimeoutConfig::builder().operation_attempt_timeout(Duration::from_secs(5)).build();
     let config = aws_sdk_dynamodb::Config::builder()
         .behavior_version(BehaviorVersion::latest())
-        .credentials_provider(Credentials::from_keys("tester", "secret", None))
+        .credentials_provider(Credentials::new("tester", "secret", None, None, "tests"))
         .region(Region::new("us-east-1"))
         .timeout_config(timeouts)
         .retry_config(retries)

@@ -14,6 +14,7 @@ use crate::batch::{Entry, LaneBatch};
 use crate::integration::Integrations;
 
 use super::lane::Retry;
+use super::mandate::Mandate;
 
 /// How many batches are in this room's hands.
 #[derive(Debug, Default)]
@@ -131,6 +132,14 @@ impl Live {
         batch.message(&self.track.entries()[self.index], &self.track.integrations)
     }
 
+    fn is_within(&self, mandate: &Mandate) -> bool {
+        let entry = &self.track.entries()[self.index];
+        entry.route.as_ref().is_ok_and(|route| {
+            let integration = self.track.integrations.get(route.integration);
+            mandate.allows(integration.name(), &route.entity)
+        })
+    }
+
     /// The delivery as it is parked, due at `due_at_ms`.
     pub(super) fn parked(
         &self,
@@ -166,6 +175,17 @@ impl Delivery {
         match self {
             Delivery::Live(live) => live.message(),
             Delivery::Retry(retry) => Some(retry.claimed.delivery.message.clone()),
+        }
+    }
+
+    /// The subscription's owner is granted its message.
+    pub(super) fn is_within(&self, mandate: &Mandate) -> bool {
+        match self {
+            Delivery::Live(live) => live.is_within(mandate),
+            Delivery::Retry(retry) => {
+                let message = &retry.claimed.delivery.message;
+                mandate.allows(&message.integration, &message.entity)
+            }
         }
     }
 

@@ -22,6 +22,7 @@ use super::delivery::{Delivery, Gauge, Live, Track};
 use super::lane::{LaneHandle, lane};
 use super::lane_task::{LaneTask, LaneTools};
 use super::ledger::Job;
+use super::mandate::Mandate;
 use super::metrics;
 use super::router::Router;
 use super::watch::{View, ViewWatch};
@@ -36,7 +37,7 @@ const MAX_UNCONFIRMED: usize = 4_096;
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     pub(super) active: BTreeMap<SubscriptionId, Arc<LaneHandle>>,
-    /// Subscriptions that exist but are switched off.
+    /// Subscriptions that exist but are switched off, or whose owner is.
     pub(super) disabled: BTreeMap<SubscriptionId, Arc<Subscription>>,
     /// A view has been read; before that an absent subscription means nothing.
     pub(super) known: bool,
@@ -250,30 +251,26 @@ impl Intake {
         let mut newcomers = BTreeSet::new();
         for subscription in &snapshot.subscriptions {
             let id = &subscription.id;
-            let shared = Arc::new(subscription.clone());
-            if !subscription.enabled {
-                after.disabled.insert(id.clone(), shared);
+            let subscription = Arc::new(subscription.clone());
+            let Some(mandate) = Mandate::of(&subscription, snapshot) else {
+                after.disabled.insert(id.clone(), subscription);
                 continue;
-            }
-            if self.snapshot.is_some()
-                && !before.active.contains_key(id)
-                && !before.disabled.contains_key(id)
-            {
+            };
+            let was_disabled = before.disabled.contains_key(id);
+            if self.snapshot.is_some() && !before.active.contains_key(id) && !was_disabled {
                 newcomers.insert(id);
             }
             let lane = match before.active.get(id) {
                 Some(lane) => {
-                    if lane.shared.subscription.load().version != subscription.version {
-                        lane.change(shared);
+                    if **lane.shared.mandate.load() != mandate {
+                        lane.change(Arc::new(mandate));
                     }
                     Arc::clone(lane)
                 }
                 None => {
-                    let lane = self.open_lane(shared);
+                    let lane = self.open_lane(Arc::new(mandate));
                     // What was put off while the subscription was switched off is due again.
-                    lane.shared
-                        .recovering
-                        .store(before.disabled.contains_key(id), Ordering::Release);
+                    lane.shared.recovering.store(was_disabled, Ordering::Release);
                     lane
                 }
             };
@@ -284,21 +281,28 @@ impl Intake {
                 lane.retire();
             }
         }
-        let with_lanes = |wanted: &dyn Fn(&Subscription) -> bool| {
-            let chosen = snapshot.subscriptions.iter().filter(|s| wanted(s));
-            let chosen = chosen.filter_map(|s| Some((s, Arc::clone(after.active.get(&s.id)?))));
-            Router::compile(&self.names, chosen)
+        let mandates: Vec<_> = after
+            .active
+            .iter()
+            .map(|(id, lane)| (id, lane.shared.mandate.load_full(), Arc::clone(lane)))
+            .collect();
+        let with_lanes = |wanted: &dyn Fn(&SubscriptionId) -> bool| {
+            let chosen = mandates.iter().filter(|(id, ..)| wanted(id));
+            Router::compile(
+                &self.names,
+                chosen.map(|(_, mandate, lane)| (&**mandate, Arc::clone(lane))),
+            )
         };
-        let late = with_lanes(&|s| newcomers.contains(&s.id));
+        let late = with_lanes(&|id| newcomers.contains(id));
         self.router = with_lanes(&|_| true);
         self.snapshot = Some(Arc::clone(snapshot));
         self.parts.lanes.store(Arc::new(after));
         late
     }
 
-    fn open_lane(&mut self, subscription: Arc<Subscription>) -> Arc<LaneHandle> {
+    fn open_lane(&mut self, mandate: Arc<Mandate>) -> Arc<LaneHandle> {
         let retire = self.parts.retire_all.child_token();
-        let (handle, ends) = lane(subscription, self.parts.lane_queue, retire);
+        let (handle, ends) = lane(mandate, self.parts.lane_queue, retire);
         self.tasks.spawn(LaneTask::new(ends, self.parts.tools.clone(), self.rng.u64(..)).run());
         Arc::new(handle)
     }
@@ -315,7 +319,7 @@ struct Given {
 fn refused(lane: &LaneHandle, live: Live, now_ms: i64, spread: i64) -> Option<Job> {
     // Arrival times spread the due times well enough, and need no generator here.
     let jitter_unit = spread.rem_euclid(1_000) as f64 / 1_000.0;
-    let subscription = lane.shared.subscription.load_full();
-    let aftermath = Aftermath { shared: &lane.shared, subscription: &subscription, now_ms };
+    let mandate = lane.shared.mandate.load();
+    let aftermath = Aftermath { shared: &lane.shared, subscription: &mandate.subscription, now_ms };
     aftermath.set_aside(Delivery::Live(live), jitter_unit, "its destination has no room now")
 }

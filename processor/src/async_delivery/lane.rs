@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use store::{ClaimedDelivery, DeliveryPolicy, Subscription};
+use store::{ClaimedDelivery, DeliveryPolicy};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::{Breaker, BreakerState};
 use super::delivery::Live;
+use super::mandate::Mandate;
 use super::stats::{Counters, DestinationStats, read};
 
 /// Claimed deliveries that a lane holds at most, so that a claim does not end while it queues.
@@ -25,7 +26,7 @@ pub(super) const CLAIM_ALLOWANCE: Duration = Duration::from_secs(60);
 /// What a lane and its handles share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) subscription: ArcSwap<Subscription>,
+    pub(super) mandate: ArcSwap<Mandate>,
     pub(super) counters: Arc<Counters>,
     pub(super) last_error: ArcSwapOption<String>,
     pub(super) in_flight: AtomicUsize,
@@ -39,9 +40,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    fn new(subscription: Arc<Subscription>) -> Shared {
+    fn new(mandate: Arc<Mandate>) -> Shared {
         Shared {
-            subscription: ArcSwap::new(subscription),
+            mandate: ArcSwap::new(mandate),
             counters: Arc::default(),
             last_error: ArcSwapOption::empty(),
             in_flight: AtomicUsize::new(0),
@@ -101,7 +102,7 @@ pub(super) struct LaneHandle {
     pub(super) shared: Arc<Shared>,
     live: mpsc::Sender<Live>,
     retries: mpsc::Sender<Retry>,
-    changes: watch::Sender<Arc<Subscription>>,
+    changes: watch::Sender<Arc<Mandate>>,
     /// Cancelled: the lane parks what it has and ends.
     retire: CancellationToken,
 }
@@ -111,20 +112,20 @@ pub(super) struct LaneEnds {
     pub(super) shared: Arc<Shared>,
     pub(super) live: mpsc::Receiver<Live>,
     pub(super) retries: mpsc::Receiver<Retry>,
-    pub(super) changes: watch::Receiver<Arc<Subscription>>,
+    pub(super) changes: watch::Receiver<Arc<Mandate>>,
     pub(super) retire: CancellationToken,
 }
 
 /// Both ends of a lane that holds at most `queue` live deliveries.
 pub(super) fn lane(
-    subscription: Arc<Subscription>,
+    mandate: Arc<Mandate>,
     queue: usize,
     retire: CancellationToken,
 ) -> (LaneHandle, LaneEnds) {
-    let shared = Arc::new(Shared::new(Arc::clone(&subscription)));
+    let shared = Arc::new(Shared::new(Arc::clone(&mandate)));
     let (live_sender, live) = mpsc::channel(queue);
     let (retry_sender, retries) = mpsc::channel(MAX_RETRIES);
-    let (change_sender, changes) = watch::channel(subscription);
+    let (change_sender, changes) = watch::channel(mandate);
     let handle = LaneHandle {
         shared: Arc::clone(&shared),
         live: live_sender,
@@ -150,7 +151,9 @@ impl LaneHandle {
     pub(super) fn retry_room(&self) -> usize {
         let held = self.shared.retries.load(Ordering::Acquire);
         let allowed = match (self.shared.breaker(), self.shared.admits()) {
-            (BreakerState::Closed, _) => retry_allowance(&self.shared.subscription.load().policy),
+            (BreakerState::Closed, _) => {
+                retry_allowance(&self.shared.mandate.load().subscription.policy)
+            }
             (_, true) => 1,
             (_, false) => 0,
         };
@@ -173,10 +176,10 @@ impl LaneHandle {
         }
     }
 
-    /// The subscription changed.
-    pub(super) fn change(&self, subscription: Arc<Subscription>) {
-        self.shared.subscription.store(Arc::clone(&subscription));
-        self.changes.send_replace(subscription);
+    /// The subscription changed, or what its owner is granted.
+    pub(super) fn change(&self, mandate: Arc<Mandate>) {
+        self.shared.mandate.store(Arc::clone(&mandate));
+        self.changes.send_replace(mandate);
     }
 
     /// The subscription is gone or disabled: the lane parks what it holds and ends.
@@ -186,7 +189,7 @@ impl LaneHandle {
 
     pub(super) fn stats(&self) -> DestinationStats {
         let shared = &self.shared;
-        let subscription = shared.subscription.load();
+        let subscription = &shared.mandate.load().subscription;
         let counters = &shared.counters;
         DestinationStats {
             subscription: subscription.id.to_string(),

@@ -14,7 +14,7 @@ use aws_smithy_async::time::SharedTimeSource;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use store::{DeadReason, Subscription};
+use store::DeadReason;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -25,10 +25,12 @@ use super::delivery::{Delivery, Live};
 use super::destination::{Sender, Workshop};
 use super::lane::{LaneEnds, Retry};
 use super::ledger::{Job, LEASE_PAUSE, LedgerHandle};
+use super::mandate::Mandate;
 use super::metrics;
 use super::outcome::{FailureKind, Next, Outcome, plan_next, verdict};
 use super::rate::Rate;
 use super::stats::bump;
+use super::watch::ViewWatch;
 use crate::clock::wall_ms;
 
 /// Jobs that wait for room in the ledger before the lane stops taking new work.
@@ -42,6 +44,8 @@ pub(super) struct LaneTools {
     pub(super) workshop: Workshop,
     pub(super) time: SharedTimeSource,
     pub(super) ledger: LedgerHandle,
+    /// While it is not fresh nobody knows what is granted, and nothing is attempted.
+    pub(super) views: ViewWatch,
     pub(super) breaker: BreakerPolicy,
     /// Cancelled: attempts under way are given up.
     pub(super) abort: CancellationToken,
@@ -50,7 +54,7 @@ pub(super) struct LaneTools {
 pub(super) struct LaneTask {
     ends: LaneEnds,
     tools: LaneTools,
-    subscription: Arc<Subscription>,
+    mandate: Arc<Mandate>,
     sender: Arc<dyn Sender>,
     breaker: Breaker,
     rate: Rate,
@@ -88,12 +92,13 @@ enum Step {
 
 impl LaneTask {
     pub(super) fn new(ends: LaneEnds, tools: LaneTools, seed: u64) -> LaneTask {
-        let subscription = ends.shared.subscription.load_full();
+        let mandate = ends.shared.mandate.load_full();
+        let subscription = &mandate.subscription;
         LaneTask {
-            sender: tools.workshop.sender(&subscription),
+            sender: tools.workshop.sender(subscription),
             breaker: Breaker::new(tools.breaker),
             rate: Rate::new(subscription.policy.rate_per_second, Instant::now()),
-            subscription,
+            mandate,
             ends,
             tools,
             in_flight: FuturesUnordered::new(),
@@ -125,7 +130,7 @@ impl LaneTask {
     }
 
     fn has_slot(&self) -> bool {
-        self.in_flight.len() < self.subscription.policy.concurrency.max(1) as usize
+        self.in_flight.len() < self.mandate.subscription.policy.concurrency.max(1) as usize
     }
 
     async fn step(&mut self) -> Step {
@@ -169,6 +174,15 @@ impl LaneTask {
             Delivery::Retry(retry) if self.claim_is_short(&retry) => return,
             other => other,
         };
+        if !self.tools.views.is_fresh() {
+            self.next = Some(delivery);
+            self.wake_by(now + LEASE_PAUSE);
+            return;
+        }
+        if !delivery.is_within(&self.mandate) {
+            self.withhold(delivery);
+            return;
+        }
         if self.gone || !self.breaker.would_admit(now) {
             self.set_aside(delivery);
             return;
@@ -178,8 +192,8 @@ impl LaneTask {
             self.wake_by(now + wait);
             return;
         }
-        let patience =
-            Duration::from_millis(self.subscription.policy.timeout_ms) + Duration::from_secs(1);
+        let patience = Duration::from_millis(self.mandate.subscription.policy.timeout_ms)
+            + Duration::from_secs(1);
         match self.breaker.admit(now, patience) {
             Admission::Go => self.start(delivery, false, now),
             Admission::Probe => self.start(delivery, true, now),
@@ -187,10 +201,30 @@ impl LaneTask {
         }
     }
 
+    /// Its owner is not granted it any more: to a live delivery that is one more filter, a parked one
+    /// is a dead letter, so that what was kept does not vanish.
+    fn withhold(&mut self, delivery: Delivery) {
+        metrics::withheld();
+        let attempts = delivery.attempts();
+        let job = match delivery {
+            Delivery::Live(live) => {
+                live.settle();
+                None
+            }
+            parked => self.aftermath().give_up(
+                parked,
+                attempts,
+                DeadReason::NotGranted,
+                String::from("its client is not granted it any more"),
+            ),
+        };
+        self.backlog.extend(job);
+    }
+
     /// The claim could end before the attempt does: leave it to run out.
     fn claim_is_short(&self, retry: &Retry) -> bool {
-        let ends_at_ms =
-            wall_ms(&self.tools.time).saturating_add_unsigned(self.subscription.policy.timeout_ms);
+        let ends_at_ms = wall_ms(&self.tools.time)
+            .saturating_add_unsigned(self.mandate.subscription.policy.timeout_ms);
         retry.claimed.claim.until_ms <= ends_at_ms
     }
 
@@ -219,7 +253,7 @@ impl LaneTask {
         self.observe(&outcome, probe, began, Instant::now());
         let before = delivery.attempts();
         let attempts = before.saturating_add(1);
-        let next = plan_next(&outcome, attempts, &self.subscription.policy, self.rng.f64());
+        let next = plan_next(&outcome, attempts, &self.mandate.subscription.policy, self.rng.f64());
         let error = match outcome {
             Outcome::Failed(failure) => {
                 self.gone |= failure.kind == FailureKind::Gone;
@@ -228,7 +262,7 @@ impl LaneTask {
             Outcome::Accepted | Outcome::Abandoned => String::from("the attempt was abandoned"),
         };
         if next == Next::Disable {
-            self.backlog.push_back(Job::Disable(Arc::clone(&self.subscription)));
+            self.backlog.push_back(Job::Disable(Arc::clone(&self.mandate.subscription)));
         }
         let aftermath = self.aftermath();
         let job = match next {
@@ -246,7 +280,7 @@ impl LaneTask {
     fn aftermath(&self) -> Aftermath<'_> {
         Aftermath {
             shared: &self.ends.shared,
-            subscription: &self.subscription,
+            subscription: &self.mandate.subscription,
             now_ms: wall_ms(&self.tools.time),
         }
     }
@@ -273,7 +307,7 @@ impl LaneTask {
         let Some(verdict) = verdict(outcome) else {
             return;
         };
-        let id = &self.subscription.id;
+        let id = &self.mandate.subscription.id;
         match self.breaker.record(verdict, probe, now, self.rng.f64()) {
             Change::None => {}
             Change::Opened => {
@@ -312,20 +346,22 @@ impl LaneTask {
     }
 
     fn change(&mut self) {
-        let changed = Arc::clone(&self.ends.changes.borrow_and_update());
-        if changed.destination != self.subscription.destination {
+        let mandate = Arc::clone(&self.ends.changes.borrow_and_update());
+        let before = std::mem::replace(&mut self.mandate, mandate);
+        let (before, changed) = (&before.subscription, &self.mandate.subscription);
+        if changed.version == before.version {
+            return;
+        }
+        if changed.destination != before.destination {
             self.breaker = Breaker::new(self.tools.breaker);
         }
         if changed.policy.rate_per_second != self.rate.per_second() {
             self.rate = Rate::new(changed.policy.rate_per_second, Instant::now());
         }
-        if changed.destination != self.subscription.destination
-            || changed.policy != self.subscription.policy
-        {
-            self.sender = self.tools.workshop.sender(&changed);
+        if changed.destination != before.destination || changed.policy != before.policy {
+            self.sender = self.tools.workshop.sender(changed);
         }
         self.gone = false;
-        self.subscription = changed;
     }
 
     /// Takes nothing more and sets everything aside that was not begun.

@@ -25,6 +25,11 @@ pub(super) fn unmatched(count: u64) {
     counter!("sluicegate.delivery.unmatched").increment(count);
 }
 
+/// A message was not attempted because its client is not granted it any more.
+pub(super) fn withheld() {
+    counter!("sluicegate.delivery.withheld").increment(1);
+}
+
 /// A destination's breaker opened or closed.
 pub(super) fn breaker(change: &'static str) {
     counter!("sluicegate.delivery.breaker_changes", "change" => change).increment(1);

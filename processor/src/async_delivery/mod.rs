@@ -8,7 +8,7 @@
 //!
 //! Start at [`Courier`], then `intake` (batch to lanes), `lane_task` (lane to attempts), `ledger`
 //! (what is written) and `sweeper` (parked ones come back). Decisions are pure and stand in `router`,
-//! `breaker`, `outcome` and `webhook::guard`. A new kind of destination is one folder behind
+//! `mandate`, `breaker`, `outcome` and `webhook::guard`. A new kind of destination is one folder behind
 //! `destination::Sender`.
 
 mod aftermath;
@@ -20,6 +20,7 @@ mod intake;
 mod lane;
 mod lane_task;
 mod ledger;
+mod mandate;
 mod metrics;
 mod outcome;
 mod rate;

@@ -1,12 +1,14 @@
 //! Which subscriptions want a message: compiled once per change, asked for every message.
 //!
 //! Indexed by integration, then by entity prefix: a look-up costs one hash per distinct *length* of
-//! prefix, whatever the number of subscriptions that do not match. Pure; `T` is what stands for a
-//! subscription (its lane).
+//! prefix, whatever the number of subscriptions that do not match. What an owner is not granted never
+//! gets into the index. Pure; `T` is what stands for a subscription (its lane).
 
 use std::collections::HashMap;
 
-use store::{IntegrationName, Subscription};
+use store::IntegrationName;
+
+use super::mandate::Mandate;
 
 /// The compiled subscriptions.
 #[derive(Debug)]
@@ -38,19 +40,19 @@ impl<T> Default for Candidates<T> {
 }
 
 impl<T: Clone> Router<T> {
-    /// Compiles enabled subscriptions against the integrations, in their configured order.
+    /// Compiles subscriptions against the integrations, in their configured order.
     /// A subscription to an integration that is not configured waits without matching anything.
     pub(super) fn compile<'a>(
         integrations: &[IntegrationName],
-        subscriptions: impl IntoIterator<Item = (&'a Subscription, T)>,
+        mandates: impl IntoIterator<Item = (&'a Mandate, T)>,
     ) -> Router<T> {
         let mut by_integration: Vec<Candidates<T>> =
             integrations.iter().map(|_| Candidates::default()).collect();
-        for (subscription, lane) in subscriptions.into_iter().filter(|(s, _)| s.enabled) {
+        for (mandate, lane) in mandates {
+            let from_ms = mandate.subscription.created_at_ms;
             for (name, candidates) in integrations.iter().zip(&mut by_integration) {
-                if subscription.integrations.is_empty() || subscription.integrations.contains(name)
-                {
-                    candidates.add(subscription, lane.clone());
+                for prefix in mandate.prefixes(name) {
+                    candidates.add(prefix, Wish { from_ms, lane: lane.clone() });
                 }
             }
         }
@@ -79,16 +81,14 @@ impl<T: Clone> Router<T> {
 }
 
 impl<T> Candidates<T> {
-    fn add(&mut self, subscription: &Subscription, lane: T) {
-        let wish = Wish { from_ms: subscription.created_at_ms, lane };
-        match subscription.entity_prefix.as_deref() {
-            None | Some("") => self.any_entity.push(wish),
-            Some(prefix) => {
-                self.by_prefix.entry(prefix.as_bytes().into()).or_default().push(wish);
-                if let Err(place) = self.lengths.binary_search(&prefix.len()) {
-                    self.lengths.insert(place, prefix.len());
-                }
-            }
+    fn add(&mut self, prefix: &str, wish: Wish<T>) {
+        if prefix.is_empty() {
+            self.any_entity.push(wish);
+            return;
+        }
+        self.by_prefix.entry(prefix.as_bytes().into()).or_default().push(wish);
+        if let Err(place) = self.lengths.binary_search(&prefix.len()) {
+            self.lengths.insert(place, prefix.len());
         }
     }
 
@@ -102,8 +102,10 @@ impl<T> Candidates<T> {
 
 #[cfg(test)]
 mod tests {
+    use store::{Action, Client, Grant, GrantScope, Subscription};
+
     use super::*;
-    use crate::async_delivery::testing::subscription;
+    use crate::async_delivery::testing::{mandate, owner, subscription};
 
     fn names(names: &[&str]) -> Vec<IntegrationName> {
         names.iter().map(|n| IntegrationName::parse(n).unwrap()).collect()
@@ -123,30 +125,32 @@ mod tests {
         wish
     }
 
+    fn granted(wishes: Vec<Subscription>) -> Vec<Mandate> {
+        wishes.into_iter().map(|wish| mandate(wish, owner()).unwrap()).collect()
+    }
+
     #[test]
     fn integration_prefix_and_effective_from_decide() {
-        let off = Subscription { enabled: false, ..wish(&[], None, 0) };
-        let all = [
+        let all = granted(vec![
             wish(&[], None, 0),
             wish(&["quakes"], None, 0),
             wish(&["flights"], Some("AB"), 0),
             wish(&["flights"], Some("ABC"), 0),
             wish(&["flights", "quakes"], Some(""), 100),
             wish(&["nobody-knows"], None, 0),
-            off,
-        ];
+        ]);
         let router = Router::compile(&names(&["flights", "quakes"]), all.iter().zip(0..));
         assert_eq!(found(&router, 0, "ABC", 100), [0, 2, 3, 4]);
         assert_eq!(found(&router, 0, "ABX", 99), [0, 2]);
         assert_eq!(found(&router, 0, "A", 100), [0, 4]);
         assert_eq!(found(&router, 1, "ABC", 100), [0, 1, 4]);
         assert_eq!(found(&router, 7, "ABC", 100), [] as [usize; 0]);
-        assert!(Router::<usize>::compile(&names(&["flights"]), [(&all[6], 6)]).is_empty());
+        assert!(Router::<usize>::compile(&names(&["flights"]), [(&all[5], 5)]).is_empty());
     }
 
     #[test]
     fn prefixes_are_bytes_and_never_split_a_panic() {
-        let all = [wish(&[], Some("é"), 0), wish(&[], Some("e"), 0)];
+        let all = granted(vec![wish(&[], Some("é"), 0), wish(&[], Some("e"), 0)]);
         let router = Router::compile(&names(&["default"]), all.iter().zip(0..));
         assert_eq!(found(&router, 0, "été", 0), [0]);
         assert_eq!(found(&router, 0, "e", 0), [1]);
@@ -159,15 +163,54 @@ mod tests {
         let mut word = |max: usize| -> String {
             (0..rng.usize(0..=max)).map(|_| rng.char('a'..='c')).collect()
         };
-        let all: Vec<Subscription> = (0..500).map(|i| wish(&[], Some(&word(4)), i % 50)).collect();
+        let wishes: Vec<Subscription> =
+            (0..500).map(|i| wish(&[], Some(&word(4)), i % 50)).collect();
+        let all = granted(wishes.clone());
         let router = Router::compile(&names(&["default"]), all.iter().zip(0..));
         for at in 0..200 {
             let entity = word(6);
             let expected: Vec<usize> = (0..all.len())
-                .filter(|&i| entity.starts_with(all[i].entity_prefix.as_deref().unwrap()))
-                .filter(|&i| at >= all[i].created_at_ms)
+                .filter(|&i| entity.starts_with(wishes[i].entity_prefix.as_deref().unwrap()))
+                .filter(|&i| at >= wishes[i].created_at_ms)
                 .collect();
             assert_eq!(found(&router, 0, &entity, at), expected);
         }
+    }
+
+    #[test]
+    fn a_subscription_gets_what_its_owner_is_granted_once_and_nothing_else() {
+        let grant = |name: Option<&str>, action, prefix: &str| Grant {
+            integration: name
+                .map_or(GrantScope::All, |n| GrantScope::One(IntegrationName::parse(n).unwrap())),
+            action,
+            entity_prefix: Some(prefix.to_owned()),
+        };
+        let grants = vec![
+            grant(Some("flights"), Action::Subscribe, "AB"),
+            grant(Some("flights"), Action::Subscribe, "A"),
+            grant(Some("quakes"), Action::Read, ""),
+            grant(None, Action::Subscribe, "X"),
+        ];
+        let bounded = Client { grants, ..owner() };
+        let mandates: Vec<Mandate> = [wish(&[], None, 0), wish(&["flights"], Some("AB"), 0)]
+            .into_iter()
+            .map(|wish| mandate(wish, bounded.clone()).unwrap())
+            .collect();
+        let router = Router::compile(&names(&["flights", "quakes"]), mandates.iter().zip(0..));
+        assert_eq!(found(&router, 0, "ABC", 0), [0, 1]);
+        assert_eq!(found(&router, 0, "AC", 0), [0]);
+        assert_eq!(found(&router, 0, "XY", 0), [0]);
+        assert_eq!(found(&router, 0, "B", 0), [] as [usize; 0]);
+        assert_eq!(found(&router, 1, "XY", 0), [0]);
+        assert_eq!(found(&router, 1, "ABC", 0), [] as [usize; 0], "to read is not to subscribe");
+    }
+
+    #[test]
+    fn without_a_standing_owner_there_is_no_mandate() {
+        let stranger = Client { id: store::ClientId::parse("other").unwrap(), ..owner() };
+        assert!(mandate(wish(&[], None, 0), stranger).is_none());
+        assert!(mandate(wish(&[], None, 0), Client { enabled: false, ..owner() }).is_none());
+        let off = Subscription { enabled: false, ..wish(&[], None, 0) };
+        assert!(mandate(off, owner()).is_none());
     }
 }

@@ -28,6 +28,7 @@ use super::lane::{CLAIM_ALLOWANCE, LaneHandle};
 use super::ledger::{GiveUp, Job, LedgerHandle, Origin, Reschedule};
 use super::outcome::{Next, plan_deferral};
 use super::stats::Counters;
+use super::watch::ViewWatch;
 use crate::clock::wall_ms;
 
 /// Due deliveries read from a bucket at once.
@@ -71,6 +72,8 @@ pub(super) struct Sweeper {
     pub(super) deliveries: DeliveryStore,
     pub(super) lanes: Arc<ArcSwap<Lanes>>,
     pub(super) ledger: LedgerHandle,
+    /// While it is not fresh no lane attempts anything, so that nothing is claimed.
+    pub(super) views: ViewWatch,
     pub(super) time: SharedTimeSource,
     pub(super) worker: String,
     pub(super) interval: Duration,
@@ -99,7 +102,7 @@ impl Sweeper {
     /// One round over all buckets. True if anything could be claimed or may be waiting.
     async fn sweep(&mut self) -> bool {
         let lanes = self.lanes.load_full();
-        if !lanes.known {
+        if !lanes.known || !self.views.is_fresh() {
             return false;
         }
         let mut found = self.recover(&lanes).await;
@@ -180,7 +183,7 @@ impl Sweeper {
         let lane = lanes.active.get(id);
         let place = lane.filter(|_| plan == Plan::Attempt).map(|lane| (lane, lane.retry_place()));
         let subscription = lane
-            .map(|lane| lane.shared.subscription.load_full())
+            .map(|lane| Arc::clone(&lane.shared.mandate.load().subscription))
             .or_else(|| lanes.disabled.get(id).cloned());
         let Some(won) = self.claim(due, subscription.as_deref()).await else {
             return false;

@@ -1,6 +1,7 @@
 //! Keeps this worker's view of the subscriptions fresh, or says that it is not.
 //!
-//! One small read of the epoch each second, all subscriptions again when it changed. A [`View`] says
+//! One small read of the epochs each second, all subscriptions and their owners' grants again when one
+//! changed. A [`View`] says
 //! when its reading *began*: everything that was committed before that instant is in it. Whoever
 //! routes by it asks [`ViewWatch::is_fresh`] first; nothing is ever filtered out by a stale view.
 
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::metrics;
 
-/// A read of the epoch that takes longer counts as failed.
+/// A read of the epochs that takes longer counts as failed.
 const EPOCH_TIMEOUT: Duration = Duration::from_secs(1);
 /// A read of all subscriptions that takes longer counts as failed.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -124,10 +125,10 @@ impl Watcher {
     async fn read(&self) -> Result<Arc<SubscriptionSnapshot>, WatchError> {
         let known = self.views.borrow().as_ref().map(|view| Arc::clone(&view.snapshot));
         if let Some(known) = known {
-            let epoch = timeout(EPOCH_TIMEOUT, self.store.epoch())
+            let epochs = timeout(EPOCH_TIMEOUT, self.store.epochs())
                 .await
                 .map_err(|_| WatchError::TimedOut)??;
-            if epoch == known.epoch {
+            if epochs == known.epochs {
                 return Ok(known);
             }
         }
@@ -135,7 +136,8 @@ impl Watcher {
             .await
             .map_err(|_| WatchError::TimedOut)??;
         tracing::info!(
-            epoch = snapshot.epoch,
+            epoch = snapshot.epochs.subscriptions,
+            access_epoch = snapshot.epochs.access,
             subscriptions = snapshot.subscriptions.len(),
             "subscriptions read"
         );

@@ -8,12 +8,14 @@ use crate::error::StoreError;
 use crate::item::{Item, ItemReader, PK, SK, b, key, n, s};
 
 /// Partition of all clients.
-pub(super) const CLIENTS: &str = "clients";
+pub(crate) const CLIENTS: &str = "clients";
 /// Sort key of a key's record.
 pub(super) const KEY: &str = "key";
 /// The form that this version writes and reads.
 const FORM: u32 = 1;
 const DOCUMENT: &str = "document";
+/// When the client was deleted, in ms since 1970.
+pub(super) const DELETED_AT: &str = "deletedAt";
 const CLIENT: &str = "client";
 const HASH: &str = "hash";
 const LABEL: &str = "label";
@@ -50,8 +52,19 @@ pub(super) fn client_item(client: &Client) -> Result<Item, StoreError> {
     Ok(item)
 }
 
-/// Reads a client.
-pub(super) fn read_client(reader: &ItemReader) -> Result<Client, StoreError> {
+/// What stays of a deleted client: its id, so that nobody is ever given it again, and with it the
+/// keys and subscriptions of the one before.
+pub(super) fn tombstone(id: &ClientId, deleted_at_ms: i64) -> Item {
+    let mut item = key(CLIENTS, id.as_str());
+    item.insert(DELETED_AT.to_owned(), n(deleted_at_ms));
+    item
+}
+
+/// Reads a client; `None` if it was deleted.
+pub(crate) fn read_client(reader: &ItemReader) -> Result<Option<Client>, StoreError> {
+    if reader.optional_number::<i64>(DELETED_AT)?.is_some() {
+        return Ok(None);
+    }
     let document: Document = serde_json::from_str(reader.text(DOCUMENT)?)
         .map_err(|e| reader.unreadable(format!("its document is not of form {FORM}: {e}")))?;
     if document.form != FORM {
@@ -60,7 +73,7 @@ pub(super) fn read_client(reader: &ItemReader) -> Result<Client, StoreError> {
             reader.unreadable(format!("its document has form {found}, this version reads {FORM}"))
         );
     }
-    Ok(Client {
+    Ok(Some(Client {
         id: reader.parsed(SK, ClientId::parse)?,
         name: document.name,
         grants: document.grants,
@@ -68,7 +81,7 @@ pub(super) fn read_client(reader: &ItemReader) -> Result<Client, StoreError> {
         enabled: document.enabled,
         created_at_ms: document.created_at_ms,
         version: reader.number(VERSION)?,
-    })
+    }))
 }
 
 /// Partition of a key's record.

@@ -3,13 +3,15 @@
 //! All reads are strongly consistent; caching with a bounded age is the caller's. Keys are in
 //! `keys_store`.
 
-use super::document::{CLIENTS, client_item, read_client};
+use super::document::{CLIENTS, DELETED_AT, client_item, read_client, tombstone};
 use super::{AuditEntry, Change, Client, ClientId, Pepper, audit};
 use crate::epoch::EpochTable;
 use crate::error::StoreError;
 
-/// Most clients of one application.
-const MAX_CLIENTS: usize = 10_000;
+/// Most clients of one application, deleted ones included.
+pub(crate) const MAX_CLIENTS: usize = 10_000;
+/// The epoch of clients and keys.
+pub(crate) const EPOCH: &str = "access";
 /// Most grants of one client.
 const MAX_GRANTS: usize = 200;
 /// Most audit entries read at once.
@@ -26,7 +28,7 @@ impl AccessStore {
     /// Over the table of the application `app`; `pepper` makes and checks the hashes of keys. The
     /// SDK client's timeouts are its maker's.
     pub fn new(client: aws_sdk_dynamodb::Client, app: &str, pepper: Pepper) -> AccessStore {
-        let table = EpochTable::new(client, crate::tables::access_table(app), "access");
+        let table = EpochTable::new(client, crate::tables::access_table(app), EPOCH);
         AccessStore { table, pepper }
     }
 
@@ -62,16 +64,18 @@ impl AccessStore {
     /// Reads one client.
     pub async fn get_client(&self, id: &ClientId) -> Result<Option<Client>, StoreError> {
         let found = self.table.get("get client", CLIENTS, id.as_str()).await?;
-        found.as_ref().map(read_client).transpose()
+        found.as_ref().map(read_client).transpose().map(Option::flatten)
     }
 
     /// Reads all clients, in the order of their ids.
     pub async fn list_clients(&self) -> Result<Vec<Client>, StoreError> {
         let items = self.table.all("list clients", CLIENTS, MAX_CLIENTS).await?;
-        items.iter().map(read_client).collect()
+        items.iter().filter_map(|item| read_client(item).transpose()).collect()
     }
 
-    /// Deletes a client, whose keys then prove nothing; false if there was none.
+    /// Deletes a client, whose keys then prove nothing and whose subscriptions deliver nothing; false
+    /// if there was none. Its id is never given out again: a new client of that name would have the
+    /// keys of the old one.
     pub async fn delete_client(
         &self,
         id: &ClientId,
@@ -79,7 +83,7 @@ impl AccessStore {
     ) -> Result<bool, StoreError> {
         let operation = "delete client";
         let changes = vec![
-            self.table.delete(operation, CLIENTS, id.as_str())?,
+            self.table.replace(operation, tombstone(id, change.at_ms), DELETED_AT)?,
             self.table.put_any(operation, audit::to_item(change, "client.delete", id.as_str()))?,
         ];
         match self.table.commit(operation, &format!("client {id}"), changes).await {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::document::{
-    CLIENTS, KEY, REVOKED_AT, key_item, key_partition, list_partition, read_key,
+    CLIENTS, DELETED_AT, KEY, REVOKED_AT, key_item, key_partition, list_partition, read_key,
 };
 use super::{AccessStore, ApiKey, Change, ClientId, KeyId, KeyRecord, NewKey, audit};
 use crate::epoch::not_built;
@@ -65,8 +65,9 @@ impl AccessStore {
         let check = ConditionCheck::builder()
             .table_name(self.table.table())
             .set_key(Some(key(CLIENTS, client.as_str())))
-            .condition_expression("attribute_exists(#pk)")
+            .condition_expression("attribute_exists(#pk) AND attribute_not_exists(#deleted)")
             .expression_attribute_names("#pk", PK)
+            .expression_attribute_names("#deleted", DELETED_AT)
             .build()
             .map_err(|e| not_built(operation, &e))?;
         Ok(TransactWriteItem::builder().condition_check(check).build())

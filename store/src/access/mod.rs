@@ -19,7 +19,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use audit::{AuditEntry, Change};
+pub(crate) use document::{CLIENTS, read_client};
 pub use dynamodb::AccessStore;
+pub(crate) use dynamodb::{EPOCH, MAX_CLIENTS};
 pub(crate) use key::base62;
 pub use key::{ApiKey, ApiKeyError, KeyHash, KeyId, Pepper};
 pub use record::{KeyCheck, KeyRecord, NewKey};
@@ -192,5 +194,29 @@ impl Client {
     /// the integration exists for it.
     pub fn may_see(&self, action: Action, integration: &IntegrationName) -> bool {
         self.enabled && self.grants.iter().any(|g| g.covers(action, integration))
+    }
+
+    /// The entity prefixes that together are exactly what [`authorise`] allows it among the entities
+    /// that start with `within`; none covers another. `""` is every entity, no prefix is nothing.
+    pub fn reach<'a>(
+        &'a self,
+        action: Action,
+        integration: &IntegrationName,
+        within: &'a str,
+    ) -> Vec<&'a str> {
+        let granted = self.grants.iter().filter(|g| self.enabled && g.covers(action, integration));
+        let narrowed = granted.filter_map(|grant| {
+            let prefix = grant.entity_prefix.as_deref().unwrap_or_default();
+            if within.starts_with(prefix) {
+                Some(within)
+            } else {
+                prefix.starts_with(within).then_some(prefix)
+            }
+        });
+        let mut prefixes: Vec<&str> = narrowed.collect();
+        // What a prefix covers sorts directly behind it.
+        prefixes.sort_unstable();
+        prefixes.dedup_by(|later, kept| later.starts_with(*kept));
+        prefixes
     }
 }

@@ -232,6 +232,8 @@ dead_reasons! {
     DeliveryExhausted => "delivery-exhausted",
     /// The destination said that it is gone, or its subscription was deleted.
     DestinationGone => "destination-gone",
+    /// Its client was granted it when it was parked, and is not any more.
+    NotGranted => "not-granted",
     /// The destination refuses this very message.
     DeliveryRejected => "delivery-rejected",
 }

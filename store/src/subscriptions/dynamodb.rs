@@ -2,10 +2,12 @@
 //!
 //! All reads are strongly consistent: nothing is ever filtered out by a stale view.
 
-use aws_sdk_dynamodb::Client;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::document::{PARTITION, from_item, to_item};
 use super::{Destination, Subscription, SubscriptionId};
+use crate::access::{self, Client, ClientId};
 use crate::epoch::EpochTable;
 use crate::error::StoreError;
 
@@ -16,13 +18,27 @@ const MAX_READS: usize = 5;
 /// Most secrets that sign for one destination at once.
 const MAX_SECRETS: usize = 10;
 
-/// All subscriptions as of one epoch.
+/// The epoch of subscriptions.
+const EPOCH: &str = "subscriptions";
+
+/// What changes with every change of what may be pushed to whom.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubscriptionEpochs {
+    /// Of the subscriptions; 0 before the first.
+    pub subscriptions: u64,
+    /// Of clients and keys; 0 before the first.
+    pub access: u64,
+}
+
+/// All subscriptions, and the clients that own them, as of one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SubscriptionSnapshot {
-    /// The epoch that they are of.
-    pub epoch: u64,
+    /// The epochs that they are of.
+    pub epochs: SubscriptionEpochs,
     /// All of them, in the order of their ids.
     pub subscriptions: Vec<Subscription>,
+    /// All clients: a subscription may deliver what its owner is granted, and nothing else.
+    pub clients: BTreeMap<ClientId, Arc<Client>>,
 }
 
 /// Subscriptions in the table `<app>-access`.
@@ -33,8 +49,8 @@ pub struct SubscriptionStore {
 
 impl SubscriptionStore {
     /// Over the table of the application `app`. The client's timeouts are its maker's.
-    pub fn new(client: Client, app: &str) -> SubscriptionStore {
-        let table = EpochTable::new(client, crate::tables::access_table(app), "subscriptions");
+    pub fn new(client: aws_sdk_dynamodb::Client, app: &str) -> SubscriptionStore {
+        let table = EpochTable::new(client, crate::tables::access_table(app), EPOCH);
         SubscriptionStore { table }
     }
 
@@ -74,26 +90,39 @@ impl SubscriptionStore {
         items.iter().map(from_item).collect()
     }
 
-    /// Reads all subscriptions with the epoch that they are of: nothing changed while they were read.
+    /// Reads all subscriptions and clients with the epochs that they are of: nothing changed while
+    /// they were read.
     pub async fn snapshot(&self) -> Result<SubscriptionSnapshot, StoreError> {
-        let mut before = self.epoch().await?;
+        let mut before = self.epochs().await?;
         for _ in 0..MAX_READS {
             let subscriptions = self.load_all().await?;
-            let after = self.epoch().await?;
+            let clients = self.load_clients().await?;
+            let after = self.epochs().await?;
             if after == before {
-                return Ok(SubscriptionSnapshot { epoch: after, subscriptions });
+                return Ok(SubscriptionSnapshot { epochs: after, subscriptions, clients });
             }
             before = after;
         }
         Err(StoreError::Unavailable {
             operation: "load subscriptions",
-            detail: format!("they changed during each of {MAX_READS} readings"),
+            detail: format!("they or their clients changed during each of {MAX_READS} readings"),
         })
     }
 
-    /// The epoch: it changes with every change of any subscription. 0 before the first.
-    pub async fn epoch(&self) -> Result<u64, StoreError> {
-        self.table.read("read subscriptions' epoch").await
+    /// One that cannot be read fails the whole: without its grants, its messages would be lost in
+    /// silence.
+    async fn load_clients(&self) -> Result<BTreeMap<ClientId, Arc<Client>>, StoreError> {
+        let operation = "load the subscriptions' clients";
+        let items = self.table.all(operation, access::CLIENTS, access::MAX_CLIENTS).await?;
+        let clients = items.iter().filter_map(|item| access::read_client(item).transpose());
+        clients.map(|client| client.map(|c| (c.id.clone(), Arc::new(c)))).collect()
+    }
+
+    /// The epochs, in one small read: they change with every change of any subscription, client or key.
+    pub async fn epochs(&self) -> Result<SubscriptionEpochs, StoreError> {
+        let names = [EPOCH, access::EPOCH];
+        let [subscriptions, access] = self.table.read_all("read epochs", names).await?;
+        Ok(SubscriptionEpochs { subscriptions, access })
     }
 }
 

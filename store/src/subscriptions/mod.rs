@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use dynamodb::{SubscriptionSnapshot, SubscriptionStore};
+pub use dynamodb::{SubscriptionEpochs, SubscriptionSnapshot, SubscriptionStore};
 pub use retry::{STANDARD_RETRY_SCHEDULE_MS, retry_delay};
 pub use secret::SigningSecret;
 pub use url::WebhookUrl;

@@ -4,7 +4,7 @@ use local_aws::Effect;
 
 use super::*;
 use crate::testing::{APP, NOW, calls, dynamodb, fail, integration, random};
-use crate::{Class, StoreError};
+use crate::{AccessStore, Change, Class, Client, Pepper, StoreError};
 
 fn subscription(id: &str) -> Subscription {
     Subscription {
@@ -60,19 +60,47 @@ async fn a_change_that_was_not_read_is_a_conflict() {
 #[tokio::test]
 async fn every_change_bumps_the_epoch_and_a_failed_one_does_not() {
     let (_aws, store) = store().await;
-    assert_eq!(store.epoch().await.unwrap(), 0);
+    assert_eq!(store.epochs().await.unwrap().subscriptions, 0);
     let stored = store.put(&subscription("sub_a")).await.unwrap();
-    assert_eq!(store.epoch().await.unwrap(), 1);
+    assert_eq!(store.epochs().await.unwrap().subscriptions, 1);
     store.put(&subscription("sub_a")).await.unwrap_err();
-    assert_eq!(store.epoch().await.unwrap(), 1);
+    assert_eq!(store.epochs().await.unwrap().subscriptions, 1);
     assert!(store.delete(&stored.id).await.unwrap());
-    assert_eq!(store.epoch().await.unwrap(), 2);
+    assert_eq!(store.epochs().await.unwrap().subscriptions, 2);
     assert!(!store.delete(&stored.id).await.unwrap());
-    assert_eq!(store.epoch().await.unwrap(), 2);
-    assert_eq!(
-        store.snapshot().await.unwrap(),
-        SubscriptionSnapshot { epoch: 2, subscriptions: vec![] }
-    );
+    assert_eq!(store.epochs().await.unwrap().subscriptions, 2);
+    let snapshot = store.snapshot().await.unwrap();
+    assert_eq!(snapshot.epochs, SubscriptionEpochs { subscriptions: 2, access: 0 });
+    assert!(snapshot.subscriptions.is_empty() && snapshot.clients.is_empty());
+}
+
+#[tokio::test]
+async fn a_snapshot_has_the_owners_and_changes_with_them() {
+    let (aws, client) = dynamodb().await;
+    let store = SubscriptionStore::new(client.clone(), APP);
+    let access = AccessStore::new(client, APP, Pepper::new(&[9; 32]).unwrap());
+    let change = Change { by: "operator ada", at_ms: NOW };
+    let owner = Client {
+        id: ClientId::parse("cl_a").unwrap(),
+        name: "Seismology".to_owned(),
+        grants: vec![],
+        limits: None,
+        enabled: true,
+        created_at_ms: NOW,
+        version: 0,
+    };
+    let owner = access.put_client(&owner, &change).await.unwrap();
+    let before = store.snapshot().await.unwrap();
+    assert_eq!(before.clients[&owner.id].as_ref(), &owner);
+    let disabled = access.put_client(&Client { enabled: false, ..owner }, &change).await.unwrap();
+    let epochs = store.epochs().await.unwrap();
+    assert_eq!(epochs.access, before.epochs.access + 1);
+    assert_eq!(epochs.subscriptions, before.epochs.subscriptions);
+    assert!(!store.snapshot().await.unwrap().clients[&disabled.id].enabled);
+    assert!(access.delete_client(&disabled.id, &change).await.unwrap());
+    assert!(store.snapshot().await.unwrap().clients.is_empty());
+    fail(&aws, "Query", Effect::Throttle, 1);
+    assert_eq!(store.snapshot().await.unwrap_err().class(), Class::Retry);
 }
 
 #[tokio::test]
@@ -110,8 +138,8 @@ async fn failures_are_to_be_tried_again() {
     fail(&aws, "TransactWriteItems", Effect::InternalError, 1);
     let error = store.put(&subscription("sub_a")).await.unwrap_err();
     assert_eq!(error.class(), Class::Retry);
-    fail(&aws, "GetItem", Effect::Throttle, 1);
-    assert_eq!(store.epoch().await.unwrap_err().class(), Class::Retry);
+    fail(&aws, "Query", Effect::Throttle, 1);
+    assert_eq!(store.epochs().await.unwrap_err().class(), Class::Retry);
     assert_eq!(calls(&aws, "TransactWriteItems"), 1);
 }
 

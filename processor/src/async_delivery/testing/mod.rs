@@ -14,8 +14,9 @@ use bytes::Bytes;
 use lease_manager::SequenceNumber;
 use local_aws::{Clock, LocalAws};
 use store::{
-    ClientId, DeadLetter, DeliveryPolicy, DeliveryStore, Destination, Entity, IntegrationName,
-    SigningSecret, Subscription, SubscriptionId, SubscriptionStore, WebhookUrl,
+    AccessStore, Action, Change, Client, ClientId, DeadLetter, DeliveryPolicy, DeliveryStore,
+    Destination, Entity, Grant, GrantScope, IntegrationName, Pepper, SigningSecret, Subscription,
+    SubscriptionEpochs, SubscriptionId, SubscriptionSnapshot, SubscriptionStore, WebhookUrl,
 };
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -23,6 +24,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::courier::{Courier, CourierExit, CourierHandle, CourierOptions, CourierParts};
+use super::mandate::Mandate;
 use crate::batch::{
     Ack, AckCell, AckState, Batch, Entry, LaneBatch, LeaseCheck, Route, ShardContext,
 };
@@ -33,6 +35,36 @@ pub(super) use receivers::{Behaviour, Receivers};
 
 /// A secret whose key is known to the tests.
 pub(super) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+
+/// Who changes clients in tests.
+pub(super) const CHANGE: Change<'static> = Change { by: "a test", at_ms: 0 };
+
+/// The client that owns every subscription of the tests; it may subscribe to everything.
+pub(super) fn owner() -> Client {
+    Client {
+        id: ClientId::parse("client").unwrap(),
+        name: "client".to_owned(),
+        grants: vec![Grant {
+            integration: GrantScope::All,
+            action: Action::Subscribe,
+            entity_prefix: None,
+        }],
+        limits: None,
+        enabled: true,
+        created_at_ms: 0,
+        version: 0,
+    }
+}
+
+/// A subscription in the hands of this client; `None` if nothing is delivered for it.
+pub(super) fn mandate(subscription: Subscription, owner: Client) -> Option<Mandate> {
+    let snapshot = SubscriptionSnapshot {
+        epochs: SubscriptionEpochs::default(),
+        subscriptions: Vec::new(),
+        clients: [(owner.id.clone(), Arc::new(owner))].into(),
+    };
+    Mandate::of(&Arc::new(subscription), &snapshot)
+}
 
 /// An enabled subscription to everything.
 pub(super) fn subscription(id: &str, url: &str) -> Subscription {
@@ -66,6 +98,7 @@ pub(super) struct World {
     pub(super) aws: LocalAws,
     pub(super) receivers: Arc<Receivers>,
     pub(super) subscriptions: SubscriptionStore,
+    pub(super) access: AccessStore,
     pub(super) deliveries: DeliveryStore,
     pub(super) handle: CourierHandle,
     pub(super) time: SharedTimeSource,
@@ -106,13 +139,16 @@ impl World {
         let config = aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))
-            .credentials_provider(Credentials::from_keys("worker", "any", None))
+            .credentials_provider(Credentials::new("worker", "any", None, None, "tests"))
             .http_client(aws.http_client())
             .time_source(time.clone())
             .retry_config(RetryConfig::disabled())
             .build();
         let client = aws_sdk_dynamodb::Client::from_conf(config);
         store::create_tables(&client, "app").await.unwrap();
+        let pepper = Pepper::new(&[7; 32]).unwrap();
+        let access = AccessStore::new(client.clone(), "app", pepper);
+        access.put_client(&owner(), &CHANGE).await.unwrap();
         let store = SubscriptionStore::new(client.clone(), "app");
         for subscription in subscriptions {
             store.put(subscription).await.unwrap();
@@ -137,6 +173,7 @@ impl World {
             aws,
             receivers,
             subscriptions: store,
+            access,
             deliveries,
             handle,
             time,

@@ -1,5 +1,6 @@
 //! The courier as a whole, over the real store in an embedded DynamoDB, in simulated time.
 
+mod grants;
 mod trouble;
 
 use std::collections::BTreeSet;
