@@ -13,7 +13,7 @@ const BATCH_ITEMS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 25.0, 50.0, 100.0
 
 const REASONS: Values = Values::Of(
     "not-json empty too-large invalid-utf8 missing-field invalid-field broken-aggregate \
-     store-rejected delivery-exhausted destination-gone delivery-rejected",
+     store-rejected delivery-exhausted destination-gone not-granted delivery-rejected",
 );
 const PIPELINES: Values = Values::Of("sync-store async-delivery");
 const YES_NO: Values = Values::Of("true false");
@@ -166,6 +166,11 @@ const DELIVERY: &[Metric] = &[
         "deliveries given up as dead letters",
     ),
     counter("sluicegate.delivery.unmatched", &[], "messages that no subscription asks for"),
+    counter(
+        "sluicegate.delivery.withheld",
+        &[],
+        "deliveries not attempted because their client is not granted them any more",
+    ),
     counter(
         "sluicegate.delivery.breaker_changes",
         &[Label::new("change", Values::Of("opened closed"))],
