@@ -17,7 +17,8 @@ const APP: &str = "wire";
 
 /// The real earthquakes in order, each with the network that reported it as its key.
 pub fn earthquakes() -> Vec<(String, Vec<u8>)> {
-    let text = std::fs::read_to_string("../tests/data/earthquakes.ndjson").expect("the bundled file");
+    let text =
+        std::fs::read_to_string("../tests/data/earthquakes.ndjson").expect("the bundled file");
     let events: Vec<_> = text
         .lines()
         .map(|line| {
