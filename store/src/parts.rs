@@ -94,8 +94,8 @@ impl PartStore {
         PartStore { client, table, writer, kind }
     }
 
-    /// Writes all parts of a payload. `name` must be unique to this payload and the same for every
-    /// writing of it. The error is the outcome of the item that the payload belongs to.
+    /// Writes all parts of a payload. `name` must be unique to this payload; a name that is
+    /// the same for every writing of it leaves no parts behind when it is repeated. The error is the outcome of the item that the payload belongs to.
     pub(crate) async fn write(
         &self,
         name: &str,

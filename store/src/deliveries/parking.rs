@@ -41,7 +41,8 @@ pub struct DeliveryStore {
     pub(super) parts: PartStore,
     pub(super) letters: BatchWriter,
     pub(super) letter_parts: PartStore,
-    claims: Arc<AtomicU64>,
+    /// Tells claims and parts of this process apart.
+    serials: Arc<AtomicU64>,
 }
 
 impl DeliveryStore {
@@ -59,7 +60,7 @@ impl DeliveryStore {
             letter_parts: PartStore::new(client.clone(), table.clone(), "dead-letter"),
             client,
             table,
-            claims: Arc::default(),
+            serials: Arc::default(),
         }
     }
 
@@ -84,8 +85,8 @@ impl DeliveryStore {
             .expression_attribute_names("#pk", PK);
         match Box::pin(call.send()).await {
             Ok(_) => Ok(Parked::New),
-            // Parts that were just written stay until their TTL: they may be those of the item that
-            // stands, if an earlier answer was lost.
+            // Parts that were just written stay until their TTL: the SDK may have repeated a call whose
+            // answer was lost, and then they are those of the item that stands.
             Err(error) => match StoreError::from_sdk("park delivery", &error) {
                 StoreError::Conflict { .. } => Ok(Parked::Already),
                 error => Err(error),
@@ -98,11 +99,12 @@ impl DeliveryStore {
         if payload.len() <= INLINE_BYTES {
             return Ok(None);
         }
-        // Named after this parking, not only after the delivery: removing the parts of a settled
-        // delivery must not touch those of the same message parked again.
+        // Named after this very writing: removing the parts of a settled delivery must not touch those
+        // of the same message parked again, not even by a repetition whose first answer was lost.
         let (id, subscription) = (&delivery.message.id, &delivery.subscription);
-        let name =
-            format!("{id}/{subscription}/{}/{}", delivery.first_failed_at_ms, delivery.fence);
+        let serial = self.serials.fetch_add(1, Ordering::Relaxed);
+        let (failed_at_ms, fence) = (delivery.first_failed_at_ms, delivery.fence);
+        let name = format!("{id}/{subscription}/{failed_at_ms}/{fence}/{serial}");
         let expires_at = crate::item::expires_at_s(delivery.due_at_ms, PARTS_KEPT_MS);
         let written = self.parts.write(&name, payload, expires_at).await;
         written.map(Some).map_err(|outcome| as_error("park delivery", outcome))
@@ -118,7 +120,7 @@ impl DeliveryStore {
         lease: Duration,
     ) -> Result<Option<ClaimedDelivery>, StoreError> {
         let until_ms = now_ms.saturating_add(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX));
-        let serial = self.claims.fetch_add(1, Ordering::Relaxed);
+        let serial = self.serials.fetch_add(1, Ordering::Relaxed);
         let token = format!("{worker}#{now_ms}#{serial}");
         let found = self.claim_item(key, &token, now_ms, until_ms).await?;
         metrics::claimed(found.is_some());
