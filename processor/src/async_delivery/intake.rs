@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use store::{IntegrationName, Subscription, SubscriptionId, SubscriptionSnapshot};
@@ -32,6 +33,9 @@ use crate::integration::Integrations;
 
 /// Batches that wait for their confirmation before no more are taken.
 const MAX_UNCONFIRMED: usize = 4_096;
+
+/// What a healthy destination had no room for is due again after about this long.
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 /// The lanes by subscription, for everyone who looks from outside.
 #[derive(Debug, Default)]
@@ -321,5 +325,11 @@ fn refused(lane: &LaneHandle, live: Live, now_ms: i64, spread: i64) -> Option<Jo
     let jitter_unit = spread.rem_euclid(1_000) as f64 / 1_000.0;
     let mandate = lane.shared.mandate.load();
     let aftermath = Aftermath { shared: &lane.shared, subscription: &mandate.subscription, now_ms };
-    aftermath.set_aside(Delivery::Live(live), jitter_unit, "its destination has no room now")
+    let delivery = Delivery::Live(live);
+    if lane.shared.admits() {
+        // A burst, not an outage: the sweeper leaves it due until there is room.
+        let delay = NO_ROOM_PAUSE.mul_f64(0.5 + jitter_unit);
+        return aftermath.park(delivery, 0, delay, String::from("its destination has no room now"));
+    }
+    aftermath.set_aside(delivery, jitter_unit, "its destination takes nothing now")
 }

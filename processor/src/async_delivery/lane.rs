@@ -3,6 +3,7 @@
 //! What the lane has no room for, or what its breaker refuses, comes back at once and is parked. The
 //! lane's own work is in `lane_task`.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::{Breaker, BreakerState};
-use super::delivery::Live;
+use super::delivery::{Delivery, Live};
 use super::mandate::Mandate;
 use super::stats::{Counters, DestinationStats, read};
 
@@ -206,6 +207,27 @@ impl LaneHandle {
                 + shared.retries.load(Ordering::Relaxed),
             in_flight: shared.in_flight.load(Ordering::Relaxed),
             last_error: shared.last_error.load().as_deref().cloned(),
+        }
+    }
+}
+
+/// The next delivery, live and parked ones in turn.
+pub(super) async fn receive(
+    live: &mut mpsc::Receiver<Live>,
+    retries: &mut mpsc::Receiver<Retry>,
+    retries_first: bool,
+) -> Delivery {
+    if retries_first {
+        tokio::select! { biased;
+            Some(retry) = retries.recv() => Delivery::Retry(retry),
+            Some(live) = live.recv() => Delivery::Live(live),
+            else => pending().await,
+        }
+    } else {
+        tokio::select! { biased;
+            Some(live) = live.recv() => Delivery::Live(live),
+            Some(retry) = retries.recv() => Delivery::Retry(retry),
+            else => pending().await,
         }
     }
 }

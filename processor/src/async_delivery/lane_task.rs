@@ -5,7 +5,6 @@
 //! given up, or let go because its shard's lease is lost. It never waits for another destination.
 
 use std::collections::VecDeque;
-use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,7 +14,6 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use store::DeadReason;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +21,7 @@ use super::aftermath::Aftermath;
 use super::breaker::{Admission, Breaker, BreakerPolicy, Change};
 use super::delivery::{Delivery, Live};
 use super::destination::{Sender, Workshop};
-use super::lane::{LaneEnds, Retry};
+use super::lane::{LaneEnds, Retry, receive};
 use super::ledger::{Job, LEASE_PAUSE, LedgerHandle};
 use super::mandate::Mandate;
 use super::metrics;
@@ -383,27 +381,6 @@ impl LaneTask {
             let error = String::from("its lane closed before the attempt");
             let job = self.aftermath().park(delivery, attempts, Duration::ZERO, error);
             self.backlog.extend(job);
-        }
-    }
-}
-
-/// The next delivery, live and parked ones in turn.
-async fn receive(
-    live: &mut mpsc::Receiver<Live>,
-    retries: &mut mpsc::Receiver<Retry>,
-    retries_first: bool,
-) -> Delivery {
-    if retries_first {
-        tokio::select! { biased;
-            Some(retry) = retries.recv() => Delivery::Retry(retry),
-            Some(live) = live.recv() => Delivery::Live(live),
-            else => pending().await,
-        }
-    } else {
-        tokio::select! { biased;
-            Some(live) = live.recv() => Delivery::Live(live),
-            Some(retry) = retries.recv() => Delivery::Retry(retry),
-            else => pending().await,
         }
     }
 }

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use aws_smithy_async::time::SharedTimeSource;
 use futures::StreamExt;
 use store::{
-    ClaimedDelivery, DUE_BUCKETS, DeadReason, DeliveryStore, DueDelivery, Subscription,
+    ClaimedDelivery, Class, DUE_BUCKETS, DeadReason, DeliveryStore, DueDelivery, Subscription,
     SubscriptionId,
 };
 use tokio::time::{sleep, timeout};
@@ -214,6 +214,11 @@ impl Sweeper {
         let claim = self.deliveries.claim(&due.key, &self.worker, wall_ms(&self.time), lease);
         match timeout(CALL_TIMEOUT, claim).await {
             Ok(Ok(claimed)) => claimed,
+            // It stays parked and is found again, but no later claim will read it any better.
+            Ok(Err(error)) if error.class() == Class::Skip => {
+                tracing::error!(%error, "a parked delivery cannot be read; an operator has to look at it");
+                None
+            }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a due delivery could not be claimed");
                 None

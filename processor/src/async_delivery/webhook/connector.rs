@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,6 +15,7 @@ use http::Uri;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tower::Service;
 
@@ -25,6 +26,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Of the addresses of a name, at most this many are dialled.
 const MAX_ADDRESSES: usize = 4;
+
+/// Names that are looked up at once for one destination. A look-up holds one of the process's few
+/// threads for as long as a resolver is silent: no destination may take all of them.
+const MAX_LOOKUPS: usize = 8;
 
 /// Why no connection came about.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +55,8 @@ pub(super) struct Connector {
 
 impl Connector {
     pub(super) fn new(guard: Arc<Guard>, tls: Arc<rustls::ClientConfig>) -> Connector {
-        Connector { tls: HttpsConnector::from((GuardedTcp { guard }, tls)) }
+        let lookups = Arc::new(Semaphore::new(MAX_LOOKUPS));
+        Connector { tls: HttpsConnector::from((GuardedTcp { guard, lookups }, tls)) }
     }
 }
 
@@ -78,6 +84,7 @@ impl Service<Uri> for Connector {
 #[derive(Clone)]
 struct GuardedTcp {
     guard: Arc<Guard>,
+    lookups: Arc<Semaphore>,
 }
 
 impl Service<Uri> for GuardedTcp {
@@ -90,28 +97,42 @@ impl Service<Uri> for GuardedTcp {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let guard = Arc::clone(&self.guard);
+        let (guard, lookups) = (Arc::clone(&self.guard), Arc::clone(&self.lookups));
         Box::pin(async move {
-            let addresses = checked_addresses(&guard, &uri).await?;
+            let addresses = checked_addresses(&guard, &lookups, &uri).await?;
             dial(&addresses).await
         })
     }
 }
 
-async fn checked_addresses(guard: &Guard, uri: &Uri) -> Result<Vec<SocketAddr>, DialError> {
+async fn checked_addresses(
+    guard: &Guard,
+    lookups: &Arc<Semaphore>,
+    uri: &Uri,
+) -> Result<Vec<SocketAddr>, DialError> {
     let target = guard.plan_dial(uri)?;
     if let (true, Some(objection)) = (guard.is_hopeless(&target), &target.unless_private) {
         return Err(objection.clone().into());
     }
     let resolved: Vec<IpAddr> = match target.host.parse() {
         Ok(literal) => vec![literal],
-        Err(_) => tokio::net::lookup_host((target.host.as_str(), target.port))
+        Err(_) => look_up(lookups, target.host.clone(), target.port)
             .await
-            .map_err(|source| DialError::Resolve { host: target.host.clone(), source })?
-            .map(|address| address.ip())
-            .collect(),
+            .map_err(|source| DialError::Resolve { host: target.host.clone(), source })?,
     };
     Ok(guard.admit(&target, &resolved)?)
+}
+
+/// Asks the system's resolver. Its thread is counted until it comes back, also when nobody waits for
+/// it any more.
+async fn look_up(lookups: &Arc<Semaphore>, host: String, port: u16) -> io::Result<Vec<IpAddr>> {
+    let permit = Arc::clone(lookups).acquire_owned().await.map_err(io::Error::other)?;
+    let asked = tokio::task::spawn_blocking(move || {
+        let _held = permit;
+        let found = (host.as_str(), port).to_socket_addrs()?;
+        Ok(found.map(|address| address.ip()).collect())
+    });
+    asked.await.map_err(io::Error::other)?
 }
 
 async fn dial(addresses: &[SocketAddr]) -> Result<TokioIo<TcpStream>, DialError> {

@@ -176,6 +176,18 @@ impl Guard {
         Ok(Target { host, port, unless_private, vouched })
     }
 
+    /// Refuses a URL that no look-up could make acceptable: what can be said where it is entered.
+    pub fn check_url(&self, uri: &Uri) -> Result<(), Refusal> {
+        let target = self.plan_dial(uri)?;
+        if let (true, Some(objection)) = (self.is_hopeless(&target), &target.unless_private) {
+            return Err(objection.clone());
+        }
+        match target.host.parse() {
+            Ok(literal) => self.admit(&target, &[literal]).map(drop),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// True if no address could ever make this target acceptable, so that it need not be looked up.
     pub(super) fn is_hopeless(&self, target: &Target) -> bool {
         target.unless_private.is_some()

@@ -211,3 +211,22 @@ fn allowances_are_parsed_or_explained() {
         assert!(error.contains("10.1.0.0/16"), "{bad}: {error}");
     }
 }
+
+#[test]
+fn a_url_is_refused_where_it_is_entered_if_no_look_up_could_save_it() {
+    let check = |guard: &Guard, url: &str| guard.check_url(&url.parse().unwrap());
+    let public = Guard::default();
+    assert_eq!(check(&public, "http://receiver.example/"), Err(Refusal::PlainHttp));
+    assert!(matches!(check(&public, "https://receiver.example:22/"), Err(Refusal::Port { .. })));
+    assert!(matches!(check(&public, "https://127.0.0.1/"), Err(Refusal::Address { .. })));
+    assert!(matches!(check(&public, "https://[::1]/"), Err(Refusal::Address { .. })));
+    assert_eq!(check(&public, "https://receiver.example/"), Ok(()));
+    let vouched = "127.0.0.1:9000".parse().unwrap();
+    let guard = Guard { allowed_private: vec![vouched], ..Guard::default() };
+    assert_eq!(check(&guard, "http://127.0.0.1:9000/hooks"), Ok(()));
+    assert_eq!(check(&guard, "http://127.0.0.1:9001/hooks"), Err(Refusal::PlainHttp));
+    let network = "10.0.0.0/8".parse().unwrap();
+    let guard = Guard { allowed_private: vec![network], ..Guard::default() };
+    assert_eq!(check(&guard, "http://inside.example/"), Ok(()), "only a look-up can tell");
+    assert!(check(&guard, "http://192.168.0.1/").is_err());
+}

@@ -17,7 +17,7 @@ use store::{
     DeliveryPolicy, Entity, IntegrationName, Message, MessageId, Position, SigningSecret,
     WebhookUrl,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -250,6 +250,32 @@ async fn a_long_answer_is_read_no_further_than_its_limit() {
         2,
         "a connection with a rest is not used again"
     );
+}
+
+/// Answers every connection with `head` and then says nothing more.
+async fn answering_only(head: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut silent = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 4_096];
+            let _ = stream.read(&mut request).await;
+            stream.write_all(head.as_bytes()).await.unwrap();
+            silent.push(stream);
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_status_counts_although_its_body_never_ends() {
+    let accepted = answering_only("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc").await;
+    assert_eq!(Sent::to(format!("http://{accepted}/")).outcome().await, Outcome::Accepted);
+    let gone = answering_only("HTTP/1.1 410 Gone\r\ncontent-length: 9\r\n\r\nabc").await;
+    let failure = Sent::to(format!("http://{gone}/")).failure().await;
+    assert_eq!(failure.kind, FailureKind::Gone);
+    assert!(failure.detail.ends_with(": abc"), "{}", failure.detail);
 }
 
 #[tokio::test]

@@ -12,8 +12,10 @@ use futures::future::BoxFuture;
 use http::header::RETRY_AFTER;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::timeout;
 
 use super::connector::{Connector, DialError};
 use super::guard::{Guard, Refusal};
@@ -23,6 +25,9 @@ const MAX_ANSWER_BYTES: usize = 16 * 1024;
 
 /// Of an answer that refuses, this much is kept for the operator.
 const EXCERPT_BYTES: usize = 256;
+
+/// The body may come this much later than the head.
+const BODY_PATIENCE: Duration = Duration::from_secs(1);
 
 /// An idle connection to a destination is closed after this long.
 const POOL_IDLE: Duration = Duration::from_secs(60);
@@ -47,7 +52,7 @@ pub enum TransportError {
     /// No connection.
     #[error("cannot connect: {0}")]
     Connect(String),
-    /// The connection broke before the answer was whole.
+    /// The connection broke before there was an answer.
     #[error("connection failed: {0}")]
     Broken(String),
 }
@@ -106,38 +111,32 @@ impl Transport for HttpTransport {
                 .get(RETRY_AFTER)
                 .and_then(|v| v.to_str().ok())
                 .map(str::to_owned);
-            let excerpt = read_answer(response.into_body(), status).await?;
+            let excerpt = read_answer(response.into_body(), status).await;
             Ok(Answer { status, retry_after, excerpt })
         })
     }
 }
 
-/// Reads the body, so that the connection can be used again, but only up to the limit.
-async fn read_answer(
-    mut body: hyper::body::Incoming,
-    status: StatusCode,
-) -> Result<String, TransportError> {
+/// Reads the body, so that the connection can be used again, and gives what is kept of it. The status
+/// was the answer: a rest that is late, too long or broken takes nothing back.
+async fn read_answer(body: Incoming, status: StatusCode) -> String {
     let mut kept = Vec::new();
+    let keep = if status.is_success() { 0 } else { EXCERPT_BYTES };
+    let _ = timeout(BODY_PATIENCE, read_body(body, keep, &mut kept)).await;
+    printable(&kept)
+}
+
+async fn read_body(mut body: Incoming, keep: usize, kept: &mut Vec<u8>) {
     let mut read = 0;
-    while let Some(frame) = body.frame().await {
-        let frame = match frame {
-            Ok(frame) => frame,
-            // The status was the answer; a body that breaks off afterwards takes nothing back.
-            Err(_) if status.is_success() => break,
-            Err(e) => return Err(TransportError::Broken(e.to_string())),
-        };
+    while read < MAX_ANSWER_BYTES
+        && let Some(Ok(frame)) = body.frame().await
+    {
         let Some(data) = frame.data_ref() else {
             continue;
         };
         read += data.len();
-        if !status.is_success() {
-            kept.extend_from_slice(&data[..data.len().min(EXCERPT_BYTES - kept.len())]);
-        }
-        if read >= MAX_ANSWER_BYTES {
-            break;
-        }
+        kept.extend_from_slice(&data[..data.len().min(keep - kept.len())]);
     }
-    Ok(printable(&kept))
 }
 
 /// Text from outside, fit for a log line.
