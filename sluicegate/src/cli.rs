@@ -41,7 +41,7 @@ pub(crate) enum Command {
     Local(LocalArgs),
     /// Creates what the services need: tables and consumers. Services never create them.
     #[command(
-        after_help = "Example:\n  sluicegate init --config sluicegate.toml\n  sluicegate init --config sluicegate.toml --dev --webhook http://127.0.0.1:9000/hooks"
+        after_help = "Example:\n  sluicegate init --config sluicegate.toml\n  sluicegate init --config sluicegate.toml --dev --webhook https://receiver.example/hooks"
     )]
     Init(InitArgs),
 }

@@ -1,12 +1,14 @@
 //! The commands behind the command line: configuration in, a service run, an exit code out.
 
+use std::fs::{File, TryLockError};
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
 use local_aws::{KinesisOptions, LocalAws};
-use store::Pepper;
+use store::{Pepper, WebhookUrl};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -97,6 +99,8 @@ pub(crate) async fn api(args: ConfigArgs, stop: CancellationToken) -> anyhow::Re
 
 /// `sluicegate local`
 pub(crate) async fn local(args: LocalArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+    // Held until the end; the system gives it back whatever the end is.
+    let _alone = args.data.as_deref().map(alone).transpose()?;
     let options = local_aws::Options {
         dynamodb_path: args.data,
         kinesis: KinesisOptions {
@@ -117,12 +121,28 @@ pub(crate) async fn local(args: LocalArgs, stop: CancellationToken) -> anyhow::R
     Ok(ExitCode::SUCCESS)
 }
 
+/// Takes a data file for this process alone: two would not see what the other writes.
+fn alone(data: &Path) -> anyhow::Result<File> {
+    let what = || format!("--data {}", data.display());
+    let file = File::options().create(true).append(true).open(data).with_context(what)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            anyhow::bail!(
+                "{}: another process uses it; stop that one, or name another file",
+                what()
+            )
+        }
+        Err(TryLockError::Error(error)) => Err(anyhow::Error::new(error).context(what())),
+    }
+}
+
 /// `sluicegate init`
 pub(crate) async fn init(args: InitArgs) -> anyhow::Result<ExitCode> {
     let Some(config) = configuration(&args.config, None)? else { return Ok(ExitCode::SUCCESS) };
     telemetry(&config, "sluicegate-init")?;
     let dev = match args.dev {
-        true => Some(Dev::new(pepper(&config)?, args.webhook)),
+        true => Some(Dev::new(pepper(&config)?, webhook(&config, args.webhook.as_deref())?)),
         false => None,
     };
     let streams = config
@@ -137,6 +157,20 @@ pub(crate) async fn init(args: InitArgs) -> anyhow::Result<ExitCode> {
         Output::Text => print(&words(&report)),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The address that is to be delivered to, before anything is made for it: one that the processor would
+/// never go to is refused here.
+fn webhook(config: &Config, text: Option<&str>) -> anyhow::Result<Option<WebhookUrl>> {
+    let Some(text) = text else { return Ok(None) };
+    let url = WebhookUrl::parse(text).context("--webhook")?;
+    config.pipelines.guard.check_url(url.uri()).with_context(|| {
+        format!(
+            "--webhook {}: the processor would not go there; an operator vouches for a private place with async_delivery.allowed_private = [\"{}:{}\"]",
+            url.origin(), url.host(), url.port()
+        )
+    })?;
+    Ok(Some(url))
 }
 
 fn pepper(config: &Config) -> anyhow::Result<Pepper> {

@@ -36,14 +36,14 @@ pub(crate) struct Dev {
     /// What keys are hashed with.
     pub(crate) pepper: Pepper,
     /// Where everything is to be delivered, if anywhere.
-    pub(crate) webhook: Option<String>,
+    pub(crate) webhook: Option<WebhookUrl>,
     /// Shards of streams that are missing.
     pub(crate) shards: u32,
 }
 
 impl Dev {
     /// What `--dev` adds on the command line.
-    pub(crate) fn new(pepper: Pepper, webhook: Option<String>) -> Dev {
+    pub(crate) fn new(pepper: Pepper, webhook: Option<WebhookUrl>) -> Dev {
         Dev { pepper, webhook, shards: DEV_SHARDS }
     }
 }
@@ -141,10 +141,7 @@ async fn make_dev(app: &str, dev: Dev, clients: &Clients) -> anyhow::Result<DevR
             client: client.id.clone(),
             integrations: Vec::new(),
             entity_prefix: None,
-            destination: Destination::Webhook {
-                url: WebhookUrl::parse(&url)?,
-                secrets: vec![secret.clone()],
-            },
+            destination: Destination::Webhook { url, secrets: vec![secret.clone()] },
             policy: DeliveryPolicy::default(),
             created_at_ms: now_ms,
             version: 0,

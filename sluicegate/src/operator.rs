@@ -25,6 +25,9 @@ const MAX_CONNECTIONS: usize = 64;
 /// How long a request's head may take.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
 /// What the operators' port tells.
 pub(crate) trait Operated: Send + Sync + 'static {
     /// `Ok` when the process does its work; else why not, in words.
@@ -61,8 +64,12 @@ impl OperatorPort {
                 () = stop.cancelled() => return,
                 accepted = self.listener.accept() => accepted,
             };
-            let (Ok((socket, _)), Ok(permit)) = (accepted, Arc::clone(&room).try_acquire_owned())
-            else {
+            let Ok((socket, _)) = accepted else {
+                // Mostly no file descriptors left, which passes: not to be asked in a busy loop.
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
                 continue;
             };
             let (operated, stop) = (Arc::clone(&operated), stop.clone());

@@ -231,7 +231,8 @@ impl ApiService {
         let (transport, reload) = match transport {
             ApiTransport::PlainBehindLoadBalancer => (Transport::PlainBehindLoadBalancer, None),
             ApiTransport::Tls { cert, key } => {
-                let tls = TlsReloader::from_files(cert, key).await?;
+                let files = || format!("api.tls: {} and {}", cert.display(), key.display());
+                let tls = TlsReloader::from_files(cert, key).await.with_context(files)?;
                 let files =
                     CertificateFiles { tls: tls.clone(), cert: cert.clone(), key: key.clone() };
                 (Transport::Tls(tls), Some(files))

@@ -10,7 +10,7 @@ use loadtest::produce::{
     self, JsonPointer, Keys, Pace, Producer, Replay, ReplayInput, Source, StreamRef,
 };
 use local_aws::{Effect, Fault, FaultId, LocalAws};
-use store::{DeliveryStore, Pepper, SubscriptionId};
+use store::{DeliveryStore, Pepper, SubscriptionId, WebhookUrl};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -74,14 +74,13 @@ impl Stage {
         let (endpoint, local_part) = serve(&local).await?;
         let receiver = Receiver::start(log).await?;
         let directory = Directory::make()?;
-        let listen = free_address(args.listen).await?;
-        let config = configuration(&endpoint, listen, &receiver, &directory)?;
+        let mut config = configuration(&endpoint, args.listen, &receiver, &directory)?;
         let clients = Clients::make(&config.aws).await;
         let dev = initialise(&config, &clients, &receiver).await?;
         let secret = dev.signing_secret.as_deref().context("no subscription was made")?;
         receiver.expect_secret(secret)?;
         let processor = ProcessorService::prepare(&config, &clients).await?;
-        let api = ApiService::prepare(&config, &clients).await?;
+        let api = api_service(&mut config, &clients).await?;
         let (producer, produced) = producer(args, &clients)?;
         let subscription = dev.subscription.as_deref().context("no subscription was made")?;
         let parked = Parked {
@@ -241,12 +240,18 @@ async fn serve(local: &LocalAws) -> anyhow::Result<(String, Part)> {
     Ok((endpoint, part))
 }
 
-/// The wanted address, or a free port beside it when it is in use.
-async fn free_address(wanted: std::net::SocketAddr) -> anyhow::Result<std::net::SocketAddr> {
-    match TcpListener::bind(wanted).await {
-        Ok(_) => Ok(wanted),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Ok((wanted.ip(), 0).into()),
-        Err(error) => Err(anyhow::Error::new(error).context(format!("--listen {wanted}"))),
+/// The API at its wanted address, or at a free port beside it when that is in use.
+async fn api_service(config: &mut Config, clients: &Clients) -> anyhow::Result<ApiService> {
+    let in_use = |error: &anyhow::Error| match error.downcast_ref() {
+        Some(api::Error::Listen { error, .. }) => error.kind() == std::io::ErrorKind::AddrInUse,
+        _ => false,
+    };
+    match ApiService::prepare(config, clients).await {
+        Err(error) if in_use(&error) => {
+            config.api.listen.set_port(0);
+            ApiService::prepare(config, clients).await
+        }
+        prepared => prepared,
     }
 }
 
@@ -291,7 +296,7 @@ async fn initialise(
     let pepper = config.secrets.pepper.as_ref().context("no pepper")?;
     let dev = Dev {
         pepper: Pepper::new(pepper.expose()).context("the pepper is too short")?,
-        webhook: Some(receiver.url()),
+        webhook: Some(WebhookUrl::parse(&receiver.url())?),
         shards: SHARDS,
     };
     let streams = config.streams.iter().map(|s| (s.stream.name().to_owned(), s.consumer.clone()));
