@@ -4,10 +4,9 @@
 
 use metrics::{counter, gauge, histogram};
 
-/// One event of a shard was read: its user records and its bytes on the wire.
-pub(crate) fn batch_read(records: usize, wire_bytes: usize) {
+/// One event of a shard was read: its user records.
+pub(crate) fn batch_read(records: usize) {
     counter!("sluicegate.processor.records_read").increment(records as u64);
-    counter!("sluicegate.processor.bytes_read").increment(wire_bytes as u64);
 }
 
 /// One call of the `sync-store` pipeline: how many records it was for, how many were refused for now.

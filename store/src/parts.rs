@@ -49,6 +49,19 @@ impl PartsRef {
         item.insert(BYTES.to_owned(), n(self.bytes));
     }
 
+    /// A head's payload from the attribute of this name; empty yet, with where it is, if it is in parts.
+    pub(crate) fn take_payload(
+        reader: &mut ItemReader,
+        attribute: &'static str,
+    ) -> Result<(Bytes, Option<PartsRef>), StoreError> {
+        let parts = PartsRef::read_from(reader)?;
+        match (reader.take_bytes(attribute)?, &parts) {
+            (Some(payload), _) => Ok((payload, parts)),
+            (None, Some(_)) => Ok((Bytes::new(), parts)),
+            (None, None) => Err(reader.unreadable("payload is missing")),
+        }
+    }
+
     /// Reads it from a head, if its payload is in parts.
     pub(crate) fn read_from(reader: &ItemReader) -> Result<Option<PartsRef>, StoreError> {
         let Some(count) = reader.optional_number(PARTS)? else {

@@ -92,7 +92,7 @@ fn the_walk_is_in_the_numbers(export: &Export) {
     };
     assert_eq!(number("store.items", &[("kind", "message"), ("outcome", "stored")]), read);
     assert_eq!(number("processor.event_records", &[]), read);
-    assert!(number("processor.bytes_read", &[]) > read * 100.0);
+    assert!(number("processor.event_bytes", &[]) > read * 100.0);
     assert!(number("processor.subscriptions", &[]) >= 2.0);
     assert_eq!(number("processor.shards", &[]), 2.0);
     assert_eq!(number("lease_manager.held", &[]), 2.0);

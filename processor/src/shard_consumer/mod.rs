@@ -219,7 +219,7 @@ impl ShardConsumer {
     fn take(&mut self, course: &mut Course, raw: RawBatch) {
         let wire_bytes = raw.wire_bytes;
         let batch = Arc::new(decode::decode(raw, &self.integrations, &self.decode));
-        metrics::batch_read(batch.entries.len(), wire_bytes);
+        metrics::batch_read(batch.entries.len());
         let stats = &self.registered.stats;
         stats.read(batch.entries.len(), batch.millis_behind_latest, wall_ms(&self.time));
         course.read(&batch, wire_bytes);

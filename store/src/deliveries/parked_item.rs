@@ -78,12 +78,7 @@ pub(super) fn from_item(
     item: Item,
 ) -> Result<(ParkedDelivery, Option<PartsRef>), StoreError> {
     let mut reader = ItemReader::new(operation, item);
-    let parts = PartsRef::read_from(&reader)?;
-    let payload = match (reader.take_bytes(PAYLOAD)?, &parts) {
-        (Some(payload), _) => payload,
-        (None, Some(_)) => bytes::Bytes::new(),
-        (None, None) => return Err(reader.unreadable("payload is missing")),
-    };
+    let (payload, parts) = PartsRef::take_payload(&mut reader, PAYLOAD)?;
     let message = Message {
         id: reader.parsed(ID, crate::MessageId::parse)?,
         integration: reader.parsed(INTEGRATION, IntegrationName::parse)?,

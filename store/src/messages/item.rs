@@ -60,12 +60,7 @@ impl Head {
 /// Reads an item.
 pub(super) fn from_item(operation: &'static str, item: Item) -> Result<Head, StoreError> {
     let mut reader = ItemReader::new(operation, item);
-    let parts = PartsRef::read_from(&reader)?;
-    let payload = match (reader.take_bytes(PAYLOAD)?, &parts) {
-        (Some(payload), _) => payload,
-        (None, Some(_)) => bytes::Bytes::new(),
-        (None, None) => return Err(reader.unreadable("payload is missing")),
-    };
+    let (payload, parts) = PartsRef::take_payload(&mut reader, PAYLOAD)?;
     let (integration, entity) = reader
         .text(PK)?
         .split_once('#')

@@ -73,11 +73,6 @@ const PROCESSOR: &[Metric] = &[
         "what the pipeline holds and has not settled, of its budget",
     )),
     counter("sluicegate.processor.records_read", &[], "user records read, aggregates taken apart"),
-    in_bytes(counter(
-        "sluicegate.processor.bytes_read",
-        &[],
-        "bytes of the events read, as they were on the wire",
-    )),
     counter("sluicegate.processor.events", &[], "events of the fan-out subscriptions"),
     counter(
         "sluicegate.processor.event_records",
