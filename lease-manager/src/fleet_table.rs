@@ -188,7 +188,7 @@ impl FleetTable {
         &self,
         to: &Holder,
         key: &LeaseKey,
-        ask: Ask,
+        ask: &Ask,
     ) -> Result<bool, CallError> {
         let working = [WorkerState::Joining, WorkerState::Active];
         let call = self.own_item_if(to, working.iter(), " AND size(#asks) < :most");

@@ -116,7 +116,7 @@ async fn announce(shared: &Shared, record: &LeaseRecord) {
         return;
     };
     let (to, ask) = (Holder { worker, incarnation }, Ask::Assigned { counter: record.counter });
-    if let Err(error) = shared.fleet.ask(&to, &record.key, ask).await {
+    if let Err(error) = shared.fleet.ask(&to, &record.key, &ask).await {
         tracing::debug!(%error, shard = %record.shard_id, "the new owner was not told");
         metrics::failed("leave mail");
     }

@@ -25,6 +25,8 @@ const THROUGHPUT: &str = "throughputKBps";
 const CPU: &str = "cpuPercent";
 const MEMORY: &str = "memoryBytes";
 const IN_FLIGHT: &str = "inFlightBytes";
+/// Of an ask to move: the worker to move to.
+const TO: &str = "to";
 
 /// Items of the fleet table are spread over this many partitions.
 const PARTITIONS: u64 = 16;
@@ -96,10 +98,13 @@ pub(crate) struct WorkerRecord {
 }
 
 /// What others ask of a worker about one lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ask {
     /// The lease was given to the worker, under this counter.
     Assigned { counter: LeaseCounter },
+    /// The worker should drain the lease that it holds under this counter and hand it over: to `to`, or else to whoever is
+    /// best when it happens.
+    Move { counter: LeaseCounter, to: Option<WorkerId> },
 }
 
 /// The figures that a worker says with every heartbeat.
@@ -189,19 +194,34 @@ impl WorkerRecord {
 }
 
 impl Ask {
-    pub(crate) fn value(self) -> AttributeValue {
-        let Self::Assigned { counter } = self;
-        AttributeValue::M(HashMap::from([
-            ("ask".to_owned(), AttributeValue::S("assigned".to_owned())),
-            ("counter".to_owned(), number(counter)),
-        ]))
+    /// The counter of the holding that the ask is about: it means nothing to any other.
+    pub(crate) fn counter(&self) -> LeaseCounter {
+        match self {
+            Self::Assigned { counter } | Self::Move { counter, .. } => *counter,
+        }
+    }
+
+    pub(crate) fn value(&self) -> AttributeValue {
+        let text = |t: &str| AttributeValue::S(t.to_owned());
+        let (ask, to) = match self {
+            Self::Assigned { .. } => ("assigned", None),
+            Self::Move { to, .. } => ("move", to.as_ref()),
+        };
+        let fields = [("ask", text(ask)), ("counter", number(self.counter()))];
+        let to = to.map(|to| (TO.to_owned(), text(to.as_str())));
+        let fields = fields.map(|(name, value)| (name.to_owned(), value));
+        AttributeValue::M(fields.into_iter().chain(to).collect())
     }
 
     fn parse(value: &AttributeValue) -> Option<Self> {
         let fields = value.as_m().ok()?;
-        let counter = fields.get("counter")?.as_n().ok()?.parse().ok()?;
+        let counter = LeaseCounter(fields.get("counter")?.as_n().ok()?.parse().ok()?);
         match fields.get("ask")?.as_s().ok()?.as_str() {
-            "assigned" => Some(Self::Assigned { counter: LeaseCounter(counter) }),
+            "assigned" => Some(Self::Assigned { counter }),
+            "move" => {
+                let to = fields.get(TO).map(|to| WorkerId::parse(to.as_s().ok()?.clone()).ok());
+                Some(Self::Move { counter, to: to.map_or(Some(None), |to| to.map(Some))? })
+            }
             _ => None,
         }
     }
@@ -220,7 +240,8 @@ mod tests {
     use super::*;
 
     fn worker() -> WorkerRecord {
-        let key = LeaseKey::parse("shardId-7").unwrap();
+        let key = |text: &str| LeaseKey::parse(text).unwrap();
+        let counter = LeaseCounter(3);
         WorkerRecord {
             id: WorkerId::parse("w1").unwrap(),
             incarnation: Incarnation(4),
@@ -231,7 +252,11 @@ mod tests {
             max_leases: 10,
             leases: 2,
             load: Load { cpu_percent: 12.5, in_flight_bytes: 7, ..Load::default() },
-            asks: BTreeMap::from([(key, Ask::Assigned { counter: LeaseCounter(3) })]),
+            asks: BTreeMap::from([
+                (key("shardId-7"), Ask::Assigned { counter }),
+                (key("shardId-8"), Ask::Move { counter, to: None }),
+                (key("shardId-9"), Ask::Move { counter, to: Some(WorkerId::parse("w2").unwrap()) }),
+            ]),
         }
     }
 

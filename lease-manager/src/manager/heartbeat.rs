@@ -172,7 +172,8 @@ fn accept(shared: &Shared, is: &WorkerRecord, started: Instant) {
         shared.plan_soon.notify_one();
     }
     if !is.asks.is_empty() {
-        let mail = is.asks.iter().map(|(key, Ask::Assigned { counter })| (key.clone(), *counter));
+        let assigned = is.asks.iter().filter(|(_, ask)| matches!(ask, Ask::Assigned { .. }));
+        let mail = assigned.map(|(key, ask)| (key.clone(), ask.counter()));
         shared.notes().mail.extend(mail);
         shared.plan_soon.notify_one();
     }
