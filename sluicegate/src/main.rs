@@ -14,6 +14,7 @@ mod commands;
 mod config;
 mod demo;
 mod init;
+mod load;
 mod operator;
 mod preflight;
 mod random;
