@@ -3,6 +3,7 @@
 mod chaos;
 mod faults;
 mod fleet;
+mod leader;
 mod scale;
 mod shards;
 mod writes;
