@@ -160,6 +160,8 @@ impl LeaseManager {
     }
 
     async fn say_stopped(&self, heartbeat: Heartbeat) -> Result<(), LeaseManagerError> {
+        // What is left is free for others once the stop is noted, which is before this worker hears of it.
+        self.shared.roster.lose_all("the stop came first");
         self.shared.wanted.send_replace(WorkerState::Stopped);
         let patience = Instant::now() + self.shared.options.call_timeout * 2;
         match timeout_at(patience, heartbeat).await {
