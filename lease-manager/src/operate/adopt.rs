@@ -123,12 +123,11 @@ pub enum AdoptError {
 
 impl Operator {
     /// Watches the owners of the leases in `table` for `wait`, and says what adopting them means. Nothing is written.
-    /// `survey` is a look at our own fleet, if its tables exist. `initial` is where the configured stream starts.
+    /// `survey` is a look at our own fleet, if its tables exist.
     pub async fn plan_adoption(
         &self,
         table: &str,
         survey: Option<&Survey>,
-        initial: InitialPosition,
         wait: Duration,
         mut tick: impl FnMut(Duration),
     ) -> Result<Adoption, AdoptError> {
@@ -146,11 +145,8 @@ impl Operator {
             return Err(AdoptError::Unreadable { table: table.to_owned(), bad });
         }
         let ours = survey.filter(|_| !in_place).map(|survey| &survey.records);
-        let start_at_ms = match initial {
-            InitialPosition::AtTimestamp(ms) => ms,
-            InitialPosition::TrimHorizon | InitialPosition::Latest => self.now_ms(),
-        };
-        let plan = Plan { in_place, ours, streams: &self.streams, start_at_ms, initial };
+        let streams = self.stream_names();
+        let plan = Plan { operator: self, in_place, ours, streams: &streams };
         Ok(Adoption {
             from: table.to_owned(),
             to: self.options.app.clone(),
@@ -164,21 +160,14 @@ impl Operator {
     }
 
     /// Does what [`Operator::plan_adoption`] said. It can be repeated: what is done already is found done.
-    pub async fn adopt(
-        &self,
-        plan: &Adoption,
-        initial: InitialPosition,
-    ) -> Result<Adoption, AdoptError> {
+    pub async fn adopt(&self, plan: &Adoption) -> Result<Adoption, AdoptError> {
         let mut done = plan.clone();
         let tables = create_tables(&self.client, &self.options.app).await?;
         done.created = tables.into_iter().filter(|t| t.created).map(|t| t.name).collect();
         let source = self.source(&plan.from);
         let error = |e| TableError::of(&plan.from, &e);
         for lease in &plan.leases {
-            let start_at_ms = match initial {
-                InitialPosition::AtTimestamp(ms) => ms,
-                InitialPosition::TrimHorizon | InitialPosition::Latest => self.now_ms(),
-            };
+            let start_at_ms = self.start_of(&lease.key).unwrap_or_else(|| self.now_ms());
             match lease.course {
                 Course::GetsStartTime => {
                     let Some(seen) = source.get(&lease.key).await.map_err(error)? else { continue };
@@ -195,6 +184,16 @@ impl Operator {
             }
         }
         Ok(done)
+    }
+
+    /// The configured start of the lease's stream, if that is a time.
+    fn start_of(&self, key: &LeaseKey) -> Option<i64> {
+        let stream = key.stream();
+        let is_its = |name: &str| stream.as_ref().is_none_or(|stream| stream.name() == name);
+        match self.streams.iter().find(|(name, _)| is_its(name))?.1 {
+            InitialPosition::AtTimestamp(ms) => Some(ms),
+            InitialPosition::TrimHorizon | InitialPosition::Latest => None,
+        }
     }
 
     fn source(&self, table: &str) -> LeaseTable {
@@ -292,11 +291,10 @@ fn needs_start(checkpoint: &Checkpoint) -> bool {
 }
 
 struct Plan<'a> {
+    operator: &'a Operator,
     in_place: bool,
     ours: Option<&'a BTreeMap<LeaseKey, LeaseRecord>>,
     streams: &'a [String],
-    start_at_ms: i64,
-    initial: InitialPosition,
 }
 
 impl Plan<'_> {
@@ -304,7 +302,8 @@ impl Plan<'_> {
         let course = self.course(lease);
         let starts = needs_start(&lease.checkpoint) && lease.start_at_ms.is_none();
         let known = self.in_place || course == Course::Copied;
-        let start_at_ms = lease.start_at_ms.or((starts && known).then_some(self.start_at_ms));
+        let start = || self.operator.start_of(&lease.key).unwrap_or_else(|| self.operator.now_ms());
+        let start_at_ms = lease.start_at_ms.or_else(|| (starts && known).then(start));
         AdoptedLease {
             key: lease.key.clone(),
             owner: lease.owner.clone(),
@@ -367,11 +366,9 @@ impl Plan<'_> {
             odd.push("the library moved the checkpoint since a worker of ours had it: every lane starts at the checkpoint".to_owned());
         }
         if starts {
-            let how = match self.initial {
-                InitialPosition::AtTimestamp(_) => "the stream's configured start",
-                InitialPosition::TrimHorizon | InitialPosition::Latest => {
-                    "the moment of the adoption"
-                }
+            let how = match self.operator.start_of(&lease.key) {
+                Some(_) => "the stream's configured start",
+                None => "the moment of the adoption",
             };
             odd.push(format!(
                 "never acknowledged a record: it starts at {how}, kept as its start time"

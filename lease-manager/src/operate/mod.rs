@@ -23,6 +23,7 @@ use tokio::time::{Instant, sleep};
 pub use adopt::{AdoptError, AdoptedLease, Adoption, Course};
 pub use checkpoint::{LaneStep, Position, Refusal, SetError, SetPlan, StepKind};
 pub use release::{Asked, NotAsked};
+pub use say::span;
 pub use survey::{FindError, LeaseRow, Pulse, State, Survey, WorkerRow};
 pub use why::Why;
 
@@ -32,7 +33,7 @@ use crate::ids::LeaseKey;
 use crate::item::ItemError;
 use crate::lease::LeaseRecord;
 use crate::lease_table::{LeaseTable, Listing};
-use crate::options::{Options, fleet_table};
+use crate::options::{InitialPosition, Options, fleet_table};
 use crate::still::Reading;
 use survey::Looker;
 
@@ -68,7 +69,7 @@ impl TableError {
 pub struct Operator {
     client: Client,
     options: Options,
-    streams: Vec<String>,
+    streams: Vec<(String, InitialPosition)>,
     leases: LeaseTable,
     fleet: FleetTable,
     time: SharedTimeSource,
@@ -76,11 +77,12 @@ pub struct Operator {
 
 impl Operator {
     /// `options` are those of the fleet's workers: the application's name, the lanes and the periods are used, and the
-    /// worker's name stands for the one who looks. `streams` are the names of the streams that the workers read.
+    /// worker's name stands for the one who looks. `streams` are the names of the streams that the workers read, and where
+    /// each starts.
     pub fn new(
         client: Client,
         options: Options,
-        streams: Vec<String>,
+        streams: Vec<(String, InitialPosition)>,
         time: SharedTimeSource,
     ) -> Self {
         let leases = LeaseTable::new(client.clone(), options.app.clone(), options.call_timeout);
@@ -100,7 +102,7 @@ impl Operator {
 
     /// Reads both tables until it can be told whose heartbeat moves. `tick` hears how far it is.
     pub async fn look(&self, mut tick: impl FnMut(Duration)) -> Result<Survey, TableError> {
-        let mut looker = Looker::new(&self.options, self.streams.clone());
+        let mut looker = Looker::new(&self.options, self.stream_names());
         let began = Instant::now();
         let until = began + self.look_time();
         let first = self.listing().await?;
@@ -122,6 +124,10 @@ impl Operator {
         let last = self.listing().await?;
         let reading = Reading { started, ended: Instant::now() };
         Ok(looker.finish(reading, last, self.now_ms()))
+    }
+
+    fn stream_names(&self) -> Vec<String> {
+        self.streams.iter().map(|(name, _)| name.clone()).collect()
     }
 
     async fn listing(&self) -> Result<Listing, TableError> {

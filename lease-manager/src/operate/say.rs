@@ -7,7 +7,7 @@ use crate::checkpoint::Checkpoint;
 use crate::ids::Incarnation;
 
 /// A duration as people say it.
-pub(super) fn span(ms: u64) -> String {
+pub fn span(ms: u64) -> String {
     match ms {
         0..1_000 => format!("{ms} ms"),
         1_000..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
