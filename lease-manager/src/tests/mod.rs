@@ -3,6 +3,8 @@
 mod chaos;
 mod faults;
 mod fleet;
+mod kcl;
+mod operate;
 mod scale;
 mod shards;
 mod writes;
