@@ -27,10 +27,11 @@ pub(crate) enum Change {
     Take { to: Holder, reason: String },
     /// The owner notes how far it has got.
     Checkpoint { progress: Progress },
-    /// The owner notes how far it has got and gives the lease to another worker.
-    HandOver { progress: Progress, to: Holder, reason: String },
+    /// The owner notes how far it has got and gives the lease to another worker. `declined`: nobody asked it to, so it
+    /// should not get the lease back.
+    HandOver { progress: Progress, to: Holder, reason: String, declined: bool },
     /// The owner notes how far it has got and gives the lease to nobody.
-    Release { progress: Progress, reason: String },
+    Release { progress: Progress, reason: String, declined: bool },
     /// The owner has settled the shard to its end in every lane.
     Finish { progress: Progress },
     /// The reader saw the shard's end, and the children's leases exist.
@@ -86,12 +87,14 @@ pub(crate) fn after(
     match change {
         Change::Take { to, reason } => give(&mut next, to, reason),
         Change::Checkpoint { progress } => advance(&mut next, progress, lanes)?,
-        Change::HandOver { progress, to, reason } => {
+        Change::HandOver { progress, to, reason, declined } => {
             advance(&mut next, progress, lanes)?;
+            next.declined_by = owner_if(seen, *declined);
             give(&mut next, to, reason);
         }
-        Change::Release { progress, reason } => {
+        Change::Release { progress, reason, declined } => {
             advance(&mut next, progress, lanes)?;
+            next.declined_by = owner_if(seen, *declined);
             next.counter = seen.counter.next();
             next.owner = None;
             next.grant = None;
@@ -173,6 +176,11 @@ fn set_checkpoint(
         next.rest.remove(name);
     }
     Ok(())
+}
+
+fn owner_if(seen: &LeaseRecord, declined: bool) -> Option<Holder> {
+    let worker = seen.owner.clone().filter(|_| declined)?;
+    Some(Holder { worker, incarnation: seen.granted_to()? })
 }
 
 fn give(next: &mut LeaseRecord, to: &Holder, reason: &str) {

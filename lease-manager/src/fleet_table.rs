@@ -7,7 +7,9 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, KeysAndAttributes, ReturnValue, ReturnValuesOnConditionCheckFailure,
+};
 use tokio::time::timeout;
 
 use crate::classify::CallError;
@@ -23,6 +25,8 @@ use crate::worker::{
 const MAX_PAGES: usize = 100;
 /// Mail that one worker can have at once; more is found by reading the leases.
 const MAX_ASKS: usize = 1_000;
+/// Mail that is left in one write at most.
+pub(crate) const MAX_ASKED: usize = 50;
 /// Mail that one heartbeat clears at most.
 pub(crate) const MAX_CLEARED: usize = 100;
 
@@ -89,6 +93,36 @@ impl FleetTable {
         }
         let detail = format!("more than {MAX_PAGES} pages");
         Err(CallError { operation: OPERATION, kind: crate::classify::Kind::Fatal, detail })
+    }
+
+    /// Some workers' items, read consistently; those that do not exist are left out.
+    pub(crate) async fn get_some(
+        &self,
+        workers: &[WorkerId],
+    ) -> Result<BTreeMap<WorkerId, WorkerRecord>, CallError> {
+        const OPERATION: &str = "read the heads of the fleet";
+        let keys = workers.iter().map(primary_key).collect();
+        let wanted = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true);
+        let wanted = wanted.build().map_err(|error| CallError {
+            operation: OPERATION,
+            kind: crate::classify::Kind::Fatal,
+            detail: error.to_string(),
+        })?;
+        let call = self.client.batch_get_item().request_items(&self.table, wanted);
+        let answer = timeout(self.timeout, call.send()).await;
+        let answer = answer.map_err(|_| CallError::timeout(OPERATION))?;
+        let answer = answer.map_err(|e| CallError::of(OPERATION, &e))?;
+        if answer.unprocessed_keys.is_some_and(|keys| !keys.is_empty()) {
+            let detail = "only some items were answered".to_owned();
+            return Err(CallError {
+                operation: OPERATION,
+                kind: crate::classify::Kind::Retry,
+                detail,
+            });
+        }
+        let items = answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default();
+        let read = items.iter().filter_map(WorkerRecord::from_item);
+        Ok(read.map(|worker| (worker.id.clone(), worker)).collect())
     }
 
     /// Puts a worker's new life in the place of `previous` (or of nothing).
@@ -190,14 +224,28 @@ impl FleetTable {
         key: &LeaseKey,
         ask: &Ask,
     ) -> Result<bool, CallError> {
+        self.ask_all(to, &[(key.clone(), ask.clone())]).await
+    }
+
+    /// As [`FleetTable::ask`], for at most [`MAX_ASKED`] leases in one write.
+    pub(crate) async fn ask_all(
+        &self,
+        to: &Holder,
+        asks: &[(LeaseKey, Ask)],
+    ) -> Result<bool, CallError> {
         let working = [WorkerState::Joining, WorkerState::Active];
-        let call = self.own_item_if(to, working.iter(), " AND size(#asks) < :most");
-        let call = call
-            .update_expression("SET #asks.#key = :ask")
+        let mut call = self
+            .own_item_if(to, working.iter(), " AND size(#asks) < :most")
             .expression_attribute_names("#asks", ASKS)
-            .expression_attribute_names("#key", key.as_str())
-            .expression_attribute_values(":most", number(MAX_ASKS))
-            .expression_attribute_values(":ask", ask.value());
+            .expression_attribute_values(":most", number(MAX_ASKS));
+        let mut sets = Vec::new();
+        for (n, (key, ask)) in asks.iter().take(MAX_ASKED).enumerate() {
+            sets.push(format!("#asks.#k{n} = :a{n}"));
+            call = call
+                .expression_attribute_names(format!("#k{n}"), key.as_str())
+                .expression_attribute_values(format!(":a{n}"), ask.value());
+        }
+        let call = call.update_expression(format!("SET {}", sets.join(", ")));
         Ok(matches!(self.send("leave mail", call).await?, Beat::Alive(_)))
     }
 

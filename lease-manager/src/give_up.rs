@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::change::Change;
-use crate::handle::{CheckpointError, sibling_key};
+use crate::handle::{CheckpointError, note_children};
 use crate::held::{Held, Order};
 use crate::ids::WorkerId;
 use crate::lease::{Holder, LeaseRecord, Progress};
@@ -13,7 +13,7 @@ use crate::metrics;
 use crate::plan::heir;
 use crate::shared::Shared;
 use crate::view::FleetView;
-use crate::worker::{Ask, WorkerState};
+use crate::worker::Ask;
 use crate::writer::change_held;
 
 const ATTEMPTS: u32 = 6;
@@ -30,13 +30,12 @@ pub(crate) async fn finish(
     let lease = &held.lease;
     tracing::info!(shard = %lease.shard_id, owner = %held.holder.worker, counter = %lease.counter, "shard finished");
     metrics::given_up("finished");
-    let children = record.children.iter().map(|child| sibling_key(&lease.key, child));
-    shared.notes().prefer.extend(children);
-    shared.plan_soon.notify_one();
+    note_children(shared, held, &record);
     Ok(())
 }
 
-/// The lease goes to another worker if there is one that works, else to nobody.
+/// The lease goes to another worker if there is one that works, else to nobody. Without an order it is this worker that does
+/// not want it, and it should not get it right back.
 pub(crate) async fn release(
     shared: &Shared,
     held: &Arc<Held>,
@@ -44,14 +43,15 @@ pub(crate) async fn release(
     reason: String,
 ) -> Result<(), CheckpointError> {
     let order = held.order();
-    let make = |view: &FleetView| match target(shared, view, order.as_ref()) {
-        Some(to) => Change::HandOver { progress: progress.clone(), to, reason: reason.clone() },
-        None => Change::Release { progress: progress.clone(), reason: reason.clone() },
+    let declined = order.is_none();
+    let reason = order.as_ref().map_or(reason, |order| order.reason.to_owned());
+    let make = |view: &FleetView| {
+        let (progress, reason) = (progress.clone(), reason.clone());
+        match target(shared, view, order.as_ref()) {
+            Some(to) => Change::HandOver { progress, to, reason, declined },
+            None => Change::Release { progress, reason, declined },
+        }
     };
-    if order.is_none() {
-        // Nobody asked for it: this worker does not want the lease, and should not take it right back.
-        shared.notes().refuse.insert(held.lease.key.clone(), tokio::time::Instant::now());
-    }
     let record = end_holding(shared, held, make).await?;
     let lease = &held.lease;
     let to = record.owner.as_ref().map_or("nobody", WorkerId::as_str);
@@ -61,8 +61,34 @@ pub(crate) async fn release(
     );
     metrics::given_up(if record.owner.is_some() { "handed-over" } else { "released" });
     announce(shared, &record).await;
-    shared.plan_soon.notify_one();
+    shared.fleet_changed.notify_one();
     Ok(())
+}
+
+/// What a consumer does not give up, because it broke down or does not drain, is given up in its place. One attempt: what is
+/// left is tried again.
+pub(crate) async fn at_last_checkpoint(shared: &Shared, held: &Arc<Held>, why: &'static str) {
+    let (shard, counter) = (&held.lease.shard_id, held.lease.counter);
+    tracing::warn!(%shard, %counter, reason = why, "lease given up at its last checkpoint");
+    let order = held.order();
+    let declined = held.is_abandoned() && order.is_none();
+    let reason = order.as_ref().map_or(why, |order| order.reason).to_owned();
+    let progress = Progress::default();
+    let view = Arc::clone(&shared.view.borrow());
+    let change = match target(shared, &view, order.as_ref()) {
+        Some(to) => Change::HandOver { progress, to, reason, declined },
+        None => Change::Release { progress, reason, declined },
+    };
+    match change_held(shared, held, &change).await {
+        Ok(record) => {
+            metrics::given_up("at-last-checkpoint");
+            shared.roster.lose(held, why);
+            announce(shared, &record).await;
+            shared.fleet_changed.notify_one();
+        }
+        Err(CheckpointError::Lost) => {}
+        Err(error) => tracing::warn!(%error, %shard, "giving a lease up failed"),
+    }
 }
 
 async fn end_holding(
@@ -85,7 +111,7 @@ async fn end_holding(
             Err(error) => {
                 // The consumer is gone; the manager looks after the lease from here.
                 held.abandon();
-                shared.plan_soon.notify_one();
+                shared.own_soon.notify_one();
                 return Err(error);
             }
         }
@@ -96,11 +122,9 @@ async fn end_holding(
 /// Who gets the lease: the worker it was ordered to, if that one still works, else the least loaded one.
 fn target(shared: &Shared, view: &FleetView, order: Option<&Order>) -> Option<Holder> {
     let me = &shared.options.worker_id;
-    let freshest_ms = u64::try_from(shared.options.lease_validity.as_millis()).unwrap_or(u64::MAX);
+    let freshest_ms = shared.freshest_ms();
     let works = |id: &WorkerId| {
-        let worker = view.workers.get(id)?;
-        let fit = worker.state == WorkerState::Active && worker.beat_age_ms < freshest_ms;
-        fit.then(|| id.clone())
+        view.workers.get(id).is_some_and(|w| w.is_fit(freshest_ms)).then(|| id.clone())
     };
     let ordered = order.and_then(|order| order.to.as_ref()).and_then(works);
     let mut notes = shared.notes();

@@ -1,5 +1,6 @@
 //! What the application holds: the fleet, and one handle for each lease that this worker owns.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +11,12 @@ use crate::change::Change;
 use crate::checkpoint::Checkpoint;
 use crate::give_up;
 use crate::held::Held;
-use crate::ids::{LeaseKey, ShardId};
+use crate::ids::{LaneName, LeaseKey, ShardId};
 use crate::lease::{ChildShard, HashRange, Lease, LeaseRecord, Progress};
+use crate::plan::peer_is_no_worse;
 use crate::shared::Shared;
 use crate::view::FleetView;
-use crate::worker::Load;
+use crate::worker::{Health, Load};
 use crate::writer::change_held;
 
 /// A write for a lease that did not happen, or may not have happened.
@@ -53,9 +55,11 @@ impl FleetHandle {
         Arc::clone(&self.shared.view.borrow())
     }
 
-    /// What this worker carries; the fleet learns it with the next heartbeat.
-    pub fn report_load(&self, load: Load) {
-        self.shared.notes().load = load;
+    /// What this worker carries, and what it cannot reach; the fleet learns it with the next heartbeat. A worker that cannot
+    /// do its work is given none while others can, and does not lead them.
+    pub fn report(&self, load: Load, health: Health) {
+        let mut notes = self.shared.notes();
+        (notes.load, notes.health) = (load, health);
     }
 }
 
@@ -108,6 +112,25 @@ impl LeaseHandle {
         self.held.release.cancelled().await;
     }
 
+    /// The lanes that may read the shard now: those that ended in all of its parents.
+    pub fn open_lanes(&self) -> BTreeSet<LaneName> {
+        self.held.open_lanes.borrow().clone()
+    }
+
+    /// Completes when every lane may read the shard. May be polled anew at any time.
+    pub async fn all_lanes_open(&self) {
+        let all = self.held.lease.lanes.len();
+        // The sender lives in `self.held`, so the wait cannot end otherwise.
+        let _ = self.held.open_lanes.subscribe().wait_for(|open| open.len() >= all).await;
+    }
+
+    /// True if the shard may be better off with another worker: one that works, and is in no worse health. A consumer that
+    /// cannot read its shard asks before it gives the lease up.
+    pub fn peer_is_no_worse(&self) -> bool {
+        let (view, me) = (self.shared.view.borrow(), &self.shared.options.worker_id);
+        peer_is_no_worse(&view, me, self.shared.freshest_ms())
+    }
+
     /// How long the consumer may take from [`LeaseHandle::release_requested`] until the lease is handed over at its last
     /// checkpoint whatever the consumer does.
     pub fn handoff_deadline(&self) -> Duration {
@@ -121,7 +144,12 @@ impl LeaseHandle {
     ) -> BoxFuture<'static, Result<(), CheckpointError>> {
         let (shared, held) = (Arc::clone(&self.shared), Arc::clone(&self.held));
         let change = Change::Checkpoint { progress };
-        async move { change_held(&shared, &held, &change).await.map(drop) }.boxed()
+        async move {
+            let record = change_held(&shared, &held, &change).await?;
+            note_children(&shared, &held, &record);
+            Ok(())
+        }
+        .boxed()
     }
 
     /// The reader saw the shard's end: makes the children's leases if they are absent, then notes the end.
@@ -163,7 +191,7 @@ impl Drop for LeaseHandle {
     fn drop(&mut self) {
         if !self.given_up && !self.held.is_lost() {
             self.held.abandon();
-            self.shared.plan_soon.notify_one();
+            self.shared.own_soon.notify_one();
         }
     }
 }
@@ -186,6 +214,16 @@ async fn create_children(
         tracing::info!(%shard, %parent, created, "a shard's end gave its child a lease");
     }
     Ok(())
+}
+
+/// Where a lane has ended, the same lane of the children may be free to start: the planner looks at once.
+pub(crate) fn note_children(shared: &Shared, held: &Held, record: &LeaseRecord) {
+    let ended = record.lanes.values().any(|at| at.checkpoint == Checkpoint::ShardEnd);
+    if ended && !record.children.is_empty() {
+        let children = record.children.iter().map(|child| sibling_key(&held.lease.key, child));
+        shared.notes().children.extend(children);
+        shared.own_soon.notify_one();
+    }
 }
 
 /// The lease key of another shard of the same stream.

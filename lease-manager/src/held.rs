@@ -1,16 +1,19 @@
 //! One lease that this worker owns: what is known of it, and whether it is lost or asked for.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::ids::WorkerId;
+use crate::ids::{LaneName, WorkerId};
 use crate::lease::{Holder, Lease, LeaseRecord};
 
 /// The reason of an order that makes the fleet more even.
 pub(crate) const MOVE: &str = "move";
+/// The reason of an order by an operator.
+pub(crate) const ASKED: &str = "asked";
 /// The reason of an order by a worker that stops.
 pub(crate) const SHUTDOWN: &str = "shutdown";
 
@@ -40,6 +43,8 @@ pub(crate) struct Held {
     pub(crate) holder: Holder,
     pub(crate) lost: CancellationToken,
     pub(crate) release: CancellationToken,
+    /// The lanes that may read the shard: more of them as its parents are settled to their ends.
+    pub(crate) open_lanes: watch::Sender<BTreeSet<LaneName>>,
     /// Writes of one lease go one after another. A permit, not a lock: it is held while a write is under way.
     pub(crate) turn: Semaphore,
     /// Short looks and notes by the consumer's writes and the manager; never held while waiting.
@@ -47,12 +52,18 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(crate) fn new(lease: Lease, holder: Holder, seen: LeaseRecord) -> Arc<Self> {
+    pub(crate) fn new(
+        lease: Lease,
+        holder: Holder,
+        seen: LeaseRecord,
+        open_lanes: BTreeSet<LaneName>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             lease,
             holder,
             lost: CancellationToken::new(),
             release: CancellationToken::new(),
+            open_lanes: watch::Sender::new(open_lanes),
             turn: Semaphore::new(1),
             state: Mutex::new(State { seen, doubt: None, order: None, abandoned: false }),
         })
@@ -69,6 +80,16 @@ impl Held {
 
     pub(crate) fn seen(&self) -> LeaseRecord {
         self.state().seen.clone()
+    }
+
+    /// Kilobytes a second, as the lease was written last.
+    pub(crate) fn throughput_kbps(&self) -> f64 {
+        self.state().seen.throughput_kbps.unwrap_or(0.0)
+    }
+
+    /// True while there are lanes that may not read the shard yet.
+    pub(crate) fn is_gated(&self) -> bool {
+        self.open_lanes.borrow().len() < self.lease.lanes.len()
     }
 
     pub(crate) fn doubt(&self) -> Option<LeaseRecord> {

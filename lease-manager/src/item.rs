@@ -11,7 +11,7 @@ use crate::checkpoint::Checkpoint;
 use crate::ids::{
     Incarnation, InvalidName, LaneName, LeaseCounter, LeaseKey, ShardId, StreamIdentity, WorkerId,
 };
-use crate::lease::{Grant, HashRange, LanePosition, LeaseRecord};
+use crate::lease::{Grant, HashRange, Holder, LanePosition, LeaseRecord};
 
 /// An item as the DynamoDB client gives it.
 pub type Item = HashMap<String, AttributeValue>;
@@ -42,6 +42,7 @@ const START_AT: &str = "startAt";
 const READ_TO: &str = "readTo";
 const REASON: &str = "reason";
 const GRANT: &str = "grant";
+const DECLINED_BY: &str = "declinedBy";
 
 /// A lease item that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -140,6 +141,7 @@ impl LeaseRecord {
             read_to: read.parsed(READ_TO, |t| Checkpoint::parse(&t, 0))?,
             reason: read.text(REASON)?,
             grant: read.text(GRANT)?.and_then(|t| read_grant(&t)),
+            declined_by: read.text(DECLINED_BY)?.and_then(|t| read_holder(&t)),
             rest: read.item,
             key,
         }))
@@ -177,6 +179,8 @@ impl LeaseRecord {
         put(REASON, self.reason.as_deref().map(text));
         let grant = |g: Grant| text(&format!("{}@{}", g.incarnation, g.counter));
         put(GRANT, self.grant.map(grant));
+        let holder = |h: &Holder| text(&format!("{}@{}", h.incarnation, h.worker));
+        put(DECLINED_BY, self.declined_by.as_ref().map(holder));
         item
     }
 }
@@ -232,6 +236,15 @@ fn read_grant(text: &str) -> Option<Grant> {
     let (incarnation, counter) = text.split_once('@')?;
     Some(Grant {
         counter: LeaseCounter(counter.parse().ok()?),
+        incarnation: Incarnation(incarnation.parse().ok()?),
+    })
+}
+
+/// Who declined a lease is a hint: one that cannot be read is none.
+fn read_holder(text: &str) -> Option<Holder> {
+    let (incarnation, worker) = text.split_once('@')?;
+    Some(Holder {
+        worker: WorkerId::parse(worker).ok()?,
         incarnation: Incarnation(incarnation.parse().ok()?),
     })
 }

@@ -74,10 +74,12 @@ pub struct Grant {
 }
 
 /// A worker in one of its lives: who a lease is given to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Holder {
-    pub(crate) worker: WorkerId,
-    pub(crate) incarnation: Incarnation,
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Holder {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Its life.
+    pub incarnation: Incarnation,
 }
 
 /// A lease as the table keeps it. Attributes that this version does not know are kept in `rest` and never written.
@@ -119,6 +121,8 @@ pub struct LeaseRecord {
     pub reason: Option<String>,
     /// `grant`: believe it only through [`LeaseRecord::granted_to`].
     pub grant: Option<Grant>,
+    /// `declinedBy`: the worker that gave the lease up of its own accord, in the life in which it did.
+    pub declined_by: Option<Holder>,
     /// Everything else in the item.
     pub rest: HashMap<String, AttributeValue>,
 }
@@ -145,6 +149,7 @@ impl LeaseRecord {
             read_to: None,
             reason: None,
             grant: None,
+            declined_by: None,
             rest: HashMap::from([(ENTITY_TYPE.to_owned(), AttributeValue::S(LEASE.to_owned()))]),
         }
     }

@@ -1,5 +1,6 @@
 //! The lease table's I/O: reads, and the conditional writes that `change.rs` plans. It decides nothing.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -11,10 +12,11 @@ use tokio::time::timeout;
 
 use crate::change::{Condition, Write};
 use crate::classify::CallError;
-use crate::ids::LeaseKey;
-use crate::item::{Item, ItemError, LEASE_KEY};
+use crate::ids::{LeaseKey, WorkerId};
+use crate::item::{Item, ItemError, LEASE_KEY, OWNER};
 use crate::lease::LeaseRecord;
 use crate::metrics;
+use crate::tables::OWNER_INDEX;
 
 /// Pages of one listing; at a megabyte a page more leases than a stream can have shards.
 const MAX_PAGES: usize = 2_000;
@@ -93,6 +95,31 @@ impl LeaseTable {
                 detail: error.to_string(),
             }),
         }
+    }
+
+    /// The keys of the leases that a worker owns, by the index: it may lag behind the table.
+    pub(crate) async fn keys_of(&self, owner: &WorkerId) -> Result<BTreeSet<LeaseKey>, CallError> {
+        const OPERATION: &str = "ask the owner index";
+        let mut keys = BTreeSet::new();
+        let mut start: Option<Item> = None;
+        for _ in 0..MAX_PAGES {
+            let query = self.client.query().table_name(&self.table).index_name(OWNER_INDEX);
+            let query = query
+                .key_condition_expression("#owner = :owner")
+                .expression_attribute_names("#owner", OWNER)
+                .expression_attribute_values(":owner", AttributeValue::S(owner.to_string()));
+            let page = timeout(self.timeout, query.set_exclusive_start_key(start.take()).send());
+            let page = page.await.map_err(|_| CallError::timeout(OPERATION))?;
+            let page = page.map_err(|e| CallError::of(OPERATION, &e))?;
+            let key = |item: &Item| LeaseKey::parse(item.get(LEASE_KEY)?.as_s().ok()?.clone()).ok();
+            keys.extend(page.items().iter().filter_map(key));
+            start = page.last_evaluated_key;
+            if start.is_none() {
+                return Ok(keys);
+            }
+        }
+        let detail = format!("more than {MAX_PAGES} pages");
+        Err(CallError { operation: OPERATION, kind: crate::classify::Kind::Fatal, detail })
     }
 
     /// Makes a lease if there is none under its key. `false`: there was one already, which is as good.

@@ -9,8 +9,8 @@
 //! clocks of two machines.
 //!
 //! Start reading at [`LeaseManager`] (the service), then [`LeaseHandle`] (what a shard's consumer holds), then [`operate`]
-//! (what an operator sees and does from outside). Inside:
-//! `change.rs` (what may become of a lease), `liveness.rs` (who lives), `plan.rs` (who takes what), `sync/plan.rs` (which
+//! (what an operator sees and does from outside). Inside: `change.rs` (what may become of a lease), `liveness.rs` (who
+//! lives), `plan.rs` (who gets what), `gate.rs` (what may start), `sync/plan.rs` (which
 //! leases there should be), and [`invariants`], which the tests hold all of it to.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -19,6 +19,7 @@ mod change;
 mod checkpoint;
 mod classify;
 mod fleet_table;
+mod gate;
 mod give_up;
 mod handle;
 mod held;
@@ -54,10 +55,10 @@ pub use ids::{
 };
 pub use item::{Item, ItemError};
 pub use lease::{
-    ChildShard, Grant, HashRange, LanePosition, Lease, LeaseRecord, Progress, StartPosition,
+    ChildShard, Grant, HashRange, Holder, LanePosition, Lease, LeaseRecord, Progress, StartPosition,
 };
 pub use manager::{Exit, LeaseManager, LeaseManagerError};
 pub use options::{InitialPosition, Options, OptionsError, StreamConfig};
 pub use tables::{CreateTablesError, TableReport, create_tables};
 pub use view::{FleetView, LeaseView, OrphanReason, Standing, WorkerView};
-pub use worker::{Load, WorkerState};
+pub use worker::{Health, Load, WorkerState};

@@ -12,14 +12,16 @@ const READINGS: u32 = 4;
 /// A longer gap between two readings starts every count again.
 const LONGEST_GAP: Duration = Duration::from_secs(2);
 
-/// The fleet as the last reading showed it.
+/// The fleet as the last readings showed it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {
     pub(crate) workers: BTreeMap<WorkerId, WorkerRecord>,
-    /// How long each live worker's heartbeat has stood still.
+    /// How long each live worker's heartbeat has stood still. Of a worker that is read rarely it is a hint.
     pub(crate) beat_age: BTreeMap<WorkerId, Duration>,
     /// Lease owners that have been in no fleet table for the whole detection period.
     pub(crate) unknown_owners: BTreeSet<WorkerId>,
+    /// True if the last reading was of the whole fleet.
+    pub(crate) whole: bool,
 }
 
 /// Watches heartbeats.
@@ -29,51 +31,89 @@ pub(crate) struct Observer {
     failure_detection: Duration,
     beats: StillWatch<WorkerId, (Incarnation, u64)>,
     absent: StillWatch<WorkerId, ()>,
+    workers: BTreeMap<WorkerId, WorkerRecord>,
+    unknown_owners: BTreeSet<WorkerId>,
 }
 
 impl Observer {
     pub(crate) fn new(me: WorkerId, failure_detection: Duration, interval: Duration) -> Self {
         let gap = LONGEST_GAP.max(interval * 2);
-        let (beats, absent) = (StillWatch::new(gap), StillWatch::new(gap));
-        Self { me, failure_detection, beats, absent }
+        Self {
+            me,
+            failure_detection,
+            beats: StillWatch::new(gap),
+            absent: StillWatch::new(gap),
+            workers: BTreeMap::new(),
+            unknown_owners: BTreeSet::new(),
+        }
     }
 
-    /// Takes in one reading of the fleet. `owners` are the workers that leases name as owners.
-    pub(crate) fn read(
+    /// Takes in a reading of the whole fleet. `owners` are the workers that leases name as owners.
+    pub(crate) fn read_all(
         &mut self,
         reading: Reading,
         workers: BTreeMap<WorkerId, WorkerRecord>,
         owners: &BTreeSet<WorkerId>,
     ) -> Snapshot {
-        let live = || workers.values().filter(|worker| worker.state.is_live());
-        let beats = live().map(|w| (w.id.clone(), (w.incarnation, w.beat)));
-        self.beats.read(reading, beats);
+        self.beats.read(reading, beats(&workers));
         let absent = owners.iter().filter(|owner| !workers.contains_key(*owner));
         self.absent.read(reading, absent.map(|owner| (owner.clone(), ())));
         let unknown = |id: &&WorkerId| self.absent.is_still(id, self.failure_detection, READINGS);
-        let unknown_owners = owners.iter().filter(unknown).cloned().collect();
-        let beat_age = live().map(|w| (w.id.clone(), self.beats.still(&w.id).0)).collect();
-        Snapshot { workers, beat_age, unknown_owners }
+        self.unknown_owners = owners.iter().filter(unknown).cloned().collect();
+        self.workers = workers;
+        self.snapshot(true)
     }
 
-    /// The workers to be declared dead. When more than half of the fleet looks silent, the fault is more likely to be
-    /// the observer's or the table's, and everybody gets one period more.
+    /// Takes in a reading of some workers. What is known of the others stays.
+    pub(crate) fn read_some(
+        &mut self,
+        reading: Reading,
+        workers: BTreeMap<WorkerId, WorkerRecord>,
+    ) -> Snapshot {
+        self.beats.read_some(reading, beats(&workers));
+        self.workers.extend(workers);
+        self.snapshot(false)
+    }
+
+    fn snapshot(&self, whole: bool) -> Snapshot {
+        let live = self.workers.values().filter(|worker| worker.state.is_live());
+        let beat_age = live.map(|w| (w.id.clone(), self.beats.age(&w.id))).collect();
+        let (workers, unknown_owners) = (self.workers.clone(), self.unknown_owners.clone());
+        Snapshot { workers, beat_age, unknown_owners, whole }
+    }
+
+    /// The workers to be declared dead. When more than half of those that are watched look silent, the fault is more likely to
+    /// be the observer's or the table's, and everybody gets one period more.
     pub(crate) fn silent<'a>(&self, snapshot: &'a Snapshot) -> Vec<&'a WorkerRecord> {
         let live = || snapshot.workers.values().filter(|worker| worker.state.is_live());
+        let still = |w: &WorkerRecord, period| self.beats.is_still(&w.id, period, READINGS);
         let others = || live().filter(|worker| worker.id != self.me);
-        let still = |w: &&WorkerRecord, period| self.beats.is_still(&w.id, period, READINGS);
         let silent: Vec<_> = others().filter(|w| still(w, self.failure_detection)).collect();
-        if silent.len() * 2 > live().count() {
+        let watched = others().filter(|w| snapshot.whole || self.beats.still(&w.id).1 >= READINGS);
+        if silent.len() * 2 > watched.count() + 1 {
             return others().filter(|w| still(w, self.failure_detection * 2)).collect();
         }
         silent
     }
+
+    /// True if another worker's heartbeat is late by more than `late`: worth a closer look.
+    pub(crate) fn suspects(&self, snapshot: &Snapshot, late: Duration) -> bool {
+        let live = snapshot.workers.values().filter(|worker| worker.state.is_live());
+        live.filter(|worker| worker.id != self.me).any(|w| self.beats.still(&w.id).0 > late)
+    }
+}
+
+fn beats(
+    workers: &BTreeMap<WorkerId, WorkerRecord>,
+) -> impl Iterator<Item = (WorkerId, (Incarnation, u64))> {
+    let live = workers.values().filter(|worker| worker.state.is_live());
+    live.map(|worker| (worker.id.clone(), (worker.incarnation, worker.beat)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::worker::{Load, WorkerState};
+    use crate::worker::WorkerState;
     use tokio::time::Instant;
 
     fn id(name: &str) -> WorkerId {
@@ -81,18 +121,8 @@ mod tests {
     }
 
     fn worker(name: &str, beat: u64) -> (WorkerId, WorkerRecord) {
-        let record = WorkerRecord {
-            id: id(name),
-            incarnation: Incarnation(1),
-            beat,
-            state: WorkerState::Active,
-            started_at_ms: 0,
-            version: String::new(),
-            max_leases: 10,
-            leases: 0,
-            load: Load::default(),
-            asks: BTreeMap::new(),
-        };
+        let mut record = WorkerRecord::joining(id(name), Incarnation(1), 0);
+        (record.beat, record.state) = (beat, WorkerState::Active);
         (id(name), record)
     }
 
@@ -115,7 +145,7 @@ mod tests {
         for second in seconds {
             let moment = base + Duration::from_secs(second);
             let reading = Reading { started: moment, ended: moment };
-            let snapshot = observer.read(reading, fleet_at(second), &BTreeSet::new());
+            let snapshot = observer.read_all(reading, fleet_at(second), &BTreeSet::new());
             for worker in observer.silent(&snapshot) {
                 silent.entry(worker.id.clone()).or_insert(second);
             }
@@ -157,9 +187,33 @@ mod tests {
             let moment = base + Duration::from_secs(second);
             let reading = Reading { started: moment, ended: moment };
             let fleet = fleet(&[("me", second), ("a", second)]);
-            unknown = observer.read(reading, fleet, &owners).unknown_owners;
+            unknown = observer.read_all(reading, fleet, &owners).unknown_owners;
             assert_eq!(unknown.is_empty(), second < 4);
         }
         assert_eq!(unknown, BTreeSet::from([id("gone")]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_reading_of_some_only_those_are_judged() {
+        let base = Instant::now();
+        let mut observer = observer();
+        let mut silent = BTreeMap::new();
+        for second in 0..20 {
+            let moment = base + Duration::from_secs(second);
+            let reading = Reading { started: moment, ended: moment };
+            let snapshot = if second % 10 == 0 {
+                // `c` was never heard again after the first reading.
+                let all = fleet(&[("me", second), ("a", second), ("b", 0), ("c", 0)]);
+                observer.read_all(reading, all, &BTreeSet::new())
+            } else {
+                observer.read_some(reading, fleet(&[("a", second), ("b", 0)]))
+            };
+            for worker in observer.silent(&snapshot) {
+                silent.entry(worker.id.clone()).or_insert(second);
+            }
+        }
+        assert_eq!(silent, BTreeMap::from([(id("b"), 4)]), "ten seconds are a gap, and no silence");
+        let last = observer.snapshot(false);
+        assert_eq!(last.beat_age[&id("c")], Duration::from_secs(10), "but they make a poor heir");
     }
 }

@@ -44,6 +44,17 @@ pub(crate) fn workers(live: usize) {
     metrics::gauge!("sluicegate.lease_manager.workers").set(live as f64);
 }
 
+/// This worker led, and carried a plan out.
+pub(crate) fn planned(assigned: usize, asked_to_move: usize) {
+    metrics::counter!("sluicegate.lease_manager.plans").increment(1);
+    let did = |what: &'static str, count: usize| {
+        metrics::counter!("sluicegate.lease_manager.plan_actions", "what" => what)
+            .increment(count as u64);
+    };
+    did("assigned", assigned);
+    did("asked-to-move", asked_to_move);
+}
+
 /// This worker declared another one dead.
 pub(crate) fn declared_dead() {
     metrics::counter!("sluicegate.lease_manager.declared_dead").increment(1);

@@ -1,147 +1,177 @@
-//! Who should take which orphan, and which leases should move. Pure, and the same on every worker that sees the same
-//! fleet: so workers do not collide for ever, and where they see different fleets the conditional writes decide.
+//! Who should get which orphan, and which leases should move. Pure: the leader carries it out, and two leaders for a moment
+//! do no harm, because every write is conditional.
+//!
+//! What a worker carries is measured twice: in bytes a second, weighted by the headroom that it has left, and in leases. Bytes
+//! come first, but only where the difference is worth a move; where it is not, the counts are made even. Nothing moves
+//! because of noise: a lease has a rest after a move, and one plan moves a bounded share of all leases.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{LeaseKey, WorkerId};
-use crate::view::{FleetView, OrphanReason, Standing};
-use crate::worker::WorkerState;
+use crate::plan::fleet::Fleet;
+use crate::view::{FleetView, LeaseView, OrphanReason, Standing};
 
-/// What a worker should do.
+mod fleet;
+
+/// What the leader should do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Take an orphan.
-    Take { key: LeaseKey, why: OrphanReason },
-    /// Drain a lease of its own and hand it to another worker.
-    HandOver { key: LeaseKey, to: WorkerId },
+    /// Give an orphan to a worker.
+    Assign { key: LeaseKey, to: WorkerId, why: OrphanReason },
+    /// Ask the owner to drain a lease and hand it to another worker.
+    Move { key: LeaseKey, from: WorkerId, to: WorkerId },
 }
 
-/// What one worker knows beside the view.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Wishes {
-    /// Children of shards that this worker has just finished: it takes them whatever the plan says, so that a reshard
-    /// leaves no gap.
-    pub(crate) prefer: BTreeSet<LeaseKey>,
-    /// Leases that this worker has just given up for a reason: it takes them only when nobody else can.
-    pub(crate) refuse: BTreeSet<LeaseKey>,
-    /// Own leases that are about to move already.
-    pub(crate) moving: BTreeMap<LeaseKey, Option<WorkerId>>,
-    /// An orphan older than this is taken by whoever sees it, in milliseconds.
-    pub(crate) anybody_after_ms: u64,
+/// The figures of a plan.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Rules {
+    /// A worker whose heartbeat stood still for longer is given nothing.
+    pub(crate) freshest_ms: u64,
+    /// A lease rests so long after a move.
+    pub(crate) rest_ms: u64,
+    /// Differences in throughput below this are no reason to move anything, in KB/s.
+    pub(crate) least_gap_kbps: f64,
+    /// ... nor are differences below this share of the mean.
+    pub(crate) least_gap_share: f64,
+    /// The share of all leases that may be on their way at once.
+    pub(crate) move_share: f64,
+    /// ... but so many in any case.
+    pub(crate) least_moves: usize,
 }
 
-struct Room {
-    leases: u64,
-    most: u64,
+impl Rules {
+    /// The product's figures, for workers whose heartbeats are trusted for `freshest_ms`.
+    pub(crate) fn new(freshest_ms: u64) -> Self {
+        Self {
+            freshest_ms,
+            rest_ms: 20_000,
+            least_gap_kbps: 512.0,
+            least_gap_share: 0.2,
+            move_share: 0.15,
+            least_moves: 10,
+        }
+    }
+
+    /// The same, but nothing is moved: for a fleet that is just changing.
+    pub(crate) fn without_moves(self) -> Self {
+        Self { move_share: 0.0, least_moves: 0, ..self }
+    }
+
+    fn budget(&self, leases: usize) -> usize {
+        self.least_moves.max((leases as f64 * self.move_share) as usize)
+    }
 }
 
-/// What `me` should do now.
-pub(crate) fn plan_takes(view: &FleetView, me: &WorkerId, wishes: &Wishes) -> Vec<Action> {
-    let mut rooms: BTreeMap<&WorkerId, Room> = view
-        .workers
-        .iter()
-        .filter(|(_, worker)| worker.state == WorkerState::Active)
-        .map(|(id, worker)| (id, Room { leases: worker.leases, most: worker.max_leases }))
-        .collect();
-    if !rooms.contains_key(me) {
+/// What the leader should do now.
+pub(crate) fn plan(view: &FleetView, rules: &Rules) -> Vec<Action> {
+    let mut fleet = Fleet::new(view, rules);
+    if fleet.is_empty() {
         return Vec::new();
     }
-    for to in wishes.moving.values() {
-        shift(&mut rooms, me, to.as_ref());
-    }
-    let mut actions = takes(view, me, wishes, &mut rooms);
-    actions.extend(moves(view, me, wishes, &mut rooms));
+    let mut actions = assignments(view, &mut fleet);
+    actions.extend(moves(view, rules, &mut fleet));
     actions
 }
 
-/// Every orphan goes to a worker: back to the one that had it if that one lives, else to the least loaded.
-fn takes(
-    view: &FleetView,
-    me: &WorkerId,
-    wishes: &Wishes,
-    rooms: &mut BTreeMap<&WorkerId, Room>,
-) -> Vec<Action> {
-    let mut mine = Vec::new();
-    for (key, lease) in &view.leases {
-        let Standing::Orphan { why, for_ms } = &lease.standing else { continue };
-        let refused = wishes.refuse.contains(key) && rooms.len() > 1;
-        let had_it = lease.owner.as_ref().filter(|owner| has_room(rooms, owner));
-        let to = had_it.or_else(|| least_loaded(rooms, key)).cloned();
-        let urgent = wishes.prefer.contains(key) || *for_ms > wishes.anybody_after_ms;
-        let take = !refused && (to.as_ref() == Some(me) || (urgent && has_room(rooms, me)));
-        let to = if take { Some(me) } else { to.as_ref() };
-        if let Some(room) = to.and_then(|to| rooms.get_mut(to)) {
-            room.leases += 1;
-        }
-        if take {
-            mine.push(Action::Take { key: key.clone(), why: *why });
-        }
-    }
-    mine
-}
-
-/// Leases move from the most to the least loaded worker while that makes the fleet more even.
-fn moves(
-    view: &FleetView,
-    me: &WorkerId,
-    wishes: &Wishes,
-    rooms: &mut BTreeMap<&WorkerId, Room>,
-) -> Vec<Action> {
-    let is_mine = |key: &&LeaseKey| {
-        let lease = &view.leases[*key];
-        lease.owner.as_ref() == Some(me)
-            && lease.standing == Standing::Owned
-            && !wishes.moving.contains_key(*key)
-    };
-    let mut mine: Vec<&LeaseKey> = view.leases.keys().filter(is_mine).collect();
+/// Every orphan goes to a worker: back to the one that had it if that one works, else to the least loaded.
+fn assignments(view: &FleetView, fleet: &mut Fleet<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
-    // Each round moves one lease, and no fleet needs more rounds than it has leases.
-    for _ in 0..view.leases.len() {
-        let most = rooms.iter().max_by_key(|(id, room)| (room.leases, std::cmp::Reverse(**id)));
-        let least = rooms
-            .iter()
-            .filter(|(_, room)| room.leases < room.most)
-            .min_by_key(|(id, room)| (room.leases, **id));
-        let (Some((from, full)), Some((to, empty))) = (most, least) else { break };
-        if full.leases < empty.leases + 2 {
-            break;
-        }
-        let (from, to): (WorkerId, WorkerId) = ((*from).clone(), (*to).clone());
-        if from == *me {
-            let Some(key) = mine.pop() else { break };
-            actions.push(Action::HandOver { key: key.clone(), to: to.clone() });
-        }
-        shift(rooms, &from, Some(&to));
+    for (key, lease) in &view.leases {
+        let Standing::Orphan { why, .. } = &lease.standing else { continue };
+        let declined = decliner(view, lease);
+        let had_it = lease.owner.as_ref().filter(|owner| fleet.has_room(owner));
+        let Some(to) = had_it.or_else(|| fleet.least_loaded(key, declined)).cloned() else {
+            continue;
+        };
+        fleet.add(&to, lease);
+        actions.push(Action::Assign { key: key.clone(), to, why: *why });
     }
     actions
 }
 
-fn shift(rooms: &mut BTreeMap<&WorkerId, Room>, from: &WorkerId, to: Option<&WorkerId>) {
-    if let Some(room) = rooms.get_mut(from) {
-        room.leases = room.leases.saturating_sub(1);
+/// The worker that gave the lease up of its own accord, if it is still in the life in which it did.
+fn decliner<'a>(view: &FleetView, lease: &'a LeaseView) -> Option<&'a WorkerId> {
+    let declined = lease.declined_by.as_ref()?;
+    let worker = view.workers.get(&declined.worker)?;
+    (worker.incarnation == declined.incarnation).then_some(&declined.worker)
+}
+
+/// Leases move from the most to the least loaded workers while it is worth it.
+fn moves(view: &FleetView, rules: &Rules, fleet: &mut Fleet<'_>) -> Vec<Action> {
+    let under_way: usize = view.workers.values().map(|worker| worker.moving.len()).sum();
+    let budget = rules.budget(view.leases.len()).saturating_sub(under_way);
+    let mut movable = Movable::new(view, rules);
+    let mut actions = Vec::new();
+    while actions.len() < budget {
+        let next = by_bytes(view, fleet, &movable).or_else(|| by_count(view, fleet, &movable));
+        let Some((key, from, to)) = next else { break };
+        fleet.shift(&from, &to, &view.leases[&key]);
+        movable.take(&from, &key);
+        actions.push(Action::Move { key, from, to });
     }
-    if let Some(room) = to.and_then(|to| rooms.get_mut(to)) {
-        room.leases += 1;
+    actions
+}
+
+/// The leases that may be moved, by owner.
+struct Movable<'a>(BTreeMap<&'a WorkerId, BTreeSet<&'a LeaseKey>>);
+
+impl<'a> Movable<'a> {
+    fn new(view: &'a FleetView, rules: &Rules) -> Self {
+        let mut movable: BTreeMap<&WorkerId, BTreeSet<&LeaseKey>> = BTreeMap::new();
+        for (key, lease) in view.leases.iter().filter(|(_, l)| l.standing == Standing::Owned) {
+            let rests = lease.moved_ago_ms.is_some_and(|ago| ago < rules.rest_ms);
+            let Some(owner) = lease.owner.as_ref().filter(|_| !rests) else { continue };
+            let moving = |w: &crate::view::WorkerView| w.moving.contains_key(key);
+            if view.workers.get(owner).is_some_and(|w| w.is_active() && !moving(w)) {
+                movable.entry(owner).or_default().insert(key);
+            }
+        }
+        Self(movable)
+    }
+
+    fn of(&self, owner: &WorkerId) -> impl Iterator<Item = &'a LeaseKey> {
+        self.0.get(owner).into_iter().flatten().copied()
+    }
+
+    fn take(&mut self, owner: &WorkerId, key: &LeaseKey) {
+        if let Some(keys) = self.0.get_mut(owner) {
+            keys.remove(key);
+        }
     }
 }
 
-fn has_room(rooms: &BTreeMap<&WorkerId, Room>, worker: &WorkerId) -> bool {
-    rooms.get(worker).is_some_and(|room| room.leases < room.most)
+type Next = Option<(LeaseKey, WorkerId, WorkerId)>;
+
+/// The move that narrows the widest gap in throughput the most, if that gap is worth it.
+fn by_bytes(view: &FleetView, fleet: &Fleet<'_>, movable: &Movable<'_>) -> Next {
+    let (from, to) = fleet.widest_in_bytes()?;
+    // Half of the gap would make the two even; more than the gap would only turn it round.
+    let half = fleet.gap(from, to) / 2.0;
+    let fits = |key: &&LeaseKey| {
+        let lease = &view.leases[*key];
+        let kbps = lease.throughput_kbps;
+        kbps > 0.0 && fleet.narrows(from, to, kbps) && decliner(view, lease) != Some(to)
+    };
+    let distance = |key: &&LeaseKey| (view.leases[*key].throughput_kbps - half).abs();
+    let best = movable.of(from).filter(fits).min_by(|a, b| distance(a).total_cmp(&distance(b)))?;
+    Some((best.clone(), from.clone(), to.clone()))
 }
 
-/// The least loaded worker with room; among equals a different one for each lease, but the same on every worker.
-fn least_loaded<'a>(rooms: &BTreeMap<&'a WorkerId, Room>, key: &LeaseKey) -> Option<&'a WorkerId> {
-    let open = rooms.iter().filter(|(_, room)| room.leases < room.most);
-    open.min_by_key(|(id, room)| (room.leases, mix(key.as_str(), id.as_str()))).map(|(id, _)| *id)
+/// The move that makes the counts more even without making the throughput uneven.
+fn by_count(view: &FleetView, fleet: &Fleet<'_>, movable: &Movable<'_>) -> Next {
+    let (from, to) = fleet.widest_in_count()?;
+    let fits = |key: &&LeaseKey| {
+        let lease = &view.leases[*key];
+        fleet.stays_even(from, to, lease.throughput_kbps) && decliner(view, lease) != Some(to)
+    };
+    // The quietest lease disturbs the least.
+    let quiet = |key: &&LeaseKey| view.leases[*key].throughput_kbps;
+    let best = movable.of(from).filter(fits).min_by(|a, b| quiet(a).total_cmp(&quiet(b)))?;
+    Some((best.clone(), from.clone(), to.clone()))
 }
 
-fn mix(a: &str, b: &str) -> u64 {
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    a.bytes().chain([0]).chain(b.bytes()).fold(0xcbf2_9ce4_8422_2325, step)
-}
-
-/// The worker that a lease given up by `me` should go to: the least loaded other one that works and whose heartbeat is
-/// younger than `freshest_ms`. `given` counts what was handed to each since the view was made.
+/// The worker that a lease given up by `me` should go to: the least loaded other one that works, is well, and whose heartbeat
+/// is younger than `freshest_ms`. `given` counts what was handed to each since the view was made.
 pub(crate) fn heir(
     view: &FleetView,
     me: &WorkerId,
@@ -149,16 +179,18 @@ pub(crate) fn heir(
     given: &BTreeMap<WorkerId, u64>,
 ) -> Option<WorkerId> {
     let load = |id: &WorkerId, leases: u64| leases + given.get(id).copied().unwrap_or(0);
-    view.workers
-        .iter()
-        .filter(|(id, worker)| {
-            *id != me
-                && worker.state == WorkerState::Active
-                && worker.beat_age_ms < freshest_ms
-                && load(id, worker.leases) < worker.max_leases
-        })
-        .min_by_key(|(id, worker)| (load(id, worker.leases), *id))
+    let fit = view.workers.iter().filter(|(id, worker)| {
+        *id != me && worker.is_fit(freshest_ms) && load(id, worker.leases) < worker.max_leases
+    });
+    fit.min_by_key(|(id, worker)| (worker.health.len(), load(id, worker.leases), *id))
         .map(|(id, _)| id.clone())
+}
+
+/// True if another worker works and is in no worse health than `me`: only then is it of use to give up what cannot be done.
+pub(crate) fn peer_is_no_worse(view: &FleetView, me: &WorkerId, freshest_ms: u64) -> bool {
+    let ailments = view.workers.get(me).map_or(0, |worker| worker.health.len());
+    let peers = view.workers.iter().filter(|(id, worker)| *id != me && worker.is_fit(freshest_ms));
+    peers.into_iter().any(|(_, worker)| worker.health.len() <= ailments)
 }
 
 #[cfg(test)]

@@ -120,6 +120,11 @@ impl Roster {
         self.inner().held.len()
     }
 
+    /// Kilobytes a second over all held leases, as they were written last.
+    pub(crate) fn throughput_kbps(&self) -> f64 {
+        self.all().iter().map(|held| held.throughput_kbps()).sum()
+    }
+
     /// Completes when no lease is held.
     pub(crate) async fn emptied(&self) {
         // The sender lives in `self`, so the wait cannot end otherwise.

@@ -6,10 +6,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use aws_smithy_async::time::SharedTimeSource;
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 
 use crate::fleet_table::FleetTable;
-use crate::ids::{LeaseCounter, LeaseKey, WorkerId};
+use crate::ids::{LeaseKey, WorkerId};
 use crate::lease::Holder;
 use crate::lease_table::LeaseTable;
 use crate::liveness::Snapshot;
@@ -17,22 +16,25 @@ use crate::options::Options;
 use crate::roster::Roster;
 use crate::sync::ShardSource;
 use crate::validity::Validity;
-use crate::view::FleetView;
-use crate::worker::{Load, WorkerState};
+use crate::view::{FleetView, WorkerView};
+use crate::worker::{Ask, Health, Load, WorkerState};
 
 /// Notes left for the planner and the heartbeat.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
-    /// Leases that were given to this worker, by the mail that its heartbeats brought.
-    pub(crate) mail: BTreeMap<LeaseKey, LeaseCounter>,
-    /// Children of shards that this worker finished.
-    pub(crate) prefer: BTreeSet<LeaseKey>,
-    /// Leases that this worker gave up for a reason, and when.
-    pub(crate) refuse: BTreeMap<LeaseKey, Instant>,
+    /// What others ask of this worker, by the mail that its last heartbeat brought.
+    pub(crate) mail: BTreeMap<LeaseKey, Ask>,
+    /// Children of shards that a lane of this worker's ended in.
+    pub(crate) children: BTreeSet<LeaseKey>,
     /// Leases handed to others since the view was made.
     pub(crate) given: BTreeMap<WorkerId, u64>,
     /// The load that the application reports.
     pub(crate) load: Load,
+    /// What ails this worker: what the application reports, and what the manager itself cannot reach.
+    pub(crate) health: Health,
+    pub(crate) own_health: Health,
+    /// The plans that this worker made and carried out as leader.
+    pub(crate) plans: u64,
 }
 
 pub(crate) struct Shared {
@@ -49,8 +51,14 @@ pub(crate) struct Shared {
     pub(crate) snapshot: watch::Sender<Arc<Snapshot>>,
     /// The state that the worker should be in: only ever a later one. The heartbeat makes it true.
     pub(crate) wanted: watch::Sender<WorkerState>,
-    /// The planner should look at the leases now.
-    pub(crate) plan_soon: Notify,
+    /// The leases should be read now.
+    pub(crate) read_soon: Notify,
+    /// There is something to do about this worker's own leases.
+    pub(crate) own_soon: Notify,
+    /// The fleet is not what it was: its leader plans now.
+    pub(crate) fleet_changed: Notify,
+    /// The whole fleet should be read now.
+    pub(crate) look_now: Notify,
     /// Short notes from tasks to tasks; never held while waiting.
     notes: Mutex<Notes>,
     /// Jitter only; never held while waiting.
@@ -76,7 +84,10 @@ impl Shared {
             view: watch::Sender::new(Arc::new(view)),
             snapshot: watch::Sender::new(Arc::default()),
             wanted: watch::Sender::new(WorkerState::Active),
-            plan_soon: Notify::new(),
+            read_soon: Notify::new(),
+            own_soon: Notify::new(),
+            fleet_changed: Notify::new(),
+            look_now: Notify::new(),
             notes: Mutex::default(),
             random: Mutex::new(fastrand::Rng::with_seed(options.seed)),
             options,
@@ -109,6 +120,19 @@ impl Shared {
     pub(crate) fn random_bits(&self, bits: u32) -> u64 {
         let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
         random.u64(0..1 << bits)
+    }
+
+    /// True while this worker, as far as it sees, is the one that shares the leases out.
+    pub(crate) fn is_leader(&self) -> bool {
+        let me = &self.options.worker_id;
+        let view = self.view.borrow();
+        let active = view.workers.get(me).is_some_and(WorkerView::is_active);
+        active && view.leader.as_ref() == Some(me)
+    }
+
+    /// A heartbeat that is older than this is no sign of life, in milliseconds.
+    pub(crate) fn freshest_ms(&self) -> u64 {
+        u64::try_from(self.options.lease_validity.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Changes the published view.

@@ -3,33 +3,51 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::ids::{Incarnation, LaneName, LeaseKey, WorkerId};
-use crate::lease::{HashRange, LeaseRecord};
+use tokio::time::Instant;
+
+use crate::gate::Gates;
+use crate::held::MOVE;
+use crate::ids::{Incarnation, LaneName, LeaseCounter, LeaseKey, WorkerId};
+use crate::lease::LeaseRecord;
 use crate::liveness::Snapshot;
 use crate::options::Options;
 use crate::still::{Reading, StillWatch};
 use crate::view::{FleetView, LeaseView, OrphanReason, Standing, WorkerView};
-use crate::worker::{WorkerRecord, WorkerState};
+use crate::worker::{Ask, WorkerRecord, WorkerState};
 
 /// A foreign owner must stand still over at least this many readings.
 const READINGS: u32 = 3;
 
-/// Watches what only repeated readings of the leases can tell: foreign owners that stand still, and the age of orphans.
+/// Watches what only repeated readings of the leases can tell: foreign owners that stand still, the age of orphans, moves.
 #[derive(Debug)]
 pub(crate) struct LeaseWatch {
     foreign_detection: Duration,
+    lanes: Vec<LaneName>,
     foreign: StillWatch<LeaseKey, (Option<WorkerId>, u64)>,
     orphans: StillWatch<LeaseKey, u64>,
+    moves: BTreeMap<LeaseKey, (LeaseCounter, Option<Instant>)>,
+}
+
+/// What one reading says of a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Judgement {
+    pub(crate) standing: Standing,
+    /// The lanes that may read the shard.
+    pub(crate) open_lanes: BTreeSet<LaneName>,
+    /// How long ago the lease was seen to have been moved to its owner.
+    pub(crate) moved_ago: Option<Duration>,
 }
 
 impl LeaseWatch {
     pub(crate) fn new(options: &Options) -> Self {
-        // Readings come at `plan_interval` or sooner; a gap of several means that this worker was away.
-        let gap = options.plan_interval * 4;
+        // A worker that does not lead reads the leases this rarely; a longer gap means that it was away.
+        let gap = options.sync_interval.max(options.plan_interval) * 2;
         Self {
             foreign_detection: options.foreign_detection,
+            lanes: options.lanes.clone(),
             foreign: StillWatch::new(gap),
             orphans: StillWatch::new(gap),
+            moves: BTreeMap::new(),
         }
     }
 
@@ -39,41 +57,33 @@ impl LeaseWatch {
         reading: Reading,
         leases: &[LeaseRecord],
         fleet: &Snapshot,
-    ) -> BTreeMap<LeaseKey, Standing> {
+    ) -> BTreeMap<LeaseKey, Judgement> {
         let foreign = leases.iter().filter(|l| l.owner.is_some() && l.granted_to().is_none());
         self.foreign
             .read(reading, foreign.map(|l| (l.key.clone(), (l.owner.clone(), l.counter.0))));
-        let finished: BTreeMap<_, _> = leases
-            .iter()
-            .map(|l| ((l.stream.clone(), l.shard_id.clone()), l.is_finished()))
-            .collect();
-        let orphan = |lease: &LeaseRecord| self.ownership(lease, fleet);
         let owned: Vec<(&LeaseRecord, Result<(), OrphanReason>)> =
-            leases.iter().map(|lease| (lease, orphan(lease))).collect();
+            leases.iter().map(|lease| (lease, self.ownership(lease, fleet))).collect();
         let orphans = owned.iter().filter(|(l, o)| o.is_err() && !l.is_finished());
         let orphans: Vec<_> = orphans.map(|(l, _)| (l.key.clone(), l.counter.0)).collect();
         self.orphans.read(reading, orphans);
-        let parents_finished = |lease: &LeaseRecord| {
-            let parent = |id| finished.get(&(lease.stream.clone(), id)).copied();
-            let parents: Vec<Option<bool>> = lease.parents.iter().cloned().map(parent).collect();
-            parents.iter().all(|finished| finished.unwrap_or(true))
-                && (!parents.contains(&None) || !ancestor_is_open(lease, leases))
+        self.note_moves(reading, leases);
+        let gates = Gates::new(leases);
+        let judge = |(lease, ownership): (&LeaseRecord, Result<(), OrphanReason>)| {
+            let open_lanes = gates.open_lanes(lease, &self.lanes);
+            let standing = match ownership {
+                _ if lease.is_finished() => Standing::Finished,
+                Ok(()) if lease.granted_to().is_some() => Standing::Owned,
+                Ok(()) => Standing::Foreign,
+                Err(_) if open_lanes.is_empty() => Standing::WaitsForParents,
+                Err(why) => {
+                    Standing::Orphan { why, for_ms: millis(self.orphans.still(&lease.key).0) }
+                }
+            };
+            let moved = self.moves.get(&lease.key).and_then(|(_, at)| *at);
+            let moved_ago = moved.map(|at| reading.ended.saturating_duration_since(at));
+            (lease.key.clone(), Judgement { standing, open_lanes, moved_ago })
         };
-        owned
-            .into_iter()
-            .map(|(lease, ownership)| {
-                let standing = match ownership {
-                    _ if lease.is_finished() => Standing::Finished,
-                    Ok(()) if lease.granted_to().is_some() => Standing::Owned,
-                    Ok(()) => Standing::Foreign,
-                    Err(_) if !parents_finished(lease) => Standing::WaitsForParents,
-                    Err(why) => {
-                        Standing::Orphan { why, for_ms: millis(self.orphans.still(&lease.key).0) }
-                    }
-                };
-                (lease.key.clone(), standing)
-            })
-            .collect()
+        owned.into_iter().map(judge).collect()
     }
 
     /// `Ok` while somebody who lives owns the lease, as far as this observer knows.
@@ -89,20 +99,21 @@ impl LeaseWatch {
             None => Ok(()),
         }
     }
-}
 
-/// True while an older shard of the same hash keys is not finished. A parent without a lease was settled long ago, or was
-/// never to be read, or will only get its lease when its own parents end: this tells the last apart from the others. Shards
-/// whose hash keys overlap are each other's ancestors and descendants, and a shard's id is higher than its ancestors'.
-fn ancestor_is_open(lease: &LeaseRecord, leases: &[LeaseRecord]) -> bool {
-    let Some(range) = lease.hash_range else { return false };
-    leases.iter().any(|other| {
-        let overlaps = |at: HashRange| at.start <= range.end && range.start <= at.end;
-        other.stream == lease.stream
-            && other.shard_id < lease.shard_id
-            && !other.is_finished()
-            && other.hash_range.is_some_and(overlaps)
-    })
+    /// A counter that rose between two readings for the sake of balance is a move.
+    fn note_moves(&mut self, reading: Reading, leases: &[LeaseRecord]) {
+        let before = std::mem::take(&mut self.moves);
+        let note = |lease: &LeaseRecord| {
+            let moved = lease.reason.as_deref() == Some(MOVE);
+            let at = match before.get(&lease.key) {
+                Some((counter, at)) if *counter == lease.counter => *at,
+                Some(_) if moved => Some(reading.ended),
+                _ => None,
+            };
+            (lease.key.clone(), (lease.counter, at))
+        };
+        self.moves = leases.iter().map(note).collect();
+    }
 }
 
 fn of_life(
@@ -124,21 +135,45 @@ fn of_life(
     }
 }
 
-/// The auditor of the streams' shards: the first worker that works, by start time.
-pub(crate) fn leader(fleet: &Snapshot, failure_detection: Duration) -> Option<WorkerId> {
-    let age = |id| fleet.beat_age.get(id).copied().unwrap_or_default();
-    let working = fleet.workers.values().filter(|worker| {
-        matches!(worker.state, WorkerState::Active | WorkerState::Joining)
-            && age(&worker.id) < failure_detection
-    });
-    working.min_by_key(|worker| (worker.started_at_ms, &worker.id)).map(|worker| worker.id.clone())
+/// The workers that work, by start time: what ails one puts it behind those that are well.
+fn by_seniority(fleet: &Snapshot) -> Vec<&WorkerRecord> {
+    let works = |w: &&WorkerRecord| matches!(w.state, WorkerState::Active | WorkerState::Joining);
+    let mut working: Vec<&WorkerRecord> = fleet.workers.values().filter(works).collect();
+    working.sort_by_key(|worker| (worker.health.len(), worker.started_at_ms, &worker.id));
+    working
 }
 
-/// The workers of a view. `owned` counts the unfinished leases of each.
+/// Who shares the leases out and audits the shards: the first worker that works and whose heartbeat is heard.
+pub(crate) fn leader(fleet: &Snapshot, failure_detection: Duration) -> Option<WorkerId> {
+    let heard = |worker: &&WorkerRecord| {
+        fleet.beat_age.get(&worker.id).copied().unwrap_or_default() < failure_detection
+    };
+    by_seniority(fleet).into_iter().find(heard).map(|worker| worker.id.clone())
+}
+
+/// The leader and its standbys: they watch the whole fleet, and everybody watches them.
+pub(crate) fn heads(fleet: &Snapshot) -> Vec<WorkerId> {
+    const HEADS: usize = 3;
+    by_seniority(fleet).into_iter().take(HEADS).map(|worker| worker.id.clone()).collect()
+}
+
+/// The workers of a view. An ask to move counts while the lease is still held under the counter that it names.
 pub(crate) fn worker_views(
     fleet: &Snapshot,
-    owned: &BTreeMap<WorkerId, u64>,
+    leases: &BTreeMap<LeaseKey, LeaseView>,
 ) -> BTreeMap<WorkerId, WorkerView> {
+    let moving = |worker: &WorkerRecord| {
+        let asked = worker.asks.iter().filter_map(|(key, ask)| match ask {
+            Ask::Move { counter, to } => Some((key, counter, to)),
+            Ask::Assigned { .. } => None,
+        });
+        let open = asked.filter(|(key, counter, _)| {
+            leases.get(*key).is_some_and(|lease| {
+                lease.owner.as_ref() == Some(&worker.id) && lease.counter == **counter
+            })
+        });
+        open.map(|(key, _, to)| (key.clone(), to.clone())).collect()
+    };
     let view = |worker: &WorkerRecord| WorkerView {
         incarnation: worker.incarnation,
         state: worker.state,
@@ -147,29 +182,21 @@ pub(crate) fn worker_views(
         max_leases: worker.max_leases,
         version: worker.version.clone(),
         load: worker.load,
-        leases: owned.get(&worker.id).copied().unwrap_or(0),
+        throughput_kbps: worker.throughput_kbps,
+        health: worker.health.clone(),
+        moving: moving(worker),
+        leases: worker.leases,
     };
     fleet.workers.values().map(|worker| (worker.id.clone(), view(worker))).collect()
-}
-
-/// How many unfinished leases each worker owns.
-pub(crate) fn owned(leases: &BTreeMap<LeaseKey, LeaseView>) -> BTreeMap<WorkerId, u64> {
-    let mut owned = BTreeMap::new();
-    for lease in leases.values().filter(|lease| lease.standing == Standing::Owned) {
-        if let Some(owner) = &lease.owner {
-            *owned.entry(owner.clone()).or_insert(0) += 1;
-        }
-    }
-    owned
 }
 
 /// The leases of a view.
 pub(crate) fn lease_views(
     leases: &[LeaseRecord],
-    standings: &BTreeMap<LeaseKey, Standing>,
+    judgements: &BTreeMap<LeaseKey, Judgement>,
     lanes: &[LaneName],
 ) -> BTreeMap<LeaseKey, LeaseView> {
-    let view = |lease: &LeaseRecord, standing: &Standing| LeaseView {
+    let view = |lease: &LeaseRecord, judgement: &Judgement| LeaseView {
         shard_id: lease.shard_id.clone(),
         stream: lease.stream.as_ref().map(|stream| stream.name().to_owned()),
         owner: lease.owner.clone(),
@@ -181,10 +208,13 @@ pub(crate) fn lease_views(
         reason: lease.reason.clone(),
         parents: lease.parents.clone(),
         children: lease.children.clone(),
-        standing: standing.clone(),
+        declined_by: lease.declined_by.clone(),
+        moved_ago_ms: judgement.moved_ago.map(millis),
+        open_lanes: judgement.open_lanes.clone(),
+        standing: judgement.standing.clone(),
     };
     let known = |lease: &LeaseRecord| {
-        standings.get(&lease.key).map(|standing| (lease.key.clone(), view(lease, standing)))
+        judgements.get(&lease.key).map(|judgement| (lease.key.clone(), view(lease, judgement)))
     };
     leases.iter().filter_map(known).collect()
 }

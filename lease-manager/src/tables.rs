@@ -18,7 +18,7 @@ use crate::options::fleet_table;
 use crate::worker::{EXPIRES_AT, PK, SK};
 
 /// The Kinesis Client Library's index from an owner to its leases.
-const OWNER_INDEX: &str = "LeaseOwnerToLeaseKeyIndex";
+pub(crate) const OWNER_INDEX: &str = "LeaseOwnerToLeaseKeyIndex";
 const PATIENCE: Duration = Duration::from_secs(600);
 const PAUSE: Duration = Duration::from_secs(1);
 

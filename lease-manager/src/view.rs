@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::checkpoint::Checkpoint;
 use crate::ids::{Incarnation, LaneName, LeaseCounter, LeaseKey, ShardId, WorkerId};
-use crate::lease::LanePosition;
-use crate::worker::{Load, WorkerState};
+use crate::lease::{Holder, LanePosition};
+use crate::worker::{Health, Load, WorkerState};
 
 /// The fleet as one worker saw it.
 #[derive(Debug, Clone, Serialize, PartialEq)]
@@ -18,7 +18,7 @@ pub struct FleetView {
     pub leases_read_at_ms: i64,
     /// When the workers were read, in milliseconds since 1970; 0 before the first time.
     pub workers_read_at_ms: i64,
-    /// The worker that audits the streams' shards: the first live one by start time.
+    /// The worker that shares the leases out and audits the streams' shards: the first that works, by start time.
     pub leader: Option<WorkerId>,
     /// Every worker in the fleet table, by name.
     pub workers: BTreeMap<WorkerId, WorkerView>,
@@ -33,7 +33,7 @@ pub struct WorkerView {
     pub incarnation: Incarnation,
     /// What it says of itself, or what others said of it (`dead`).
     pub state: WorkerState,
-    /// How long its heartbeat has stood still for the observer, in milliseconds.
+    /// How long its heartbeat has stood still for the observer, in milliseconds, as far as the observer looked.
     pub beat_age_ms: u64,
     /// When this life began, in milliseconds since 1970, by its own clock.
     pub started_at_ms: i64,
@@ -43,7 +43,13 @@ pub struct WorkerView {
     pub version: String,
     /// Its load as of its last heartbeat.
     pub load: Load,
-    /// How many unfinished leases it owned when the leases were last read.
+    /// Kilobytes a second over all its shards, as of its last heartbeat.
+    pub throughput_kbps: f64,
+    /// What it cannot reach, and why; empty when it can do its work.
+    pub health: Health,
+    /// The leases that it was asked to move, and where to; `None` is to whoever is best.
+    pub moving: BTreeMap<LeaseKey, Option<WorkerId>>,
+    /// How many leases it holds, as of its last heartbeat.
     pub leases: u64,
 }
 
@@ -72,6 +78,13 @@ pub struct LeaseView {
     pub parents: BTreeSet<ShardId>,
     /// The shards that replace this one.
     pub children: BTreeSet<ShardId>,
+    /// The worker that gave the lease up of its own accord, in the life in which it did.
+    pub declined_by: Option<Holder>,
+    /// For how long the lease has had its owner since it was moved to it, in milliseconds; `None` if the observer saw no
+    /// move.
+    pub moved_ago_ms: Option<u64>,
+    /// The lanes that may read the shard: those that ended in all its parents.
+    pub open_lanes: BTreeSet<LaneName>,
     /// What may be done with it.
     pub standing: Standing,
 }
@@ -91,7 +104,7 @@ pub enum Standing {
         /// For how long the observer has seen it so, in milliseconds.
         for_ms: u64,
     },
-    /// It may not start yet: a parent is not read to its end.
+    /// It may not start yet in any lane: a parent is not settled to its end.
     WaitsForParents,
     /// Read to its end.
     Finished,
@@ -126,6 +139,18 @@ impl OrphanReason {
             Self::OwnerUnknown => "owner-unknown",
             Self::ForeignOwnerSilent => "foreign-owner-silent",
         }
+    }
+}
+
+impl WorkerView {
+    /// True for a worker that takes part in everything.
+    pub fn is_active(&self) -> bool {
+        self.state == WorkerState::Active
+    }
+
+    /// True while the worker is worth giving leases to: it works, and its heartbeat is younger than `freshest_ms`.
+    pub(crate) fn is_fit(&self, freshest_ms: u64) -> bool {
+        self.is_active() && self.beat_age_ms < freshest_ms
     }
 }
 

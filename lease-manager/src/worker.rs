@@ -21,6 +21,8 @@ const STARTED_AT: &str = "startedAt";
 const VERSION: &str = "version";
 const MAX_LEASES: &str = "maxLeases";
 const LEASES: &str = "leases";
+const HEALTH: &str = "health";
+const PLANS: &str = "plans";
 const THROUGHPUT: &str = "throughputKBps";
 const CPU: &str = "cpuPercent";
 const MEMORY: &str = "memoryBytes";
@@ -72,8 +74,6 @@ impl WorkerState {
 /// What a worker carries, as it says itself.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Load {
-    /// Kilobytes a second over all its shards.
-    pub throughput_kbps: f64,
     /// Share of the CPU it may use, in percent.
     pub cpu_percent: f64,
     /// Resident memory in bytes.
@@ -81,6 +81,13 @@ pub struct Load {
     /// Bytes of records read and not yet settled.
     pub in_flight_bytes: u64,
 }
+
+/// What a worker cannot reach, and why, by the dependency's name; empty when it can do its work.
+pub type Health = BTreeMap<String, String>;
+
+/// A worker says so much about what ails it: names, and characters of each name and reason.
+const MAX_AILMENTS: usize = 16;
+const MAX_AILMENT_CHARS: usize = 200;
 
 /// A worker's item.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,7 +100,13 @@ pub(crate) struct WorkerRecord {
     pub(crate) version: String,
     pub(crate) max_leases: u64,
     pub(crate) leases: u64,
+    /// Kilobytes a second over all its shards, as their leases say.
+    pub(crate) throughput_kbps: f64,
     pub(crate) load: Load,
+    /// What the worker cannot reach, and why: by dependency.
+    pub(crate) health: Health,
+    /// The plans that it made and carried out as leader in this life.
+    pub(crate) plans: u64,
     pub(crate) asks: BTreeMap<LeaseKey, Ask>,
 }
 
@@ -108,22 +121,39 @@ pub(crate) enum Ask {
 }
 
 /// The figures that a worker says with every heartbeat.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Figures {
     pub(crate) leases: u64,
+    pub(crate) throughput_kbps: f64,
     pub(crate) load: Load,
+    pub(crate) health: Health,
+    pub(crate) plans: u64,
 }
 
 impl Figures {
-    pub(crate) fn attributes(&self) -> [(&'static str, AttributeValue); 5] {
+    pub(crate) fn attributes(&self) -> [(&'static str, AttributeValue); 7] {
         [
             (LEASES, number(self.leases)),
-            (THROUGHPUT, finite(self.load.throughput_kbps)),
+            (HEALTH, health_value(&self.health)),
+            (PLANS, number(self.plans)),
+            (THROUGHPUT, finite(self.throughput_kbps)),
             (CPU, finite(self.load.cpu_percent)),
             (MEMORY, number(self.load.memory_bytes)),
             (IN_FLIGHT, number(self.load.in_flight_bytes)),
         ]
     }
+}
+
+fn health_value(health: &Health) -> AttributeValue {
+    let cut = |text: &str| text.chars().take(MAX_AILMENT_CHARS).collect::<String>();
+    let ailment = |(name, why): (&String, &String)| (cut(name), AttributeValue::S(cut(why)));
+    AttributeValue::M(health.iter().take(MAX_AILMENTS).map(ailment).collect())
+}
+
+fn read_health(value: &AttributeValue) -> Option<Health> {
+    let ailment =
+        |(name, why): (&String, &AttributeValue)| Some((name.clone(), why.as_s().ok()?.clone()));
+    value.as_m().ok()?.iter().map(ailment).collect()
 }
 
 /// DynamoDB has no infinity and no "not a number".
@@ -144,6 +174,25 @@ pub(crate) fn primary_key(worker: &WorkerId) -> Item {
 }
 
 impl WorkerRecord {
+    /// A life that begins.
+    pub(crate) fn joining(id: WorkerId, incarnation: Incarnation, started_at_ms: i64) -> Self {
+        Self {
+            id,
+            incarnation,
+            beat: 0,
+            state: WorkerState::Joining,
+            started_at_ms,
+            version: String::new(),
+            max_leases: 0,
+            leases: 0,
+            throughput_kbps: 0.0,
+            load: Load::default(),
+            health: Health::new(),
+            plans: 0,
+            asks: BTreeMap::new(),
+        }
+    }
+
     /// Reads an item; `None` if it is no worker's, or of a version that this one cannot read.
     pub(crate) fn from_item(item: &Item) -> Option<Self> {
         let text = |name: &str| item.get(name).and_then(|v| v.as_s().ok());
@@ -165,8 +214,10 @@ impl WorkerRecord {
             version: text(VERSION).cloned().unwrap_or_default(),
             max_leases: int(MAX_LEASES)?,
             leases: int(LEASES).unwrap_or(0),
+            throughput_kbps: figure(THROUGHPUT),
+            health: item.get(HEALTH).and_then(read_health).unwrap_or_default(),
+            plans: int(PLANS).unwrap_or(0),
             load: Load {
-                throughput_kbps: figure(THROUGHPUT),
                 cpu_percent: figure(CPU),
                 memory_bytes: int(MEMORY).unwrap_or(0),
                 in_flight_bytes: int(IN_FLIGHT).unwrap_or(0),
@@ -187,7 +238,13 @@ impl WorkerRecord {
         item.insert(MAX_LEASES.to_owned(), number(self.max_leases));
         let asks = self.asks.iter().map(|(key, ask)| (key.as_str().to_owned(), ask.value()));
         item.insert(ASKS.to_owned(), AttributeValue::M(asks.collect()));
-        let figures = Figures { leases: self.leases, load: self.load };
+        let figures = Figures {
+            leases: self.leases,
+            throughput_kbps: self.throughput_kbps,
+            load: self.load,
+            health: self.health.clone(),
+            plans: self.plans,
+        };
         item.extend(figures.attributes().map(|(name, value)| (name.to_owned(), value)));
         item
     }
@@ -242,21 +299,23 @@ mod tests {
     fn worker() -> WorkerRecord {
         let key = |text: &str| LeaseKey::parse(text).unwrap();
         let counter = LeaseCounter(3);
+        let id = |name: &str| WorkerId::parse(name).unwrap();
         WorkerRecord {
-            id: WorkerId::parse("w1").unwrap(),
-            incarnation: Incarnation(4),
             beat: 9,
             state: WorkerState::Active,
-            started_at_ms: 123,
             version: "0.1.0".to_owned(),
             max_leases: 10,
             leases: 2,
+            throughput_kbps: 7.25,
             load: Load { cpu_percent: 12.5, in_flight_bytes: 7, ..Load::default() },
+            health: Health::from([("kinesis".to_owned(), "no answer".to_owned())]),
+            plans: 4,
             asks: BTreeMap::from([
                 (key("shardId-7"), Ask::Assigned { counter }),
                 (key("shardId-8"), Ask::Move { counter, to: None }),
-                (key("shardId-9"), Ask::Move { counter, to: Some(WorkerId::parse("w2").unwrap()) }),
+                (key("shardId-9"), Ask::Move { counter, to: Some(id("w2")) }),
             ]),
+            ..WorkerRecord::joining(id("w1"), Incarnation(4), 123)
         }
     }
 
@@ -278,7 +337,7 @@ mod tests {
     #[test]
     fn figures_that_dynamodb_cannot_hold_become_zero() {
         let mut odd = worker();
-        odd.load.throughput_kbps = f64::NAN;
-        assert_eq!(WorkerRecord::from_item(&odd.to_item()).unwrap().load.throughput_kbps, 0.0);
+        odd.throughput_kbps = f64::NAN;
+        assert_eq!(WorkerRecord::from_item(&odd.to_item()).unwrap().throughput_kbps, 0.0);
     }
 }

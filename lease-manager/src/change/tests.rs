@@ -94,12 +94,21 @@ fn the_checkpoint_is_the_smallest_lane_and_no_lane_goes_back() {
 fn a_hand_over_moves_checkpoint_owner_and_counter_in_one_write() {
     let seen = taken();
     let to = holder("w2");
-    let change = Change::HandOver { progress: progress("7", "8"), to, reason: "move".to_owned() };
+    let change = Change::HandOver {
+        progress: progress("7", "8"),
+        to,
+        reason: "move".to_owned(),
+        declined: false,
+    };
     let next = after(&seen, &change, &lanes()).unwrap();
     assert_eq!(next.owner.as_ref().unwrap().as_str(), "w2");
     assert_eq!((next.counter, &next.checkpoint), (seen.counter.next(), &at("7")));
 
-    let change = Change::Release { progress: progress("7", "8"), reason: "stop".to_owned() };
+    let change = Change::Release {
+        progress: progress("7", "8"),
+        reason: "stop".to_owned(),
+        declined: false,
+    };
     let next = after(&seen, &change, &lanes()).unwrap();
     assert_eq!((next.granted_to(), next.counter), (None, seen.counter.next()));
     assert_eq!(next.owner, None);

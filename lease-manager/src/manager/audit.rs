@@ -17,7 +17,6 @@ use crate::metrics;
 use crate::options::StreamConfig;
 use crate::shared::Shared;
 use crate::sync::{AuditPlan, Filter, ListedShard, Stream, plan_audit, plan_initial, tiles};
-use crate::worker::WorkerState;
 
 /// How soon an audit that failed is tried again.
 const SOON: Duration = Duration::from_secs(1);
@@ -26,13 +25,7 @@ pub(crate) async fn run(shared: &Arc<Shared>) {
     let mut absent: BTreeMap<String, BTreeSet<ShardId>> = BTreeMap::new();
     let mut snapshots = shared.snapshot.subscribe();
     loop {
-        let me = &shared.options.worker_id;
-        let is_leader = {
-            let view = shared.view.borrow();
-            let active = view.workers.get(me).is_some_and(|w| w.state == WorkerState::Active);
-            view.leader.as_ref() == Some(me) && active
-        };
-        if !is_leader {
+        if !shared.is_leader() {
             // The fleet as read next may show that it is this worker's turn.
             absent.clear();
             let _ = snapshots.changed().await;
@@ -110,7 +103,7 @@ async fn act(
         tracing::info!(shard = %lease.shard_id, deleted, "a finished lease had had its time");
     }
     if !plan.create.is_empty() || !plan.trim.is_empty() {
-        shared.plan_soon.notify_one();
+        shared.read_soon.notify_one();
     }
     let parents = listed.iter().map(|s| (s.id.clone(), s.parents.iter().cloned().collect()));
     let now: Vec<LeaseRecord> =

@@ -1,5 +1,6 @@
 //! Joining the fleet, and the heartbeat. Delivery never blocks it: it is a task of its own and shares no loop.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,17 +41,12 @@ async fn try_join(shared: &Shared) -> Result<bool, CallError> {
     let options = &shared.options;
     let previous = shared.fleet.get(&options.worker_id).await?;
     let now_ms = shared.now_ms();
+    let incarnation = next_incarnation(previous.as_ref(), now_ms, shared.random_bits(11));
     let worker = WorkerRecord {
-        id: options.worker_id.clone(),
-        incarnation: next_incarnation(previous.as_ref(), now_ms, shared.random_bits(11)),
-        beat: 0,
-        state: WorkerState::Joining,
-        started_at_ms: now_ms,
         version: options.version.clone(),
         max_leases: options.max_leases as u64,
-        leases: 0,
         load: shared.notes().load,
-        asks: std::collections::BTreeMap::new(),
+        ..WorkerRecord::joining(options.worker_id.clone(), incarnation, now_ms)
     };
     let started = Instant::now();
     let joined = match shared.fleet.join(&worker, previous.as_ref()).await? {
@@ -116,7 +112,7 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), LeaseManagerError> {
                     return Ok(());
                 }
                 accept(&shared, &is, started);
-                done = is.asks.into_keys().take(MAX_CLEARED).collect();
+                done = dealt_with(&shared, is.asks);
             }
             Ok(Beat::Refused(actual)) => match judge(me.incarnation, actual.as_deref()) {
                 Refusal::Stopped => return Ok(()),
@@ -131,7 +127,7 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), LeaseManagerError> {
                     }
                     join(&shared).await?;
                     (said, done) = (None, Vec::new());
-                    shared.plan_soon.notify_one();
+                    shared.read_soon.notify_one();
                     continue;
                 }
             },
@@ -155,7 +151,17 @@ fn outcome(beat: &Result<Beat, CallError>) -> &'static str {
 }
 
 fn news(shared: &Shared, want: WorkerState, said: Option<WorkerState>, done: &[LeaseKey]) -> News {
-    let figures = Figures { leases: shared.roster.len() as u64, load: shared.notes().load };
+    let notes = shared.notes();
+    let health = notes.health.iter().chain(&notes.own_health);
+    let figures = Figures {
+        leases: shared.roster.len() as u64,
+        throughput_kbps: 0.0,
+        load: notes.load,
+        health: health.map(|(name, why)| (name.clone(), why.clone())).collect(),
+        plans: notes.plans,
+    };
+    drop(notes);
+    let figures = Figures { throughput_kbps: shared.roster.throughput_kbps(), ..figures };
     let stops = want == WorkerState::Stopped;
     News {
         figures,
@@ -165,18 +171,29 @@ fn news(shared: &Shared, want: WorkerState, said: Option<WorkerState>, done: &[L
     }
 }
 
-/// The fleet counts on this worker for another period. Its mail goes to the planner.
+/// The fleet counts on this worker for another period. Its mail goes to whom it concerns.
 fn accept(shared: &Shared, is: &WorkerRecord, started: Instant) {
     if shared.validity.renew(started) {
         tracing::warn!("the leases had lapsed: reading them again before going on");
-        shared.plan_soon.notify_one();
+        shared.read_soon.notify_one();
     }
     if !is.asks.is_empty() {
-        let assigned = is.asks.iter().filter(|(_, ask)| matches!(ask, Ask::Assigned { .. }));
-        let mail = assigned.map(|(key, ask)| (key.clone(), ask.counter()));
-        shared.notes().mail.extend(mail);
-        shared.plan_soon.notify_one();
+        shared.notes().mail.extend(is.asks.clone());
+        shared.own_soon.notify_one();
     }
+}
+
+/// Mail that the next heartbeat clears. An ask to move stays in the table until the lease is gone: so everybody sees that it
+/// is on its way.
+fn dealt_with(shared: &Shared, asks: BTreeMap<LeaseKey, Ask>) -> Vec<LeaseKey> {
+    let open = |key: &LeaseKey, ask: &Ask| match ask {
+        Ask::Assigned { .. } => false,
+        Ask::Move { counter, .. } => {
+            shared.roster.get(key).is_some_and(|held| held.lease.counter == *counter)
+        }
+    };
+    let done = asks.into_iter().filter(|(key, ask)| !open(key, ask)).map(|(key, _)| key);
+    done.take(MAX_CLEARED).collect()
 }
 
 fn end_life(shared: &Shared, me: &Holder, why: &'static str) {
@@ -189,21 +206,10 @@ fn end_life(shared: &Shared, me: &Holder, why: &'static str) {
 mod tests {
     use super::*;
     use crate::ids::WorkerId;
-    use crate::worker::Load;
 
     fn worker(incarnation: u64, state: WorkerState) -> WorkerRecord {
-        WorkerRecord {
-            id: WorkerId::parse("w").unwrap(),
-            incarnation: Incarnation(incarnation),
-            beat: 0,
-            state,
-            started_at_ms: 0,
-            version: String::new(),
-            max_leases: 1,
-            leases: 0,
-            load: Load::default(),
-            asks: std::collections::BTreeMap::new(),
-        }
+        let id = WorkerId::parse("w").unwrap();
+        WorkerRecord { state, ..WorkerRecord::joining(id, Incarnation(incarnation), 0) }
     }
 
     #[test]

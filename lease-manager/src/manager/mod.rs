@@ -2,13 +2,16 @@
 //!
 //! - `heartbeat.rs`: says that this worker lives, in a task of its own, so that nothing delays it.
 //! - `observe.rs`: reads the fleet and declares the silent dead.
-//! - `planner.rs`: reads the leases, takes orphans, moves surplus.
+//! - `own.rs`: looks after the leases that this worker holds or is given.
+//! - `planner.rs`: reads the leases and, on the leader, shares them out.
 //! - `audit.rs`: compares the streams' shards with the leases, on one worker of the fleet.
 
 mod audit;
 mod heartbeat;
 mod observe;
+mod own;
 mod planner;
+mod round;
 
 use std::sync::Arc;
 
@@ -196,8 +199,8 @@ async fn drain(shared: &Arc<Shared>) {
     // What consumers leave behind while they end is given up in their place.
     let rest = async {
         loop {
-            shared.plan_soon.notified().await;
-            planner::give_up_abandoned(shared).await;
+            shared.own_soon.notified().await;
+            own::give_up_overdue(shared).await;
         }
     };
     let both = async {

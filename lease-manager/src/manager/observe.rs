@@ -1,4 +1,7 @@
 //! Reads the fleet again and again, and declares the silent dead.
+//!
+//! The leader and its standbys read every worker once a second; the others read those three, and everybody only now and then.
+//! So a fleet of any size watches itself at a cost that grows with its size and not with its square.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,49 +9,88 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::classify::CallError;
 use crate::ids::{Incarnation, WorkerId};
 use crate::liveness::{Observer, Snapshot};
 use crate::manager::heartbeat::REMEMBERED_S;
 use crate::metrics;
 use crate::shared::Shared;
-use crate::standing::{leader, owned, owners, worker_views};
+use crate::standing::{heads, leader, owners, worker_views};
 use crate::still::Reading;
 use crate::worker::WorkerState;
+
+/// A worker that is no head of the fleet reads all of it this often.
+const WHOLE_INTERVAL: Duration = Duration::from_secs(10);
+/// A heartbeat that is so many intervals old is looked at more closely, and how much more closely.
+const LATE: f64 = 1.8;
+const CLOSELY: u32 = 4;
 
 pub(crate) async fn run(shared: &Arc<Shared>) {
     let options = &shared.options;
     let interval = options.heartbeat_interval;
     let mut observer =
         Observer::new(options.worker_id.clone(), options.failure_detection, interval);
-    let mut before = BTreeMap::new();
+    let mut watch = Watch { heads: Vec::new(), whole_at: Instant::now() };
+    let mut before = None;
     loop {
-        match observe(shared, &mut observer).await {
+        let pause = match observe(shared, &mut observer, &mut watch).await {
             Some(snapshot) => {
-                let members = members(&snapshot);
-                if members != before {
-                    before = members;
-                    shared.plan_soon.notify_one();
+                let members = members(&snapshot, shared.view.borrow().leader.clone());
+                if before.as_ref() != Some(&members) {
+                    before = Some(members);
+                    shared.fleet_changed.notify_one();
                 }
-                sleep(shared.jittered(interval, 0.8)).await;
+                let late = interval.mul_f64(LATE);
+                let closely = snapshot.whole && observer.suspects(&snapshot, late);
+                shared.jittered(if closely { interval / CLOSELY } else { interval }, 0.8)
             }
-            None => sleep(shared.jittered(interval.min(Duration::from_millis(500)), 0.5)).await,
+            None => shared.jittered(interval.min(Duration::from_millis(500)), 0.5),
+        };
+        tokio::select! {
+            biased;
+            () = shared.look_now.notified() => watch.whole_at = Instant::now(),
+            () = sleep(pause) => {}
         }
     }
 }
 
-async fn observe(shared: &Arc<Shared>, observer: &mut Observer) -> Option<Arc<Snapshot>> {
+/// What is read next.
+struct Watch {
+    heads: Vec<WorkerId>,
+    /// When a worker that is no head reads the whole fleet next.
+    whole_at: Instant,
+}
+
+impl Watch {
+    /// A worker that looks for heirs needs everybody, and so does one that knows nobody.
+    fn is_whole(&self, shared: &Shared, now: Instant) -> bool {
+        let draining = *shared.wanted.borrow() >= WorkerState::Draining;
+        let is_head = self.heads.contains(&shared.options.worker_id);
+        draining || is_head || self.heads.is_empty() || now >= self.whole_at
+    }
+}
+
+async fn observe(
+    shared: &Arc<Shared>,
+    observer: &mut Observer,
+    watch: &mut Watch,
+) -> Option<Arc<Snapshot>> {
     let started = Instant::now();
-    let workers = match shared.fleet.list().await {
-        Ok(workers) => workers,
+    let read = match watch.is_whole(shared, started) {
+        true => read_all(shared, observer, started).await,
+        false => read_heads(shared, observer, watch, started).await,
+    };
+    let mut snapshot = match read {
+        Ok(snapshot) => snapshot,
         Err(error) => {
             tracing::warn!(%error, "reading the fleet failed");
             metrics::failed(error.operation);
             return None;
         }
     };
-    let reading = Reading { started, ended: Instant::now() };
-    let owners = owners(&shared.view.borrow());
-    let mut snapshot = observer.read(reading, workers, &owners);
+    if snapshot.whole {
+        watch.whole_at = started + shared.jittered(WHOLE_INTERVAL, 0.8);
+    }
     if shared.validity.holds() {
         let dead = declare_dead(shared, observer, &snapshot).await;
         for worker in dead {
@@ -58,9 +100,32 @@ async fn observe(shared: &Arc<Shared>, observer: &mut Observer) -> Option<Arc<Sn
             snapshot.beat_age.remove(&worker);
         }
     }
+    watch.heads = heads(&snapshot);
     let snapshot = Arc::new(snapshot);
     publish(shared, &snapshot);
     Some(snapshot)
+}
+
+async fn read_all(
+    shared: &Shared,
+    observer: &mut Observer,
+    started: Instant,
+) -> Result<Snapshot, CallError> {
+    let workers = shared.fleet.list().await?;
+    let reading = Reading { started, ended: Instant::now() };
+    let owners = owners(&shared.view.borrow());
+    Ok(observer.read_all(reading, workers, &owners))
+}
+
+async fn read_heads(
+    shared: &Shared,
+    observer: &mut Observer,
+    watch: &Watch,
+    started: Instant,
+) -> Result<Snapshot, CallError> {
+    let workers = shared.fleet.get_some(&watch.heads).await?;
+    let reading = Reading { started, ended: Instant::now() };
+    Ok(observer.read_some(reading, workers))
 }
 
 /// A worker that cannot keep its own heartbeat declares nobody dead: it is not called with invalid leases.
@@ -92,16 +157,18 @@ fn publish(shared: &Shared, snapshot: &Arc<Snapshot>) {
     shared.snapshot.send_replace(Arc::clone(snapshot));
     let now_ms = shared.now_ms();
     shared.update_view(|view| {
-        view.workers = worker_views(snapshot, &owned(&view.leases));
+        view.workers = worker_views(snapshot, &view.leases);
         view.workers_read_at_ms = now_ms;
         view.leader = first;
     });
 }
 
-/// What makes the planner look at once when it changes.
-fn members(snapshot: &Snapshot) -> BTreeMap<WorkerId, (Incarnation, WorkerState)> {
+type Members = (Option<WorkerId>, BTreeMap<WorkerId, (Incarnation, WorkerState)>);
+
+/// What makes the leader plan at once when it changes.
+fn members(snapshot: &Snapshot, leader: Option<WorkerId>) -> Members {
     let member = |(id, worker): (&WorkerId, &crate::worker::WorkerRecord)| {
         (id.clone(), (worker.incarnation, worker.state))
     };
-    snapshot.workers.iter().map(member).collect()
+    (leader, snapshot.workers.iter().map(member).collect())
 }

@@ -54,6 +54,7 @@ pub(super) fn reason(code: &str) -> String {
         "owner-unknown" => "its owner was in no fleet table",
         "foreign-owner-silent" => "an owner of another library stood still long enough",
         "move" => "the fleet was made more even, or an operator asked for it",
+        "asked" => "an operator asked its owner to hand it over",
         "shutdown" => "its owner was stopping",
         "finished" => "the shard was settled to its end",
         TRIMMED => "the stream no longer kept the shard's records",

@@ -13,10 +13,10 @@ use crate::lease::{LanePosition, LeaseRecord};
 use crate::lease_table::Listing;
 use crate::liveness::{Observer, Snapshot};
 use crate::options::Options;
-use crate::standing::{LeaseWatch, leader, lease_views, owned, worker_views};
+use crate::standing::{LeaseWatch, leader, lease_views, worker_views};
 use crate::still::Reading;
 use crate::view::{FleetView, LeaseView, Standing, WorkerView};
-use crate::worker::{Ask, Load, WorkerRecord, WorkerState};
+use crate::worker::{Health, Load, WorkerRecord, WorkerState};
 
 /// What a worker's heartbeat did while it was looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -111,14 +111,16 @@ pub struct WorkerRow {
     pub state: WorkerState,
     /// What its heartbeat did during the look.
     pub pulse: Pulse,
-    /// Unfinished leases that it owns.
-    pub leases: u64,
+    /// Unfinished leases that it owns, as the lease table says.
+    pub leases: usize,
     /// Kilobytes a second over these.
     pub throughput_kbps: f64,
     /// The product's version.
     pub version: String,
     /// True for the worker that leads.
     pub leads: bool,
+    /// What it says it cannot reach, and why.
+    pub health: Health,
     /// Its load as it last said it.
     pub load: Load,
 }
@@ -182,7 +184,7 @@ impl Looker {
             let beats = workers.values().map(|w| (w.id.clone(), (w.incarnation, w.beat)));
             self.first_beats = beats.collect();
         }
-        self.snapshot = self.observer.read(reading, workers, &self.owners);
+        self.snapshot = self.observer.read_all(reading, workers, &self.owners);
     }
 
     pub(super) fn finish(self, reading: Reading, listing: Listing, now_ms: i64) -> Survey {
@@ -203,7 +205,7 @@ impl Looker {
             leases_read_at_ms: now_ms,
             workers_read_at_ms: now_ms,
             leader: leader(&snapshot, options.failure_detection),
-            workers: worker_views(&snapshot, &owned(&leases)),
+            workers: worker_views(&snapshot, &leases),
             leases,
         };
         let written = |l: &&LeaseRecord| {
@@ -265,16 +267,17 @@ impl Survey {
 
     /// Every worker in the fleet table.
     pub fn workers(&self) -> Vec<WorkerRow> {
-        let throughput = |id: &WorkerId| {
+        let mine = |id: &WorkerId| {
             let mine = |l: &&LeaseView| l.owner.as_ref() == Some(id) && !ended(l);
-            self.view.leases.values().filter(mine).map(|l| l.throughput_kbps).sum()
+            self.view.leases.values().filter(mine).collect::<Vec<_>>()
         };
         let row = |(id, worker): (&WorkerId, &WorkerView)| WorkerRow {
             worker: id.clone(),
             state: worker.state,
             pulse: self.pulse(id),
-            leases: worker.leases,
-            throughput_kbps: throughput(id),
+            leases: mine(id).len(),
+            throughput_kbps: mine(id).iter().map(|lease| lease.throughput_kbps).sum(),
+            health: worker.health.clone(),
             version: worker.version.clone(),
             leads: self.view.leader.as_ref() == Some(id),
             load: worker.load,
@@ -350,11 +353,8 @@ impl Survey {
         key: &LeaseKey,
         lease: &LeaseView,
     ) -> Option<Option<WorkerId>> {
-        let owner = self.members.get(lease.owner.as_ref()?)?;
-        match owner.asks.get(key)? {
-            Ask::Move { counter, to, .. } if *counter == lease.counter => Some(to.clone()),
-            _ => None,
-        }
+        let owner = self.view.workers.get(lease.owner.as_ref()?)?;
+        owner.moving.get(key).cloned()
     }
 
     /// One configured stream: keys carry none. Several: keys carry theirs.

@@ -11,7 +11,7 @@ use super::*;
 use crate::checkpoint::Checkpoint;
 use crate::ids::{Incarnation, LaneName, LeaseCounter, ShardId, WorkerId};
 use crate::lease::{Grant, LanePosition};
-use crate::worker::{Ask, Load, WorkerRecord, WorkerState};
+use crate::worker::{Ask, WorkerRecord, WorkerState};
 
 fn lane(name: &str) -> LaneName {
     LaneName::parse(name).unwrap()
@@ -45,16 +45,11 @@ fn lease(n: u32, checkpoint: &str, owner: Option<&str>) -> LeaseRecord {
 
 fn worker(name: &str, state: WorkerState) -> WorkerRecord {
     WorkerRecord {
-        id: id(name),
-        incarnation: Incarnation(1),
         beat: 10,
         state,
-        started_at_ms: 1_700_000_000_000,
         version: "1.2.3".to_owned(),
         max_leases: 10,
-        leases: 0,
-        load: Load::default(),
-        asks: BTreeMap::new(),
+        ..WorkerRecord::joining(id(name), Incarnation(1), 1_700_000_000_000)
     }
 }
 
@@ -149,7 +144,7 @@ async fn a_silent_owner_is_told_from_a_dead_one() {
     let dead = vec![worker("a", WorkerState::Dead), worker("b", WorkerState::Active)];
     let orphan = why(&survey(vec![lease(1, "7", Some("a"))], dead, &[]), 1);
     assert_eq!(orphan.state, State::Orphan);
-    says(&orphan, "a was declared dead", "no heartbeat is expected", "now b");
+    says(&orphan, "a was declared dead", "no heartbeat is expected", "The leader b gives it to b");
 
     let stopped = vec![worker("a", WorkerState::Stopped)];
     let orphan = why(&survey(vec![lease(1, "7", Some("a"))], stopped, &[]), 1);
@@ -165,7 +160,7 @@ async fn an_owner_in_no_fleet_table_and_an_owner_of_another_life_are_named() {
     let mut workers = fleet();
     workers[0].incarnation = Incarnation(2);
     let restarted = why(&survey(vec![lease(1, "7", Some("a"))], workers, &[]), 1);
-    says(&restarted, "a was started again", "its present life is 2", "least loaded worker");
+    says(&restarted, "a was started again", "its present life is 2", "The leader a gives it to a");
 }
 
 #[tokio::test(start_paused = true)]
@@ -255,7 +250,7 @@ async fn a_release_is_asked_only_of_an_owner_that_lives_and_for_a_worker_that_ca
     };
     let dead = vec![worker("a", WorkerState::Dead), worker("b", WorkerState::Active)];
     let text = refused(&survey(owned(), dead, &[]), None);
-    assert!(text.contains("declared dead") && text.contains("now b"), "{text}");
+    assert!(text.contains("declared dead") && text.contains("gives it to b"), "{text}");
     let text = refused(&survey(owned(), fleet(), &["a"]), None);
     assert!(text.contains("a is silent"), "{text}");
     let text = refused(&survey(owned(), vec![worker("a", WorkerState::Active)], &[]), None);

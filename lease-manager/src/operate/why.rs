@@ -9,6 +9,7 @@ use super::survey::{Pulse, State, Survey};
 use crate::checkpoint::Checkpoint;
 use crate::ids::{LaneName, LeaseCounter, LeaseKey, ShardId, WorkerId};
 use crate::lease::{LanePosition, LeaseRecord};
+use crate::plan::{Action, Rules, plan};
 use crate::view::{LeaseView, OrphanReason, Standing, WorkerView};
 use crate::worker::WorkerState;
 
@@ -53,7 +54,18 @@ impl Survey {
         })
     }
 
-    /// Who would take an orphan next: the least loaded worker that works and has room.
+    /// Who gets an orphan next, as the leader plans it.
+    fn planned(&self, orphan: &LeaseKey) -> Option<WorkerId> {
+        let freshest = self.options.lease_validity.as_millis();
+        let rules = Rules::new(u64::try_from(freshest).unwrap_or(u64::MAX)).without_moves();
+        let assigned = |action| match action {
+            Action::Assign { key, to, .. } if key == *orphan => Some(to),
+            Action::Assign { .. } | Action::Move { .. } => None,
+        };
+        plan(&self.view, &rules).into_iter().find_map(assigned)
+    }
+
+    /// Who would most likely get a lease: the least loaded worker that works and has room.
     pub(super) fn next_taker(&self, other_than: Option<&WorkerId>) -> Option<&WorkerId> {
         let fit = |(id, worker): &(&WorkerId, &WorkerView)| {
             worker.state == WorkerState::Active
@@ -62,7 +74,8 @@ impl Survey {
                 && Some(*id) != other_than
         };
         let workers = self.view.workers.iter().filter(fit);
-        workers.min_by_key(|(id, worker)| (worker.leases, *id)).map(|(id, _)| id)
+        let best = workers.min_by_key(|(id, worker)| (worker.health.len(), worker.leases, *id));
+        best.map(|(id, _)| id)
     }
 }
 
@@ -200,8 +213,14 @@ impl About<'_> {
         };
         let state = worker.state.code();
         let (leases, since) = (worker.leases, say::moment(worker.started_at_ms));
+        let unwell = |(what, why): (&String, &String)| format!("{what} ({why})");
+        let unwell: Vec<String> = worker.health.iter().map(unwell).collect();
+        let unwell = match unwell.is_empty() {
+            true => String::new(),
+            false => format!(" It says that it cannot reach {}.", say::list(&unwell)),
+        };
         Some(format!(
-            "{owner} owns it{which}. It is {state} since it started at {since} by its own clock; {heart}; it owns {leases} unfinished leases."
+            "{owner} owns it{which}. It is {state} since it started at {since} by its own clock; {heart}; it owns {leases} leases.{unwell}"
         ))
     }
 
@@ -210,9 +229,8 @@ impl About<'_> {
         if at.checkpoint == Checkpoint::ShardEnd {
             return format!("Lane {name} has settled the whole shard.");
         }
-        let waits = self.parents_of_lane(name);
-        if !at.checkpoint.has_moved() && !waits.is_empty() {
-            let waits = say::list(&waits);
+        if !self.lease.open_lanes.contains(name) {
+            let waits = say::list(&self.parents_of_lane(name));
             return format!("Lane {name} has not started: it waits for its end in {waits}.");
         }
         let position = say::position(&at.checkpoint, start);
@@ -311,7 +329,7 @@ impl About<'_> {
                 ms(options.foreign_detection),
                 self.taken_by()
             )],
-            State::Orphan => vec![format!("At the next plan, within {}, {}", ms(options.plan_interval), self.taken_by())],
+            State::Orphan => vec![self.assigned(&ms(options.plan_interval))],
             State::Waiting => vec![
                 "It is taken as soon as these have ended; `sluicegate leases why` on each says how far they are.".to_owned(),
             ],
@@ -324,6 +342,17 @@ impl About<'_> {
             State::NotConfigured => vec![
                 "Nothing, until a worker runs with this stream in its configuration. A table of one stream has shard ids for keys, a table of several carries the stream in front.".to_owned(),
             ],
+        }
+    }
+
+    fn assigned(&self, within: &str) -> String {
+        let planned = self.survey.planned(self.key);
+        let planned = planned.filter(|to| self.survey.pulse(to) == Pulse::Moves);
+        match (&self.survey.view.leader, planned) {
+            (Some(leader), Some(to)) => {
+                format!("The leader {leader} gives it to {to} at its next plan, within {within}.")
+            }
+            _ => format!("At the next plan, within {within}, {}", self.taken_by()),
         }
     }
 

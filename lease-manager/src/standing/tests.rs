@@ -1,8 +1,7 @@
 use super::*;
 use crate::checkpoint::Checkpoint;
 use crate::ids::{LeaseCounter, ShardId};
-use crate::lease::Grant;
-use crate::worker::Load;
+use crate::lease::{Grant, HashRange};
 use tokio::time::Instant;
 
 fn id(name: &str) -> WorkerId {
@@ -14,18 +13,7 @@ fn key(shard: &str) -> LeaseKey {
 }
 
 fn worker(name: &str, incarnation: u64, state: WorkerState) -> WorkerRecord {
-    WorkerRecord {
-        id: id(name),
-        incarnation: Incarnation(incarnation),
-        beat: 0,
-        state,
-        started_at_ms: 0,
-        version: String::new(),
-        max_leases: 10,
-        leases: 0,
-        load: Load::default(),
-        asks: BTreeMap::new(),
-    }
+    WorkerRecord { state, ..WorkerRecord::joining(id(name), Incarnation(incarnation), 0) }
 }
 
 fn snapshot(workers: impl IntoIterator<Item = WorkerRecord>) -> Snapshot {
@@ -43,7 +31,7 @@ fn lease(shard: &str, owner: Option<(&str, Option<u64>)>) -> LeaseRecord {
 }
 
 fn options() -> Options {
-    Options::new("app", id("me"), vec![], vec![])
+    Options::new("app", id("me"), vec![LaneName::parse("sync-store").unwrap()], vec![])
 }
 
 fn at(second: u64, base: Instant) -> Reading {
@@ -52,7 +40,11 @@ fn at(second: u64, base: Instant) -> Reading {
 }
 
 fn once(leases: &[LeaseRecord], fleet: &Snapshot) -> BTreeMap<LeaseKey, Standing> {
-    LeaseWatch::new(&options()).read(at(0, Instant::now()), leases, fleet)
+    standings(LeaseWatch::new(&options()).read(at(0, Instant::now()), leases, fleet))
+}
+
+fn standings(judgements: BTreeMap<LeaseKey, Judgement>) -> BTreeMap<LeaseKey, Standing> {
+    judgements.into_iter().map(|(key, judgement)| (key, judgement.standing)).collect()
 }
 
 fn orphan(why: OrphanReason) -> Standing {
@@ -105,7 +97,8 @@ async fn a_foreign_owner_is_left_alone_while_its_counter_moves() {
     let mut last = BTreeMap::new();
     for second in (0..=30).step_by(5) {
         moving.counter = LeaseCounter(second);
-        last = watch.read(at(second, base), &[moving.clone(), still.clone()], &snapshot([]));
+        let leases = [moving.clone(), still.clone()];
+        last = standings(watch.read(at(second, base), &leases, &snapshot([])));
         if second < 30 {
             assert_eq!(last[&key("shardId-1")], Standing::Foreign, "at {second} s");
         }
@@ -139,7 +132,7 @@ async fn the_age_of_an_orphan_counts_from_the_first_reading_that_showed_it() {
     let mut watch = LeaseWatch::new(&options());
     let leases = [lease("shardId-0", None)];
     watch.read(at(0, base), &leases, &snapshot([]));
-    let standings = watch.read(at(5, base), &leases, &snapshot([]));
+    let standings = standings(watch.read(at(5, base), &leases, &snapshot([])));
     let expected = Standing::Orphan { why: OrphanReason::Unowned, for_ms: 5_000 };
     assert_eq!(standings[&key("shardId-0")], expected);
 }
@@ -156,6 +149,39 @@ fn the_leader_is_the_first_that_works_by_start_time() {
     assert_eq!(leader(&fleet, detection), Some(id("a")));
     fleet.workers.get_mut(&id("a")).unwrap().state = WorkerState::Draining;
     assert_eq!(leader(&fleet, detection), None);
+}
+
+#[test]
+fn an_ill_worker_leads_only_when_all_are_ill() {
+    let mut fleet =
+        snapshot([worker("a", 1, WorkerState::Active), worker("b", 1, WorkerState::Active)]);
+    let detection = Duration::from_secs(4);
+    let ill = |worker: &mut WorkerRecord| {
+        worker.health.insert("lease-table".to_owned(), "no answer".to_owned());
+    };
+    ill(fleet.workers.get_mut(&id("a")).unwrap());
+    assert_eq!(leader(&fleet, detection), Some(id("b")));
+    ill(fleet.workers.get_mut(&id("b")).unwrap());
+    assert_eq!(leader(&fleet, detection), Some(id("a")));
+    assert_eq!(heads(&fleet), [id("a"), id("b")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_move_that_was_seen_counts_as_one() {
+    let base = Instant::now();
+    let mut watch = LeaseWatch::new(&options());
+    let mut lease = lease("shardId-0", Some(("a", Some(5))));
+    lease.reason = Some(MOVE.to_owned());
+    let mut moved_ago = |second, lease: &LeaseRecord| {
+        let judgements = watch.read(at(second, base), std::slice::from_ref(lease), &snapshot([]));
+        judgements[&lease.key].moved_ago
+    };
+    assert_eq!(moved_ago(0, &lease), None, "it may have been long ago");
+    lease.counter = LeaseCounter(4);
+    assert_eq!(moved_ago(5, &lease), Some(Duration::ZERO));
+    assert_eq!(moved_ago(12, &lease), Some(Duration::from_secs(7)));
+    (lease.counter, lease.reason) = (LeaseCounter(5), Some("owner-dead".to_owned()));
+    assert_eq!(moved_ago(20, &lease), None);
 }
 
 #[tokio::test(start_paused = true)]

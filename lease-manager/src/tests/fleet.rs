@@ -57,7 +57,8 @@ async fn a_first_start_reads_every_shard_and_a_second_worker_gets_half() {
     let b = world.start("b");
     let half = BTreeMap::from([("a", 2), ("b", 2)]);
     let took = world.until(SECONDS(10), "b owns half", |leases| shares(leases) == half).await;
-    assert!(took < SECONDS(4), "{took:?}");
+    // The leader moves nothing before the fleet has been the same for a moment.
+    assert!(took < SECONDS(8), "{took:?}");
     // Nobody was robbed: every lease moved at most once, and by its owner's own doing.
     assert_eq!((a.lost(), b.lost()), (0, 0));
     assert!(world.leases().await.values().all(|lease| lease.counter.0 <= 2));

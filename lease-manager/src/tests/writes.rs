@@ -49,9 +49,14 @@ async fn every_step_of_a_lease_keeps_the_promises() {
     let changes = [
         Change::Take { to: holder("a"), reason: reason() },
         Change::Checkpoint { progress: progress("5") },
-        Change::HandOver { progress: progress("6"), to: holder("b"), reason: reason() },
+        Change::HandOver {
+            progress: progress("6"),
+            to: holder("b"),
+            reason: reason(),
+            declined: false,
+        },
         Change::Checkpoint { progress: progress("6") },
-        Change::Release { progress: progress("9"), reason: reason() },
+        Change::Release { progress: progress("9"), reason: reason(), declined: false },
         Change::Take { to: holder("a"), reason: reason() },
         Change::ReaderEnded { children },
         Change::Finish { progress: progress("SHARD_END") },
