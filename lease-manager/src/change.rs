@@ -15,6 +15,10 @@ use crate::lease::{Grant, Holder, LanePosition, LeaseRecord, Progress};
 
 /// The reason that marks a lease whose records fell out of the stream's retention unread.
 pub(crate) const TRIMMED: &str = "trimmed";
+/// What the reason begins with after an operator's own change.
+pub(crate) const BY_OPERATOR: &str = "operator:";
+/// The reason after an operator set the checkpoint.
+const CHECKPOINT_SET: &str = "operator:set-checkpoint";
 
 /// One change of a lease.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,12 +38,18 @@ pub(crate) enum Change {
     ReaderEnded { children: BTreeSet<ShardId> },
     /// The stream no longer keeps the shard, whose records were not all read.
     Trim,
+    /// An operator says where the lanes go on. The one change after which a checkpoint may stand further back (L3 is a
+    /// promise about workers): it raises the counter and leaves no owner, so whoever read the shard is fenced, and it says
+    /// in `reason` who did it.
+    SetCheckpoint { lanes: BTreeMap<LaneName, Checkpoint>, start_at_ms: Option<i64> },
+    /// A lease of the Kinesis Client Library gets the start time that it never kept. Nothing else of it changes.
+    Adopt { start_at_ms: i64 },
 }
 
 impl Change {
     /// True if the owner is no longer the owner afterwards.
     pub(crate) fn gives_up(&self) -> bool {
-        !matches!(self, Self::Checkpoint { .. } | Self::ReaderEnded { .. })
+        !matches!(self, Self::Checkpoint { .. } | Self::ReaderEnded { .. } | Self::Adopt { .. })
     }
 }
 
@@ -54,6 +64,16 @@ pub(crate) enum ChangeError {
     NotEnded(LaneName),
     #[error("the shard's end was not read: its children may have no leases")]
     EndNotRead,
+    #[error(
+        "lane `{0}` has settled the whole shard: its children are being read, and records of both would be mixed"
+    )]
+    AlreadyEnded(LaneName),
+    #[error(
+        "lane `{lane}` at {at} has no sequence number to compare with: set every lane at once, without naming one"
+    )]
+    NotComparable { lane: LaneName, at: Checkpoint },
+    #[error("an operator does not end a shard: the end is what a reader found")]
+    EndIsNotSet,
 }
 
 /// The record that `change` makes of `seen`. `lanes` are the lanes that are configured.
@@ -103,8 +123,59 @@ pub(crate) fn after(
             next.grant = None;
             next.reason = Some(TRIMMED.to_owned());
         }
+        Change::SetCheckpoint { lanes: to, start_at_ms } => {
+            set_checkpoint(&mut next, to, *start_at_ms, lanes)?;
+        }
+        Change::Adopt { start_at_ms } => next.start_at_ms = seen.start_at_ms.or(Some(*start_at_ms)),
     }
     Ok(next)
+}
+
+/// Lanes that are left out stay where they are. One lane alone can only be set while all of them have sequence numbers: a
+/// lease has one start time for all its lanes, and "the newest record" is neither before nor behind a number.
+fn set_checkpoint(
+    next: &mut LeaseRecord,
+    to: &BTreeMap<LaneName, Checkpoint>,
+    start_at_ms: Option<i64>,
+    lanes: &[LaneName],
+) -> Result<(), ChangeError> {
+    let mut positions = next.believed_lanes(lanes);
+    for (lane, checkpoint) in to {
+        let Some(at) = positions.get_mut(lane) else {
+            return Err(ChangeError::UnknownLane(lane.clone()));
+        };
+        if at.checkpoint == Checkpoint::ShardEnd {
+            return Err(ChangeError::AlreadyEnded(lane.clone()));
+        }
+        if *checkpoint == Checkpoint::ShardEnd {
+            return Err(ChangeError::EndIsNotSet);
+        }
+        *at = LanePosition { checkpoint: checkpoint.clone(), behind_ms: 0 };
+    }
+    let comparable = |at: &Checkpoint| at.has_moved() || *at == Checkpoint::TrimHorizon;
+    let odd = |(lane, at): &(&LaneName, &LanePosition)| {
+        let left_out = !to.contains_key(*lane) && !at.checkpoint.has_moved();
+        left_out || !comparable(&at.checkpoint)
+    };
+    let some_left_out = positions.keys().any(|lane| !to.contains_key(lane));
+    if let Some((lane, at)) = positions.iter().find(odd).filter(|_| some_left_out) {
+        return Err(ChangeError::NotComparable { lane: lane.clone(), at: at.checkpoint.clone() });
+    }
+    next.checkpoint = smallest(&positions, &next.checkpoint);
+    next.lanes = positions;
+    next.start_at_ms = start_at_ms.or(next.start_at_ms);
+    // Whether the children have leases stays true; how far the reader was does not.
+    next.read_to = next.read_to.take().filter(|at| *at == Checkpoint::ShardEnd);
+    next.counter = next.counter.next();
+    next.owner = None;
+    next.grant = None;
+    next.owner_switches = 0;
+    next.checkpoint_owner = None;
+    next.reason = Some(CHECKPOINT_SET.to_owned());
+    for name in PENDING {
+        next.rest.remove(name);
+    }
+    Ok(())
 }
 
 fn owner_if(seen: &LeaseRecord, declined: bool) -> Option<Holder> {

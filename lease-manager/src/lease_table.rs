@@ -26,6 +26,8 @@ const MAX_PAGES: usize = 2_000;
 pub(crate) struct Listing {
     pub(crate) leases: Vec<LeaseRecord>,
     pub(crate) bad: Vec<ItemError>,
+    /// Items that are no leases: what the Kinesis Client Library 3.5 keeps in the same table.
+    pub(crate) others: usize,
 }
 
 /// How a conditional write ended.
@@ -63,7 +65,7 @@ impl LeaseTable {
             for item in page.items.unwrap_or_default() {
                 match LeaseRecord::from_item(item) {
                     Ok(Some(record)) => listing.leases.push(record),
-                    Ok(None) => {}
+                    Ok(None) => listing.others += 1,
                     Err(error) => listing.bad.push(error),
                 }
             }

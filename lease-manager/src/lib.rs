@@ -8,8 +8,9 @@
 //! This crate has no idea of records, JSON or pipelines. It never reads a shard, and it never decides by comparing the
 //! clocks of two machines.
 //!
-//! Start reading at [`LeaseManager`] (the service), then [`LeaseHandle`] (what a shard's consumer holds). Inside:
-//! `change.rs` (what may become of a lease), `liveness.rs` (who lives), `plan.rs` (who gets what), `gate.rs` (what may start), `sync/plan.rs` (which
+//! Start reading at [`LeaseManager`] (the service), then [`LeaseHandle`] (what a shard's consumer holds), then [`operate`]
+//! (what an operator sees and does from outside). Inside: `change.rs` (what may become of a lease), `liveness.rs` (who
+//! lives), `plan.rs` (who gets what), `gate.rs` (what may start), `sync/plan.rs` (which
 //! leases there should be), and [`invariants`], which the tests hold all of it to.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -30,6 +31,7 @@ mod lease_table;
 mod liveness;
 mod manager;
 mod metrics;
+pub mod operate;
 mod options;
 mod plan;
 mod roster;

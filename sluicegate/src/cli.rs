@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::leases::args::{EXIT_CODES, LeasesArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Sluicegate: an integration platform on Amazon Kinesis.
@@ -44,6 +45,9 @@ pub(crate) enum Command {
         after_help = "Example:\n  sluicegate init --config sluicegate.toml\n  sluicegate init --config sluicegate.toml --dev --webhook https://receiver.example/hooks"
     )]
     Init(InitArgs),
+    /// Who owns which shard and why; have a shard moved, set back, or taken over from the Kinesis Client Library.
+    #[command(after_help = EXIT_CODES)]
+    Leases(LeasesArgs),
 }
 
 /// Options of the demo.

@@ -21,7 +21,7 @@ use crate::services::{ApiService, ProcessorService};
 use crate::telemetry::{self, LogTarget, MetricsExport};
 
 /// Reads the configuration for a command; `None` when it was only to be printed.
-fn configuration(
+pub(crate) fn configuration(
     args: &ConfigArgs,
     service: Option<Service>,
 ) -> Result<Option<Config>, ConfigError> {
@@ -201,7 +201,7 @@ fn words(report: &Report) -> String {
 }
 
 /// Writes a command's result to standard output; a reader that went away is no failure.
-fn print(text: &str) {
+pub(crate) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

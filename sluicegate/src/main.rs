@@ -14,6 +14,7 @@ mod commands;
 mod config;
 mod demo;
 mod init;
+mod leases;
 mod load;
 mod operator;
 mod preflight;
@@ -58,6 +59,7 @@ async fn run(cli: Cli) -> ExitCode {
         Some(Command::Api(args)) => Box::pin(commands::api(args, stop)).await,
         Some(Command::Local(args)) => commands::local(args, stop).await,
         Some(Command::Init(args)) => Box::pin(commands::init(args)).await,
+        Some(Command::Leases(args)) => Box::pin(leases::run(args, stop)).await,
     };
     ended.unwrap_or_else(|error| fail(&error))
 }

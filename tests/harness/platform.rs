@@ -187,7 +187,14 @@ pub struct Processor {
 impl Processor {
     /// Starts it and waits until it says where its operators' port is.
     pub async fn start(platform: &Platform) -> Processor {
-        let mut child = Sluicegate::start(&["processor", "--config", &platform.config]);
+        Processor::start_as(platform, "worker-1").await
+    }
+
+    /// The same under another worker's name.
+    pub async fn start_as(platform: &Platform, worker: &str) -> Processor {
+        let name = format!("app.worker_id={worker}");
+        let mut child =
+            Sluicegate::start(&["processor", "--config", &platform.config, "--set", &name]);
         let line = child.line().await;
         let at = line.find("http://").unwrap_or_else(|| panic!("an address: {line}"));
         let operators = line[at..].split_whitespace().next().expect("an address").to_owned();

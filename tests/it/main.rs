@@ -16,6 +16,7 @@ mod configuration;
 mod demo;
 mod isolation;
 mod kill;
+mod leases;
 mod malformed;
 mod telemetry;
 mod verifiers;

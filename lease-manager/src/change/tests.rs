@@ -141,3 +141,79 @@ fn a_trimmed_shard_is_finished_and_says_so() {
     assert_eq!(next.reason.as_deref(), Some("trimmed"));
     assert_eq!(next.believed_lanes(&lanes())[&lane("store")].checkpoint, Checkpoint::ShardEnd);
 }
+
+fn set(seen: &LeaseRecord, to: &[(&str, &str)]) -> Result<LeaseRecord, ChangeError> {
+    let to = to.iter().map(|(name, text)| (lane(name), at(text))).collect();
+    after(seen, &Change::SetCheckpoint { lanes: to, start_at_ms: None }, &lanes())
+}
+
+#[test]
+fn an_operator_sets_the_lanes_back_and_fences_the_owner() {
+    let mut seen =
+        after(&taken(), &Change::Checkpoint { progress: progress("7", "9") }, &lanes()).unwrap();
+    seen.checkpoint_owner = Some(WorkerId::parse("old").unwrap());
+    seen.rest.insert("pendingCheckpoint".to_owned(), AttributeValue::S("8".to_owned()));
+    let next = set(&seen, &[("deliver", "3"), ("store", "5")]).unwrap();
+    assert_eq!((next.counter, next.rev), (seen.counter.next(), Some(3)));
+    assert_eq!(
+        (next.owner.clone(), next.granted_to(), next.checkpoint_owner.clone()),
+        (None, None, None)
+    );
+    assert_eq!((next.checkpoint.clone(), next.read_to.clone()), (at("3"), None));
+    assert_eq!(next.believed_lanes(&lanes())[&lane("store")].checkpoint, at("5"));
+    assert_eq!(next.reason.as_deref(), Some("operator:set-checkpoint"));
+    assert!(!next.rest.contains_key("pendingCheckpoint"));
+    // What the owner still writes is refused: its condition names the old counter.
+    let late =
+        after(&seen, &Change::Checkpoint { progress: progress("8", "9") }, &lanes()).unwrap();
+    assert_ne!(write(&seen, late).values[":seenCounter"], number(next.counter));
+}
+
+#[test]
+fn one_lane_can_be_set_alone_only_among_sequence_numbers() {
+    let seen =
+        after(&taken(), &Change::Checkpoint { progress: progress("7", "9") }, &lanes()).unwrap();
+    // The lane that is left out stays, and the checkpoint is the smaller one.
+    let next = set(&seen, &[("deliver", "20")]).unwrap();
+    assert_eq!(next.checkpoint, at("9"));
+    let next = set(&seen, &[("deliver", "TRIM_HORIZON")]).unwrap();
+    assert_eq!(next.checkpoint, Checkpoint::TrimHorizon);
+    for newest in ["LATEST", "AT_TIMESTAMP"] {
+        let odd = set(&seen, &[("deliver", newest)]);
+        assert!(matches!(odd, Err(ChangeError::NotComparable { .. })), "{odd:?}");
+    }
+    // The other lane has acknowledged nothing: the lease's start time is also its own.
+    let odd = set(&taken(), &[("deliver", "20")]);
+    assert!(matches!(odd, Err(ChangeError::NotComparable { .. })), "{odd:?}");
+    let both = set(&taken(), &[("deliver", "LATEST"), ("store", "LATEST")]).unwrap();
+    assert_eq!(both.checkpoint, Checkpoint::Latest);
+}
+
+#[test]
+fn what_has_ended_is_not_set_back_and_nothing_is_ended_by_hand() {
+    let children = BTreeSet::from([ShardId::parse("shardId-1").unwrap()]);
+    let seen = after(&taken(), &Change::ReaderEnded { children }, &lanes()).unwrap();
+    let half = Change::Checkpoint { progress: progress("SHARD_END", "9") };
+    let seen = after(&seen, &half, &lanes()).unwrap();
+    let ended = set(&seen, &[("deliver", "3")]);
+    assert_eq!(ended, Err(ChangeError::AlreadyEnded(lane("deliver"))));
+    assert_eq!(set(&seen, &[("store", "SHARD_END")]), Err(ChangeError::EndIsNotSet));
+    assert_eq!(set(&seen, &[("other", "3")]), Err(ChangeError::UnknownLane(lane("other"))));
+    // The children keep their leases: that the end was read stays noted.
+    let next = set(&seen, &[("store", "3")]).unwrap();
+    assert_eq!((next.checkpoint, next.read_to), (at("3"), Some(Checkpoint::ShardEnd)));
+}
+
+#[test]
+fn a_set_checkpoint_carries_the_start_time_and_an_adopted_lease_gets_one() {
+    let to = lanes().into_iter().map(|lane| (lane, Checkpoint::AtTimestamp)).collect();
+    let change = Change::SetCheckpoint { lanes: to, start_at_ms: Some(99) };
+    let next = after(&taken(), &change, &lanes()).unwrap();
+    assert_eq!((next.checkpoint, next.start_at_ms), (Checkpoint::AtTimestamp, Some(99)));
+
+    let mut kcl = taken();
+    (kcl.rev, kcl.start_at_ms) = (None, None);
+    let adopted = after(&kcl, &Change::Adopt { start_at_ms: 5 }, &lanes()).unwrap();
+    let expected = LeaseRecord { rev: Some(1), start_at_ms: Some(5), ..kcl };
+    assert_eq!(adopted, expected);
+}

@@ -42,6 +42,23 @@ fn a_counter_or_a_checkpoint_that_goes_back_breaks_l2_and_l3() {
 }
 
 #[test]
+fn an_operator_alone_may_set_a_checkpoint_back_and_only_with_a_new_counter_and_no_owner() {
+    let mut far = lease(0);
+    far.checkpoint = at("10");
+    far.owner = Some(WorkerId::parse("w").unwrap());
+    let mut back = far.clone();
+    (back.checkpoint, back.owner, back.counter) = (at("9"), None, LeaseCounter(1));
+    back.reason = Some("operator:set-checkpoint".to_owned());
+    l3_checkpoint_rises(&[far.clone(), back.clone()]).unwrap();
+
+    let broken = |back: LeaseRecord| l3_checkpoint_rises(&[far.clone(), back]).is_err();
+    assert!(broken(LeaseRecord { counter: LeaseCounter(0), ..back.clone() }));
+    assert!(broken(LeaseRecord { owner: far.owner.clone(), ..back.clone() }));
+    assert!(broken(LeaseRecord { reason: Some("move".to_owned()), ..back.clone() }));
+    assert!(broken(LeaseRecord { reason: None, ..back }));
+}
+
+#[test]
 fn a_child_that_moved_before_its_parent_ended_breaks_l4() {
     let lanes = [LaneName::parse("store").unwrap()];
     let mut child = lease(1);

@@ -3,7 +3,9 @@
 mod chaos;
 mod faults;
 mod fleet;
+mod kcl;
 mod leader;
+mod operate;
 mod scale;
 mod shards;
 mod writes;

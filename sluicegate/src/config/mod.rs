@@ -35,6 +35,7 @@ pub(crate) use problem::ConfigError;
 pub(crate) use secrets::Secrets;
 pub(crate) use sections::{App, Leases, Memory, Operators, Pipelines, Telemetry};
 pub(crate) use streams::Stream;
+pub(crate) use units::parse_duration;
 
 use crate::clients::AwsOptions;
 use context::{Context, Effective};
