@@ -67,6 +67,8 @@ pub enum Effect {
     Partition,
     /// Streams that are open, and that will be opened, are cut.
     CutStream,
+    /// Streams that are open, and that will be opened, fall silent for good: a connection whose other end is gone.
+    SilenceStream,
 }
 
 /// Which calls fail, how, and how often.
@@ -174,6 +176,7 @@ pub(crate) struct Plan {
 pub(crate) enum Flow {
     Open,
     Stalled,
+    Silent,
     Cut,
 }
 
@@ -250,7 +253,7 @@ impl Faults {
         let mut used_up = Vec::new();
         for (id, fault) in &mut state.faults {
             let is_latency = matches!(fault.effect, Effect::Latency(_));
-            let of_streams = matches!(fault.effect, Effect::CutStream);
+            let of_streams = matches!(fault.effect, Effect::CutStream | Effect::SilenceStream);
             if of_streams || (!is_latency && plan.effect.is_some()) || !fault.matches(call) {
                 continue;
             }
@@ -271,11 +274,15 @@ impl Faults {
         plan
     }
 
-    /// What an open stream that answers `call` does now; a cut is used up by it.
+    /// What an open stream that answers `call` does now; a cut or a silence is used up by it.
     pub(crate) fn flow(&self, call: &Call) -> Flow {
         let state = &mut *self.lock();
         let found = state.faults.iter_mut().find(|(_, fault)| {
-            matches!(fault.effect, Effect::CutStream | Effect::Partition) && fault.matches(call)
+            let of_streams = matches!(
+                fault.effect,
+                Effect::CutStream | Effect::SilenceStream | Effect::Partition
+            );
+            of_streams && fault.matches(call)
         });
         let Some((id, fault)) = found else {
             return Flow::Open;
@@ -283,11 +290,12 @@ impl Faults {
         if fault.effect == Effect::Partition {
             return Flow::Stalled;
         }
+        let flow = if fault.effect == Effect::CutStream { Flow::Cut } else { Flow::Silent };
         let (id, gone) = (*id, use_once(fault));
         if gone {
             state.faults.remove(&id);
         }
-        Flow::Cut
+        flow
     }
 
     /// Wakes when the set of faults changes.

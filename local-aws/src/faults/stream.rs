@@ -1,4 +1,4 @@
-//! An open event stream under faults: cut, or standing still while a partition lasts.
+//! An open event stream under faults: cut, silent for good, or standing still while a partition lasts.
 
 use std::io;
 
@@ -9,12 +9,14 @@ use tokio::sync::watch;
 
 use super::{Faults, Flow};
 use crate::dispatch::Call;
+use crate::tap::{Seen, Tap};
 
 struct Guarded {
     frames: BoxStream<'static, Bytes>,
     faults: Faults,
     changes: watch::Receiver<u64>,
     call: Call,
+    tap: Option<Tap>,
     cut: bool,
 }
 
@@ -23,11 +25,13 @@ pub(crate) fn guard(
     frames: BoxStream<'static, Bytes>,
     faults: Faults,
     mut call: Call,
+    tap: Option<Tap>,
 ) -> BoxStream<'static, io::Result<Bytes>> {
     call.body = Bytes::new();
-    let guarded = Guarded { frames, changes: faults.changes(), faults, call, cut: false };
+    let guarded = Guarded { frames, changes: faults.changes(), faults, call, tap, cut: false };
     stream::unfold(guarded, |mut guarded| async {
         let item = guarded.next().await?;
+        guarded.show(&item);
         Some((item, guarded))
     })
     .fuse()
@@ -35,6 +39,14 @@ pub(crate) fn guard(
 }
 
 impl Guarded {
+    fn show(&self, item: &io::Result<Bytes>) {
+        let Some(tap) = &self.tap else { return };
+        match item {
+            Ok(frame) => tap.show(&self.call, Seen::Frame(frame)),
+            Err(_) => tap.show(&self.call, Seen::Cut),
+        }
+    }
+
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
         if self.cut {
             return None;
@@ -47,6 +59,7 @@ impl Guarded {
                     self.cut = true;
                     return Some(Err(io::Error::from(io::ErrorKind::ConnectionReset)));
                 }
+                Flow::Silent => std::future::pending().await,
                 // The faults hold the other end, so a wait cannot fail.
                 Flow::Stalled => drop(self.changes.changed().await),
                 Flow::Open => tokio::select! {
