@@ -5,6 +5,7 @@ use std::time::Duration;
 use local_aws::KinesisOptions;
 
 use crate::faults::Weather;
+use crate::wire::Trace;
 use crate::worker::Worker;
 use crate::world::{Setup, World};
 
@@ -31,12 +32,10 @@ pub struct Outcome {
     pub stops: u64,
     pub reshards: u64,
     pub faults: u64,
-    /// Over everything on the wire, where that was asked for.
-    pub trace: u64,
 }
 
 /// Runs a seed to its end; panics when a promise is broken.
-pub fn run(seed: u64, traced: bool) -> Outcome {
+pub fn run(seed: u64, traced: bool) -> (Outcome, Option<Trace>) {
     // The SDK draws its jitter here.
     fastrand::seed(seed);
     let mut rng = fastrand::Rng::with_seed(seed);
@@ -58,7 +57,8 @@ pub fn run(seed: u64, traced: bool) -> Outcome {
     };
     course.disturbed();
     course.recovery();
-    course.outcome()
+    let trace = course.world.trace();
+    (course.outcome(), trace)
 }
 
 struct Course {
@@ -115,7 +115,6 @@ impl Course {
             records: self.world.ledger().records.len(),
             calls: self.world.aws.calls().iter().map(|call| call.calls).sum(),
             lasted: self.world.now(),
-            trace: self.world.trace_hash(),
             ..self.outcome
         }
     }

@@ -93,8 +93,11 @@ impl Progress {
 fn one_seed_is_one_course() {
     let mut sum = Outcome::default();
     for seed in [7, 8, 9, 10] {
-        let outcome = runner::run(seed, true);
-        assert_eq!(outcome, runner::run(seed, true), "seed {seed}");
+        let (outcome, trace) = runner::run(seed, true);
+        let (again, trace_again) = runner::run(seed, true);
+        let (trace, trace_again) = (trace.unwrap(), trace_again.unwrap());
+        assert_eq!(trace.fork(&trace_again), None, "seed {seed} forks");
+        assert_eq!((outcome, trace.hash()), (again, trace_again.hash()), "seed {seed}");
         sum.kills += outcome.kills;
         sum.pauses += outcome.pauses;
         sum.reshards += outcome.reshards;

@@ -6,6 +6,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::course::{self, Outcome};
+use crate::wire::Trace;
 
 thread_local! {
     /// Panics on this thread since the last look: a runtime swallows those of the tasks it runs.
@@ -31,10 +32,10 @@ pub fn check_panics() {
 }
 
 /// Runs one seed; a failing one says how to replay it.
-pub fn run(seed: u64, traced: bool) -> Outcome {
+pub fn run(seed: u64, traced: bool) -> (Outcome, Option<Trace>) {
     watch_panics();
     match catch_unwind(AssertUnwindSafe(|| course::run(seed, traced))) {
-        Ok(outcome) => outcome,
+        Ok(ended) => ended,
         Err(panic) => {
             eprintln!("seed {seed} failed; replay it: just sim --seeds 1 --first {seed}");
             eprintln!("or: SIM_FIRST={seed} SIM_SEEDS=1 cargo test -p tests --test sim seeds");
@@ -56,7 +57,7 @@ pub fn run_all(first: u64, seeds: u64, threads: u64, done: &(dyn Fn(u64, Outcome
                 }
                 // Nobody starts another seed while this one unwinds.
                 let stop = StopAll(&next, end);
-                let outcome = run(seed, false);
+                let (outcome, _) = run(seed, false);
                 std::mem::forget(stop);
                 done(seed, outcome);
             }

@@ -41,31 +41,46 @@ pub fn bytes(value: &Value) -> Vec<u8> {
 
 /// A hash over the whole wire: two runs with the same hash were the same run.
 #[derive(Default)]
-pub struct TraceHash(DefaultHasher);
+pub struct Trace {
+    hasher: DefaultHasher,
+    /// The hash after each event, and what that was.
+    events: Vec<(u64, String)>,
+}
 
-impl TraceHash {
+impl Trace {
     pub fn add(&mut self, at: Duration, traced: &Traced<'_>) {
-        let hasher = &mut self.0;
-        (at, traced.caller, traced.service, traced.operation).hash(hasher);
-        match &traced.seen {
-            Seen::Called => canonical(traced.request, hasher),
-            Seen::Answered { status, body } => {
-                status.hash(hasher);
-                canonical(body, hasher);
-            }
-            Seen::Frame(bytes) => bytes.hash(hasher),
-            Seen::Cut => "cut".hash(hasher),
+        let hasher = &mut self.hasher;
+        let shown = match &traced.seen {
+            Seen::Called => traced.request,
+            Seen::Answered { body, .. } => body,
+            Seen::Frame(bytes) => bytes,
+            Seen::Cut => &b"cut"[..],
             // They follow from the calls.
-            Seen::Wrote { .. } | Seen::Deleted { .. } => {}
-        }
+            Seen::Wrote { .. } | Seen::Deleted { .. } => return,
+        };
+        (at, traced.caller, traced.service, traced.operation).hash(hasher);
+        canonical(shown, hasher);
+        let Traced { caller, operation, .. } = traced;
+        let shown = String::from_utf8_lossy(shown);
+        self.events.push((hasher.finish(), format!("{at:?} {caller} {operation} {shown}")));
     }
 
-    pub fn value(&self) -> u64 {
-        self.0.finish()
+    pub fn hash(&self) -> u64 {
+        self.hasher.finish()
+    }
+
+    /// The first event at which two runs differ, as both saw it.
+    pub fn fork<'a>(&'a self, other: &'a Trace) -> Option<(usize, [&'a str; 2])> {
+        let mut pairs = self.events.iter().zip(&other.events).enumerate();
+        let (index, (mine, theirs)) = pairs.find(|(_, (mine, theirs))| mine.0 != theirs.0)?;
+        Some((index, [&mine.1, &theirs.1]))
     }
 }
 
-/// Maps and sets come in any order, and libraries draw tokens of their own: neither makes a difference.
+/// What libraries draw or date by themselves: tokens of the SDK, identities of the tables that hold everything.
+const MASKED: [&str; 3] = ["ClientRequestToken", "CreationDateTime", "TableId"];
+
+/// Maps and sets come in any order: it makes no difference.
 fn canonical(body: &[u8], hasher: &mut impl Hasher) {
     match serde_json::from_slice::<Value>(body) {
         Ok(json) => canonical_json(&json, hasher),
@@ -78,9 +93,10 @@ fn canonical_json(json: &Value, hasher: &mut impl Hasher) {
         Value::Object(fields) => {
             let mut fields: Vec<_> = fields.iter().collect();
             fields.sort_unstable_by_key(|(name, _)| *name);
-            for (name, value) in
-                fields.into_iter().filter(|(name, _)| *name != "ClientRequestToken")
-            {
+            for (name, value) in fields {
+                if MASKED.contains(&name.as_str()) {
+                    continue;
+                }
                 name.hash(hasher);
                 match (name.as_str(), value) {
                     ("SS" | "NS", Value::Array(set)) => {

@@ -14,7 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::ledger::Ledger;
 use crate::scheduler::{ProcessId, Scheduler, SimClock};
-use crate::wire::TraceHash;
+use crate::wire::Trace;
 
 pub const APP: &str = "sim";
 pub const STREAM: &str = "records";
@@ -24,7 +24,7 @@ pub struct Setup {
     pub seed: u64,
     pub shards: i32,
     pub kinesis: KinesisOptions,
-    /// Whether the wire is hashed.
+    /// Whether the wire is traced.
     pub traced: bool,
 }
 
@@ -36,7 +36,7 @@ pub struct World {
     pub consumer_arn: String,
     pub seed: u64,
     ledger: Arc<Mutex<Ledger>>,
-    hash: Option<Arc<Mutex<TraceHash>>>,
+    trace: Option<Arc<Mutex<Trace>>>,
 }
 
 /// Whoever makes streams, puts records and looks at tables. Nothing fails for it, so no time passes while it works.
@@ -65,8 +65,8 @@ impl World {
         let epoch = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         let clock = SimClock::starting_at(epoch);
         let ledger = Arc::new(Mutex::new(Ledger::default()));
-        let hash = setup.traced.then(|| Arc::new(Mutex::new(TraceHash::default())));
-        let tap = tap(clock.clone(), Arc::clone(&ledger), hash.clone());
+        let trace = setup.traced.then(Arc::default);
+        let tap = tap(clock.clone(), Arc::clone(&ledger), trace.clone());
         let of_aws = clock.clone();
         let options = local_aws::Options {
             seed: setup.seed,
@@ -83,7 +83,7 @@ impl World {
         let operator = Operator { runtime, kinesis, dynamodb };
         let (stream, consumer_arn) = operator.run(furnish(&operator, setup.shards));
         let processes = Scheduler::new(clock, setup.seed);
-        World { aws, operator, processes, stream, consumer_arn, seed: setup.seed, ledger, hash }
+        World { aws, operator, processes, stream, consumer_arn, seed: setup.seed, ledger, trace }
     }
 
     pub fn site(&self) -> Site {
@@ -131,9 +131,9 @@ impl World {
         self.processes.ended(id)
     }
 
-    /// The hash over the wire so far; 0 if it is not hashed.
-    pub fn trace_hash(&self) -> u64 {
-        self.hash.as_ref().map_or(0, |hash| hash.lock().unwrap().value())
+    /// The wire as it was, if it was traced.
+    pub fn trace(&self) -> Option<Trace> {
+        self.trace.as_ref().map(|trace| std::mem::take(&mut *trace.lock().unwrap()))
     }
 }
 
@@ -155,13 +155,13 @@ async fn furnish(operator: &Operator, shards: i32) -> (StreamConfig, String) {
     (stream, registered.consumer.unwrap().consumer_arn)
 }
 
-/// Feeds the ledger, and the hash if there is one.
-fn tap(clock: SimClock, ledger: Arc<Mutex<Ledger>>, hash: Option<Arc<Mutex<TraceHash>>>) -> Tap {
+/// Feeds the ledger, and the trace if there is one.
+fn tap(clock: SimClock, ledger: Arc<Mutex<Ledger>>, trace: Option<Arc<Mutex<Trace>>>) -> Tap {
     let messages = format!("{APP}-messages");
     Tap::new(move |traced: &Traced<'_>| {
         let at = clock.passed();
-        if let Some(hash) = &hash {
-            hash.lock().unwrap().add(at, traced);
+        if let Some(trace) = &trace {
+            trace.lock().unwrap().add(at, traced);
         }
         let by = traced.caller;
         match traced.seen {

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::dispatch::{Call, Service};
 
@@ -185,7 +185,8 @@ pub(crate) enum Flow {
 pub struct Faults {
     // A mutex because injection comes from tests and the control endpoint while calls are planned; it is held for a lookup only.
     state: Arc<Mutex<State>>,
-    changed: watch::Sender<u64>,
+    // Not a watch channel: that wakes its receivers in an order drawn from no seed of ours.
+    changed: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -205,7 +206,7 @@ impl Faults {
                 rng: fastrand::Rng::with_seed(seed),
                 late: Vec::new(),
             })),
-            changed: watch::Sender::new(0),
+            changed: Arc::default(),
         }
     }
 
@@ -221,21 +222,21 @@ impl Faults {
             }
             id
         };
-        self.changed.send_modify(|version| *version += 1);
+        self.changed.notify_waiters();
         id
     }
 
     /// Takes a fault away; `false` when it was gone already.
     pub fn clear(&self, id: FaultId) -> bool {
         let removed = self.lock().faults.remove(&id).is_some();
-        self.changed.send_modify(|version| *version += 1);
+        self.changed.notify_waiters();
         removed
     }
 
     /// Takes all faults away. Calls to be applied late still are.
     pub fn clear_all(&self) {
         self.lock().faults.clear();
-        self.changed.send_modify(|version| *version += 1);
+        self.changed.notify_waiters();
     }
 
     /// The faults that still have an effect, oldest first.
@@ -299,8 +300,8 @@ impl Faults {
     }
 
     /// Wakes when the set of faults changes.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    pub(crate) fn changes(&self) -> Arc<Notify> {
+        Arc::clone(&self.changed)
     }
 
     /// Random numbers for one call, from the seed.

@@ -1,11 +1,12 @@
 //! An open event stream under faults: cut, silent for good, or standing still while a partition lasts.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::{Faults, Flow};
 use crate::dispatch::Call;
@@ -14,7 +15,7 @@ use crate::tap::{Seen, Tap};
 struct Guarded {
     frames: BoxStream<'static, Bytes>,
     faults: Faults,
-    changes: watch::Receiver<u64>,
+    changes: Arc<Notify>,
     call: Call,
     tap: Option<Tap>,
     cut: bool,
@@ -52,19 +53,18 @@ impl Guarded {
             return None;
         }
         loop {
-            // Seen before the faults are looked at, so that a change in between wakes the wait below.
-            self.changes.borrow_and_update();
+            // Made before the faults are looked at, so that a change in between wakes the wait below.
+            let changed = self.changes.notified();
             match self.faults.flow(&self.call) {
                 Flow::Cut => {
                     self.cut = true;
                     return Some(Err(io::Error::from(io::ErrorKind::ConnectionReset)));
                 }
                 Flow::Silent => std::future::pending().await,
-                // The faults hold the other end, so a wait cannot fail.
-                Flow::Stalled => drop(self.changes.changed().await),
+                Flow::Stalled => changed.await,
                 Flow::Open => tokio::select! {
                     biased;
-                    _ = self.changes.changed() => {}
+                    () = changed => {}
                     frame = self.frames.next() => return frame.map(Ok),
                 },
             }
