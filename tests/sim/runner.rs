@@ -46,6 +46,8 @@ pub fn run(seed: u64, traced: bool) -> (Outcome, Option<Trace>) {
 
 /// Runs `seeds` seeds from `first` on over `threads` threads; ends with the first that fails. Calls `done` after each.
 pub fn run_all(first: u64, seeds: u64, threads: u64, done: &(dyn Fn(u64, Outcome) + Sync)) {
+    // To be told the wire of a seed that fails.
+    let traced = std::env::var_os("SIM_TRACE").is_some();
     let next = AtomicU64::new(first);
     let end = first + seeds;
     std::thread::scope(|scope| {
@@ -57,7 +59,7 @@ pub fn run_all(first: u64, seeds: u64, threads: u64, done: &(dyn Fn(u64, Outcome
                 }
                 // Nobody starts another seed while this one unwinds.
                 let stop = StopAll(&next, end);
-                let (outcome, _) = run(seed, false);
+                let (outcome, _) = run(seed, traced);
                 std::mem::forget(stop);
                 done(seed, outcome);
             }

@@ -77,6 +77,15 @@ impl Trace {
     }
 }
 
+/// The wire of a seed that failed.
+impl Drop for Trace {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.events.iter().for_each(|(_, event)| eprintln!("wire {event}"));
+        }
+    }
+}
+
 /// What libraries draw or date by themselves: tokens of the SDK, identities of the tables that hold everything.
 const MASKED: [&str; 3] = ["ClientRequestToken", "CreationDateTime", "TableId"];
 
