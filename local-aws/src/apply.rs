@@ -6,7 +6,7 @@ use crate::ConnectionCut;
 use crate::clock::Clock;
 use crate::dispatch::{Call, Service};
 use crate::dynamodb::DynamoDb;
-use crate::faults::{Effect, Faults, Partial};
+use crate::faults::{Effect, Faults, Partial, Shown};
 use crate::kinesis::Kinesis;
 use crate::tap::{Seen, Tap};
 use crate::wire::Answer;
@@ -18,6 +18,7 @@ pub(crate) struct Services {
     pub(crate) clock: Clock,
     pub(crate) faults: Faults,
     pub(crate) tap: Option<Tap>,
+    pub(crate) shown: Shown,
 }
 
 impl Services {
@@ -72,12 +73,25 @@ impl Services {
                 std::future::pending().await
             }
             Effect::Partition => std::future::pending().await,
+            Effect::StaleRead => Ok(self.read_stale(call).await),
             Effect::Partial(share) => Ok(self.apply_partially(share, call).await),
             // Spent by now: a latency before this; and what hits streams does so while they are open.
             Effect::Latency(_) | Effect::CutStream | Effect::SilenceStream => {
                 Ok(self.apply(call).await)
             }
         }
+    }
+
+    async fn read_stale(&self, call: &Call) -> Answer {
+        let now_ms = self.clock.now_ms();
+        if let Some(shown) = self.shown.again(call, now_ms) {
+            return Answer::ok(shown);
+        }
+        let answer = self.apply(call).await;
+        if let Answer::Json { status: 200, body } = &answer {
+            self.shown.remember(call, now_ms, body.clone());
+        }
+        answer
     }
 
     async fn apply_partially(&self, share: f64, call: &Call) -> Answer {

@@ -199,6 +199,7 @@ impl LocalAws {
                 clock,
                 faults: Faults::new(options.seed),
                 tap: options.tap,
+                shown: faults::Shown::default(),
             },
             calls: Calls::default(),
             seed: options.seed,

@@ -10,7 +10,7 @@ use crate::worker::Worker;
 use crate::world::{Setup, World};
 
 /// How long the disturbed part lasts, simulated.
-const DISTURBED: Duration = Duration::from_secs(40);
+const DISTURBED: Duration = Duration::from_secs(30);
 /// How long everything may take to arrive once nothing fails any more, simulated.
 const RECOVERY: Duration = Duration::from_secs(120);
 /// How long a clean stop may take, simulated.
@@ -32,6 +32,19 @@ pub struct Outcome {
     pub stops: u64,
     pub reshards: u64,
     pub faults: u64,
+}
+
+impl std::ops::AddAssign for Outcome {
+    fn add_assign(&mut self, other: Outcome) {
+        self.records += other.records;
+        self.calls += other.calls;
+        self.lasted += other.lasted;
+        self.kills += other.kills;
+        self.pauses += other.pauses;
+        self.stops += other.stops;
+        self.reshards += other.reshards;
+        self.faults += other.faults;
+    }
 }
 
 /// Runs a seed to its end; panics when a promise is broken.

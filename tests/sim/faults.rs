@@ -27,6 +27,10 @@ impl Weather {
             }
             return;
         }
+        if fault.effect == Effect::StaleRead {
+            let end = world.now() + Duration::from_millis(rng.u64(5_000..30_000));
+            return self.hold(world, fault, end);
+        }
         if service == Service::Dynamodb && rng.bool() {
             let table = ["", "-fleet", "-messages"][rng.usize(..3)];
             fault = fault.resource(&format!("{APP}{table}"));
@@ -73,6 +77,7 @@ fn effect(rng: &mut fastrand::Rng, service: Service) -> Effect {
         9 => Effect::Partial(0.5),
         10 | 11 if of_streams => Effect::CutStream,
         12 if of_streams => Effect::SilenceStream,
+        12 => Effect::StaleRead,
         10 => Effect::LostReply,
         11 => Effect::Latency(millis(rng, 900)),
         _ => Effect::Partition,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use lease_manager::{LaneName, LeaseRecord, ShardId, invariants};
+use lease_manager::{LaneName, LeaseRecord, ShardId, WorkerId, invariants};
 use processor::PIPELINES;
 use serde_json::Value;
 
@@ -20,7 +20,13 @@ struct Written {
 #[derive(Default)]
 pub struct Leases {
     now: BTreeMap<String, LeaseRecord>,
+    /// The leases that name a shard as their parent.
+    children: BTreeMap<ShardId, BTreeSet<String>>,
     deleted: BTreeSet<String>,
+    /// How often each lease came to another owner.
+    moves: BTreeMap<String, u64>,
+    /// The last owner of each lease that had one.
+    owners: BTreeMap<String, WorkerId>,
     history: Vec<Written>,
 }
 
@@ -35,7 +41,15 @@ impl Leases {
         if self.deleted.contains(&key) {
             return Err(format!("{key} was deleted, and came again"));
         }
-        let step: Vec<_> = self.now.remove(&key).into_iter().chain([lease.clone()]).collect();
+        for parent in &lease.parents {
+            self.children.entry(parent.clone()).or_default().insert(key.clone());
+        }
+        let before = self.now.remove(&key);
+        if lease.owner.is_some() && self.owners.get(&key) != lease.owner.as_ref() {
+            *self.moves.entry(key.clone()).or_default() += 1;
+            self.owners.extend(lease.owner.clone().map(|owner| (key.clone(), owner)));
+        }
+        let step: Vec<_> = before.into_iter().chain([lease.clone()]).collect();
         let smallest = lease.lanes.values().map(|lane| &lane.checkpoint).min();
         if smallest.is_some_and(|smallest| *smallest != lease.checkpoint) {
             return Err(format!("C1: the checkpoint is not the smallest lane's: {lease:?}"));
@@ -63,12 +77,26 @@ impl Leases {
     /// A lease with its parents and children.
     fn family(&self, key: &str) -> Vec<LeaseRecord> {
         let lease = &self.now[key];
-        let related = |other: &&LeaseRecord| {
-            other.shard_id == lease.shard_id
-                || lease.parents.contains(&other.shard_id)
-                || other.parents.contains(&lease.shard_id)
-        };
-        self.now.values().filter(related).cloned().collect()
+        let parents = lease.parents.iter().filter_map(|parent| self.now.get(parent.as_str()));
+        let children = self.children.get(&lease.shard_id).into_iter().flatten();
+        let children = children.filter_map(|child| self.now.get(child));
+        std::iter::once(lease).chain(parents).chain(children).cloned().collect()
+    }
+
+    /// Every shard that replaced others, with those: also of leases that are gone.
+    pub fn parents(&self) -> BTreeMap<&str, Vec<&str>> {
+        let mut parents: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (parent, children) in &self.children {
+            for child in children {
+                parents.entry(child).or_default().push(parent.as_str());
+            }
+        }
+        parents
+    }
+
+    /// How often each lease came to another owner since the last time this was asked.
+    pub fn moves(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.moves).into_values().collect()
     }
 
     /// L5, and that nothing ended without its children.
@@ -86,6 +114,7 @@ impl Leases {
         }
     }
 
+    /// The leases as they are.
     pub fn now(&self) -> impl Iterator<Item = &LeaseRecord> {
         self.now.values()
     }

@@ -21,21 +21,24 @@ mod faults;
 mod leases;
 mod ledger;
 mod operator;
+mod progress;
+mod reader;
+mod reshard;
 mod runner;
+mod scale;
 mod scheduler;
+mod traffic;
 mod wire;
 mod worker;
 mod world;
 
 use std::sync::Mutex;
-use std::time::Duration;
 
 use course::Outcome;
+use progress::Progress;
 
 /// Seeds that are run unless `SIM_SEEDS` says how many, from `SIM_FIRST` on.
 const SEEDS: u64 = 200;
-/// Seeds that run at the same time.
-const THREADS: u64 = 2;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"))
@@ -45,47 +48,12 @@ fn number(name: &str) -> Option<u64> {
 fn p1_p4_p5_records_survive_seeded_faults() {
     let first = number("SIM_FIRST").unwrap_or(1);
     let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
-    let progress = Mutex::new(Progress { seeds, ..Progress::default() });
-    runner::run_all(first, seeds, THREADS.min(seeds), &|seed, outcome| {
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    let progress = Mutex::new(Progress::of(seeds));
+    runner::run_all(first, seeds, threads.min(seeds), &|seed, outcome| {
         progress.lock().unwrap().add(seed, outcome);
     });
-    progress.lock().unwrap().summary();
-}
-
-/// Counts what the seeds did.
-#[derive(Default)]
-struct Progress {
-    seeds: u64,
-    done: u64,
-    sum: Outcome,
-    simulated: Duration,
-}
-
-impl Progress {
-    fn add(&mut self, seed: u64, outcome: Outcome) {
-        self.done += 1;
-        self.simulated += outcome.lasted;
-        let sum = &mut self.sum;
-        sum.records += outcome.records;
-        sum.calls += outcome.calls;
-        sum.kills += outcome.kills;
-        sum.pauses += outcome.pauses;
-        sum.stops += outcome.stops;
-        sum.reshards += outcome.reshards;
-        sum.faults += outcome.faults;
-        if self.seeds <= 20 {
-            println!("seed {seed}: {outcome:?}");
-        }
-    }
-
-    fn summary(&self) {
-        let Outcome { records, calls, kills, pauses, stops, reshards, faults, .. } = self.sum;
-        println!(
-            "{} seeds, no promise broken: {records} records, {calls} calls, {faults} faults, {kills} kills, \
-             {pauses} pauses, {stops} stops, {reshards} splits and merges in {:?} simulated",
-            self.done, self.simulated
-        );
-    }
+    println!("{}", progress.into_inner().unwrap());
 }
 
 /// With kills, pauses and reshards among them.

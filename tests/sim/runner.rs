@@ -38,7 +38,8 @@ pub fn run(seed: u64, traced: bool) -> (Outcome, Option<Trace>) {
         Ok(ended) => ended,
         Err(panic) => {
             eprintln!("seed {seed} failed; replay it: just sim --seeds 1 --first {seed}");
-            eprintln!("or: SIM_FIRST={seed} SIM_SEEDS=1 cargo test -p tests --test sim seeds");
+            eprintln!("or: SIM_FIRST={seed} SIM_SEEDS=1 cargo test -p tests --test sim p1_");
+            eprintln!("with SIM_TRACE=1 it tells the wire, too");
             std::panic::resume_unwind(panic);
         }
     }

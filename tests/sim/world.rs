@@ -14,6 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::ledger::Ledger;
 use crate::scheduler::{ProcessId, Scheduler, SimClock};
+use crate::traffic::Traffic;
 use crate::wire::Trace;
 
 pub const APP: &str = "sim";
@@ -35,6 +36,7 @@ pub struct World {
     pub stream: StreamConfig,
     pub consumer_arn: String,
     pub seed: u64,
+    pub traffic: Arc<Mutex<Traffic>>,
     ledger: Arc<Mutex<Ledger>>,
     trace: Option<Arc<Mutex<Trace>>>,
 }
@@ -65,8 +67,18 @@ impl World {
         let epoch = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         let clock = SimClock::starting_at(epoch);
         let ledger = Arc::new(Mutex::new(Ledger::default()));
-        let trace = setup.traced.then(Arc::default);
-        let tap = tap(clock.clone(), Arc::clone(&ledger), trace.clone());
+        let trace = setup.traced.then(Arc::<Mutex<Trace>>::default);
+        let traffic = Arc::<Mutex<Traffic>>::default();
+        let watch = watch(Arc::clone(&ledger));
+        let (count, trace_of) = (Arc::clone(&traffic), trace.clone());
+        let at = clock.clone();
+        let tap = Tap::new(move |traced: &Traced<'_>| {
+            if let Some(trace) = &trace_of {
+                trace.lock().unwrap().add(at.passed(), traced);
+            }
+            count.lock().unwrap().add(at.passed(), traced);
+            watch(at.passed(), traced);
+        });
         let of_aws = clock.clone();
         let options = local_aws::Options {
             seed: setup.seed,
@@ -83,7 +95,17 @@ impl World {
         let operator = Operator { runtime, kinesis, dynamodb };
         let (stream, consumer_arn) = operator.run(furnish(&operator, setup.shards));
         let processes = Scheduler::new(clock, setup.seed);
-        World { aws, operator, processes, stream, consumer_arn, seed: setup.seed, ledger, trace }
+        World {
+            aws,
+            operator,
+            processes,
+            stream,
+            consumer_arn,
+            seed: setup.seed,
+            traffic,
+            ledger,
+            trace,
+        }
     }
 
     pub fn site(&self) -> Site {
@@ -155,14 +177,10 @@ async fn furnish(operator: &Operator, shards: i32) -> (StreamConfig, String) {
     (stream, registered.consumer.unwrap().consumer_arn)
 }
 
-/// Feeds the ledger, and the trace if there is one.
-fn tap(clock: SimClock, ledger: Arc<Mutex<Ledger>>, trace: Option<Arc<Mutex<Trace>>>) -> Tap {
+/// Feeds the ledger.
+fn watch(ledger: Arc<Mutex<Ledger>>) -> impl Fn(Duration, &Traced<'_>) + Send + Sync {
     let messages = format!("{APP}-messages");
-    Tap::new(move |traced: &Traced<'_>| {
-        let at = clock.passed();
-        if let Some(trace) = &trace {
-            trace.lock().unwrap().add(at, traced);
-        }
+    move |at, traced| {
         let by = traced.caller;
         match traced.seen {
             Seen::Wrote { table: APP, item } => ledger.lock().unwrap().lease_wrote(at, by, item),
@@ -172,7 +190,7 @@ fn tap(clock: SimClock, ledger: Arc<Mutex<Ledger>>, trace: Option<Arc<Mutex<Trac
             }
             _ => {}
         }
-    })
+    }
 }
 
 impl Site {

@@ -4,6 +4,7 @@
 //! asks [`Faults::plan`] before a call and acts on the answer. Start at [`Effect`].
 
 mod partial;
+mod stale;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use tokio::sync::Notify;
 use crate::dispatch::{Call, Service};
 
 pub(crate) use partial::Partial;
+pub(crate) use stale::Shown;
 pub(crate) use stream::guard;
 
 /// Faults that hold at once; one more, and the oldest is dropped.
@@ -63,6 +65,9 @@ pub enum Effect {
     Latency(Duration),
     /// The connection is cut at once; not applied.
     Cut,
+    /// An eventually consistent read (one without `ConsistentRead`) shows what the same request showed up to ten seconds ago, if it
+    /// was made under this effect then. Other calls are not touched.
+    StaleRead,
     /// Not applied, never answered; streams that are open stand still until the fault is cleared.
     Partition,
     /// Streams that are open, and that will be opened, are cut.
@@ -154,7 +159,11 @@ impl Fault {
             && wanted(&self.operation, &call.operation)
             && wanted(&self.caller, &call.caller)
             && self.resource.as_ref().is_none_or(|name| call.resources.contains(name))
-            && (!matches!(self.effect, Effect::Partial(_)) || Partial::divides(&call.operation))
+            && match self.effect {
+                Effect::Partial(_) => Partial::divides(&call.operation),
+                Effect::StaleRead => stale::is_eventual(call),
+                _ => true,
+            }
     }
 }
 
