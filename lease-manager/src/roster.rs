@@ -143,6 +143,8 @@ impl Roster {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::checkpoint::Checkpoint;
     use crate::ids::{Incarnation, LeaseCounter, WorkerId};
@@ -160,11 +162,11 @@ mod tests {
             lanes: BTreeMap::new(),
             start_at_ms: None,
             read_to: None,
-            parents: Default::default(),
+            parents: BTreeSet::new(),
             hash_range: None,
         };
         let holder = Holder { worker: WorkerId::parse("w").unwrap(), incarnation: Incarnation(1) };
-        Held::new(lease, holder, record)
+        Held::new(lease, holder, record, BTreeSet::new())
     }
 
     #[tokio::test]
