@@ -77,7 +77,7 @@ impl Trace {
     }
 }
 
-/// The wire of a seed that failed.
+/// The wire of a seed that failed, where that was asked for.
 impl Drop for Trace {
     fn drop(&mut self) {
         if std::thread::panicking() {
