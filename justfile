@@ -23,6 +23,26 @@ check:
 test FILTER="":
     cargo test --workspace {{FILTER}}
 
+# Seeds of the simulation: just sim --seeds 10000 [--first 1]. Ends at the first that breaks a promise.
+sim *ARGS:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    export SIM_SEEDS=1000 SIM_FIRST=1
+    set -- {{ARGS}}
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --seeds) SIM_SEEDS=$2 ;;
+            --first) SIM_FIRST=$2 ;;
+            *) echo "just sim [--seeds N] [--first K]" >&2; exit 2 ;;
+        esac
+        shift 2
+    done
+    cargo test --profile sim -p tests --test sim p1_ -- --nocapture
+
+# 1,000 shards and 20 workers: how fast they are shared out, and what that costs. And what a reshard costs.
+sim-scale:
+    cargo test --profile sim -p tests --test sim scale -- --nocapture
+
 # Documentation with every internal link checked.
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items

@@ -35,16 +35,20 @@ impl Roster {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a lease in and queues it for a consumer. `false`: the roster is closed, nobody would fetch it.
+    /// Takes a lease in and queues it for a consumer. `false`: the roster is closed, nobody would fetch it. An older holding of the
+    /// same lease is lost by that: its consumer would never hear of it otherwise.
     pub(crate) fn add(&self, held: Arc<Held>) -> bool {
         let mut inner = self.inner();
         if inner.closed {
             return false;
         }
-        inner.held.insert(held.lease.key.clone(), Arc::clone(&held));
+        let older = inner.held.insert(held.lease.key.clone(), Arc::clone(&held));
         inner.queue.push_back(held);
         self.counted(&inner);
         drop(inner);
+        if let Some(older) = older {
+            self.lose(&older, "taken anew");
+        }
         self.arrived.notify_waiters();
         true
     }
@@ -134,5 +138,45 @@ impl Roster {
     fn counted(&self, inner: &Inner) {
         self.count.send_replace(inner.held.len());
         metrics::held(inner.held.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::checkpoint::Checkpoint;
+    use crate::ids::{Incarnation, LeaseCounter, WorkerId};
+    use crate::lease::{Holder, Lease, LeaseRecord};
+
+    fn held(counter: u64) -> Arc<Held> {
+        let key = LeaseKey::parse("shardId-000000000000").unwrap();
+        let record = LeaseRecord::new(key.clone(), Checkpoint::TrimHorizon, 0);
+        let lease = Lease {
+            shard_id: key.shard_id(),
+            key,
+            stream_arn: String::new(),
+            counter: LeaseCounter(counter),
+            checkpoint: Checkpoint::TrimHorizon,
+            lanes: BTreeMap::new(),
+            start_at_ms: None,
+            read_to: None,
+            parents: BTreeSet::new(),
+            hash_range: None,
+        };
+        let holder = Holder { worker: WorkerId::parse("w").unwrap(), incarnation: Incarnation(1) };
+        Held::new(lease, holder, record, BTreeSet::new())
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_is_taken_anew_ends_its_older_holding() {
+        let roster = Roster::new();
+        let (older, newer) = (held(1), held(2));
+        assert!(roster.add(Arc::clone(&older)));
+        assert!(roster.add(Arc::clone(&newer)));
+        assert!(older.is_lost() && !newer.is_lost());
+        assert_eq!(roster.next().await.map(|held| held.lease.counter), Some(LeaseCounter(2)));
+        assert_eq!(roster.len(), 1);
     }
 }

@@ -6,8 +6,9 @@ use crate::ConnectionCut;
 use crate::clock::Clock;
 use crate::dispatch::{Call, Service};
 use crate::dynamodb::DynamoDb;
-use crate::faults::{Effect, Faults, Partial};
+use crate::faults::{Effect, Faults, Partial, Shown};
 use crate::kinesis::Kinesis;
+use crate::tap::{Seen, Tap};
 use crate::wire::Answer;
 
 /// The services and what may go wrong with them.
@@ -16,15 +17,29 @@ pub(crate) struct Services {
     pub(crate) kinesis: Kinesis,
     pub(crate) clock: Clock,
     pub(crate) faults: Faults,
+    pub(crate) tap: Option<Tap>,
+    pub(crate) shown: Shown,
 }
 
 impl Services {
     /// The service's own answer.
     pub(crate) async fn apply(&self, call: &Call) -> Answer {
         let body = call.body.clone();
-        match call.service {
+        let answer = match call.service {
             Service::Dynamodb => self.dynamodb.handle(&call.operation, body).await,
             Service::Kinesis => self.kinesis.handle(&call.operation, body).await,
+        };
+        if let (Some(tap), Answer::Json { status: 200, body }) = (&self.tap, &answer) {
+            let body = body.clone();
+            tap.show_writes(&self.dynamodb, call, &body).await;
+        }
+        answer
+    }
+
+    /// Shows the tap what happens to a call.
+    pub(crate) fn show(&self, call: &Call, seen: Seen<'_>) {
+        if let Some(tap) = &self.tap {
+            tap.show(call, seen);
         }
     }
 
@@ -58,10 +73,25 @@ impl Services {
                 std::future::pending().await
             }
             Effect::Partition => std::future::pending().await,
+            Effect::StaleRead => Ok(self.read_stale(call).await),
             Effect::Partial(share) => Ok(self.apply_partially(share, call).await),
-            // Both are spent by now: a latency before this, a stream's cut while it is open.
-            Effect::Latency(_) | Effect::CutStream => Ok(self.apply(call).await),
+            // Spent by now: a latency before this; and what hits streams does so while they are open.
+            Effect::Latency(_) | Effect::CutStream | Effect::SilenceStream => {
+                Ok(self.apply(call).await)
+            }
         }
+    }
+
+    async fn read_stale(&self, call: &Call) -> Answer {
+        let now_ms = self.clock.now_ms();
+        if let Some(shown) = self.shown.again(call, now_ms) {
+            return Answer::ok(shown);
+        }
+        let answer = self.apply(call).await;
+        if let Answer::Json { status: 200, body } = &answer {
+            self.shown.remember(call, now_ms, body.clone());
+        }
+        answer
     }
 
     async fn apply_partially(&self, share: f64, call: &Call) -> Answer {

@@ -46,6 +46,10 @@
 //! # }
 //! ```
 //!
+//! # What happens on the wire
+//!
+//! [`Options::tap`] is shown each call, answer and piece of a stream, and each item that DynamoDB writes, as it happens.
+//!
 //! # Limits
 //!
 //! Bodies of 16 MiB, 2,048 connections of 1,024 streams, 32 KiB of headers; each service adds its own. Table ARNs carry the account
@@ -64,6 +68,7 @@ mod dynamodb;
 mod faults;
 mod kinesis;
 mod serve;
+mod tap;
 mod wire;
 
 use std::fmt;
@@ -92,6 +97,7 @@ pub use crate::clock::Clock;
 pub use crate::dispatch::Service;
 pub use crate::faults::{Effect, Fault, FaultId, Faults};
 pub use crate::kinesis::KinesisOptions;
+pub use crate::tap::{Seen, Tap, Traced};
 pub use crate::wire::BodyStream;
 
 /// How a [`LocalAws`] is built.
@@ -111,6 +117,8 @@ pub struct Options {
     pub epoch: SystemTime,
     /// A clock to use instead of `epoch` and tokio's, for several runtimes that share one time.
     pub clock: Option<Clock>,
+    /// Is shown everything on the wire.
+    pub tap: Option<Tap>,
 }
 
 impl Default for Options {
@@ -126,6 +134,7 @@ impl Default for Options {
             seed: 0,
             epoch,
             clock: None,
+            tap: None,
         }
     }
 }
@@ -184,7 +193,14 @@ impl LocalAws {
             clock.clone(),
         );
         Ok(Self(Arc::new(Inner {
-            services: Services { dynamodb, kinesis, clock, faults: Faults::new(options.seed) },
+            services: Services {
+                dynamodb,
+                kinesis,
+                clock,
+                faults: Faults::new(options.seed),
+                tap: options.tap,
+                shown: faults::Shown::default(),
+            },
             calls: Calls::default(),
             seed: options.seed,
             requests: AtomicU64::new(0),
@@ -230,6 +246,7 @@ impl LocalAws {
             Err(refusal) => return Ok(self.respond(None, refusal)),
         };
         self.0.calls.count(&call);
+        self.0.services.show(&call, Seen::Called);
         let plan = self.0.services.faults.plan(&call);
         if !plan.delay.is_zero() {
             tokio::time::sleep(plan.delay).await;
@@ -238,7 +255,10 @@ impl LocalAws {
         services.land_late_calls().await;
         let answer = match plan.effect {
             None => services.apply(&call).await,
-            Some(effect) => services.apply_under(effect, &call).await?,
+            Some(effect) => services
+                .apply_under(effect, &call)
+                .await
+                .inspect_err(|ConnectionCut| services.show(&call, Seen::Cut))?,
         };
         Ok(self.respond(Some(call), answer))
     }
@@ -254,6 +274,13 @@ impl LocalAws {
 
     fn respond(&self, call: Option<Call>, answer: Answer) -> http::Response<BodyStream> {
         let service = call.as_ref().map(|call| call.service);
+        if let Some(call) = &call {
+            let (status, body) = match &answer {
+                Answer::Json { status, body } => (*status, body.clone()),
+                Answer::Stream(_) => (200, Bytes::new()),
+            };
+            self.0.services.show(call, Seen::Answered { status, body: &body });
+        }
         let content_type = service.unwrap_or(Service::Kinesis).content_type();
         let mut checksum = None;
         let mut response = match (answer, call) {
@@ -266,7 +293,9 @@ impl LocalAws {
                 wire::response(200, wire::EVENT_STREAM, BodyStream::pieces(frames))
             }
             (Answer::Stream(frames), Some(call)) => {
-                let guarded = faults::guard(frames, self.0.services.faults.clone(), call);
+                let services = &self.0.services;
+                let guarded =
+                    faults::guard(frames, services.faults.clone(), call, services.tap.clone());
                 wire::response(200, wire::EVENT_STREAM, BodyStream::pieces(guarded))
             }
         };

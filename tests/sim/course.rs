@@ -2,189 +2,280 @@
 
 use std::time::Duration;
 
-use aws_sdk_kinesis::primitives::Blob;
-use aws_sdk_kinesis::types::PutRecordsRequestEntry;
-use local_aws::{Effect, Fault, Service};
-use tokio::time::{Instant, sleep};
+use local_aws::KinesisOptions;
 
-use crate::ledger::Ledger;
-use crate::world::{STREAM, Worker, World};
+use crate::faults::Weather;
+use crate::wire::Trace;
+use crate::worker::Worker;
+use crate::world::{Setup, World};
 
 /// How long the disturbed part lasts, simulated.
-const DISTURBED: Duration = Duration::from_secs(90);
+const DISTURBED: Duration = Duration::from_secs(30);
 /// How long everything may take to arrive once nothing fails any more, simulated.
-const RECOVERY: Duration = Duration::from_secs(180);
+const RECOVERY: Duration = Duration::from_secs(120);
+/// How long a clean stop may take, simulated.
+const STOPPING: Duration = Duration::from_secs(30);
+const NAMES: [&str; 3] = ["worker-a", "worker-b", "worker-c"];
+const MOST_SHARDS: usize = 6;
 
 /// What a course left behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Records that were put, and arrived.
     pub records: usize,
-    /// Of the tables' final contents.
-    pub fingerprint: u64,
     /// Calls of all kinds, faulted ones included.
     pub calls: u64,
+    /// How long it lasted, simulated.
+    pub lasted: Duration,
+    pub kills: u64,
+    pub pauses: u64,
+    pub stops: u64,
+    pub reshards: u64,
+    pub faults: u64,
+}
+
+impl std::ops::AddAssign for Outcome {
+    fn add_assign(&mut self, other: Outcome) {
+        self.records += other.records;
+        self.calls += other.calls;
+        self.lasted += other.lasted;
+        self.kills += other.kills;
+        self.pauses += other.pauses;
+        self.stops += other.stops;
+        self.reshards += other.reshards;
+        self.faults += other.faults;
+    }
 }
 
 /// Runs a seed to its end; panics when a promise is broken.
-pub fn run(seed: u64) -> Outcome {
+pub fn run(seed: u64, traced: bool) -> (Outcome, Option<Trace>) {
+    // The SDK draws its jitter here.
     fastrand::seed(seed);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .unwrap();
-    runtime.block_on(course(seed))
-}
-
-async fn course(seed: u64) -> Outcome {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let world = World::make(seed, rng.i32(1..=3)).await;
-    let mut ledger = Ledger::default();
-    let mut lives = 0;
-    let mut workers: Vec<Worker> = Vec::new();
-    let end = Instant::now() + DISTURBED;
-    while Instant::now() < end {
-        if workers.is_empty() {
-            lives += 1;
-            workers.push(world.start(&format!("worker-{}", lives % 3), lives));
-        }
-        step(&world, &mut rng, &mut ledger, &mut workers, &mut lives).await;
-        ledger.look(&world).await;
-        sleep(Duration::from_millis(rng.u64(10..2_000))).await;
-    }
-    world.aws.faults().clear_all();
-    ledger.check_positions(&world).await;
-    if workers.is_empty() {
-        workers.push(world.start("worker-last", lives + 1));
-    }
-    let deadline = Instant::now() + RECOVERY;
-    while ledger.missing(&world).await > 0 && Instant::now() < deadline {
-        sleep(Duration::from_secs(2)).await;
-    }
-    // What is read to its end is finished a moment later.
-    sleep(Duration::from_secs(2)).await;
-    for worker in workers {
-        worker.stop().await;
-    }
-    ledger.check(&world).await;
-    Outcome {
-        records: ledger.len(),
-        fingerprint: ledger.fingerprint(&world).await,
-        calls: world.aws.calls().iter().map(|call| call.calls).sum(),
-    }
+    let kinesis = KinesisOptions {
+        // Subscriptions expire within a course, too.
+        subscription_lifetime: Duration::from_secs(rng.u64(15..60)),
+        ..KinesisOptions::default()
+    };
+    let setup = Setup { seed, shards: rng.i32(1..=3), kinesis, traced };
+    let mut course = Course {
+        world: World::make(setup),
+        rng,
+        weather: Weather::default(),
+        workers: Vec::new(),
+        paused: Vec::new(),
+        stopping: Vec::new(),
+        lives: 0,
+        outcome: Outcome::default(),
+    };
+    course.disturbed();
+    course.recovery();
+    let trace = course.world.trace();
+    (course.outcome(), trace)
 }
 
-async fn step(
-    world: &World,
-    rng: &mut fastrand::Rng,
-    ledger: &mut Ledger,
-    workers: &mut Vec<Worker>,
-    lives: &mut u64,
-) {
-    match rng.u32(0..100) {
-        0..50 => put(world, rng, ledger).await,
-        50..62 => fault(world, rng),
-        62..70 => world.aws.faults().clear_all(),
-        70..78 if !workers.is_empty() => {
-            workers.swap_remove(rng.usize(..workers.len())).kill().await
-        }
-        78..84 if !workers.is_empty() => {
-            workers.swap_remove(rng.usize(..workers.len())).stop().await
-        }
-        84..92 if workers.len() < 3 => {
-            *lives += 1;
-            let name = format!("worker-{}", *lives % 3);
-            if workers.iter().all(|worker| worker.name != name) {
-                workers.push(world.start(&name, *lives));
+struct Course {
+    world: World,
+    rng: fastrand::Rng,
+    weather: Weather,
+    workers: Vec<Worker>,
+    /// With the time at which each goes on.
+    paused: Vec<(Duration, Worker)>,
+    stopping: Vec<Worker>,
+    lives: u64,
+    outcome: Outcome,
+}
+
+impl Course {
+    fn disturbed(&mut self) {
+        while self.world.now() < DISTURBED {
+            if self.workers.is_empty() {
+                self.start();
             }
-        }
-        92..96 => split(world, rng).await,
-        96..100 => merge(world).await,
-        _ => {}
-    }
-}
-
-/// Puts a few records; what the stream acknowledged is owed.
-async fn put(world: &World, rng: &mut fastrand::Rng, ledger: &mut Ledger) {
-    let mut request = world.kinesis.put_records().stream_name(STREAM);
-    let mut payloads = Vec::new();
-    for _ in 0..rng.usize(1..40) {
-        let key = format!("key-{}", rng.u32(0..20));
-        let payload = format!(r#"{{"key":"{key}","n":{}}}"#, ledger.len() + payloads.len());
-        let data = Blob::new(payload.as_bytes());
-        let entry = PutRecordsRequestEntry::builder().partition_key(key).data(data).build();
-        request = request.records(entry.unwrap());
-        payloads.push(payload);
-    }
-    let answer = request.send().await.unwrap();
-    for (payload, put) in payloads.into_iter().zip(answer.records) {
-        // A record over the shard's rate is refused alone.
-        if let (Some(shard), Some(sequence)) = (put.shard_id, put.sequence_number) {
-            ledger.put(payload, shard, &sequence);
+            self.act();
+            let pause = Duration::from_millis(self.rng.u64(10..1_500));
+            self.pass(pause);
         }
     }
-}
 
-/// Something starts to fail for one of the workers, for a number of calls.
-fn fault(world: &World, rng: &mut fastrand::Rng) {
-    let effect = match rng.u32(0..11) {
-        0 => Effect::Throttle,
-        1 => Effect::InternalError,
-        2 => Effect::LostReply,
-        3 => Effect::ErrorAfterApply,
-        4 => Effect::Latency(Duration::from_millis(rng.u64(10..900))),
-        5 => Effect::LateApply(Duration::from_millis(rng.u64(500..8_000))),
-        6 | 7 => Effect::CutStream,
-        8 => Effect::Unanswered,
-        9 => Effect::Partition,
-        _ => Effect::Partial(0.5),
-    };
-    let service = match effect {
-        Effect::CutStream => Service::Kinesis,
-        Effect::Throttle | Effect::InternalError | Effect::Partition if rng.bool() => {
-            Service::Kinesis
+    /// Nothing fails any more: everything arrives, and every worker ends when it is told to.
+    fn recovery(&mut self) {
+        self.world.tell("the faults end");
+        self.world.aws.faults().clear_all();
+        self.resume(Duration::MAX);
+        let until = self.world.now() + RECOVERY;
+        while self.world.ledger().missing() > 0 && self.world.now() < until {
+            // A worker that wakes up and finds itself replaced ends; somebody starts another.
+            if self.workers.is_empty() {
+                self.start();
+            }
+            self.pass(Duration::from_millis(250));
         }
-        _ => Service::Dynamodb,
-    };
-    let caller = format!("worker-{}", rng.u32(0..3));
-    world.aws.faults().inject(Fault::new(service, effect).caller(&caller).times(rng.u64(1..60)));
-}
-
-async fn split(world: &World, rng: &mut fastrand::Rng) {
-    let open = open_shards(world).await;
-    if open.len() >= 6 {
-        return;
+        let missing = self.world.ledger().missing();
+        assert!(
+            missing == 0,
+            "P1: {missing} records did not arrive in {RECOVERY:?} without faults"
+        );
+        // What is read to its end is finished a moment later.
+        self.pass(Duration::from_secs(2));
+        while let Some(worker) = self.workers.pop() {
+            self.stop(worker);
+        }
+        let until = self.world.now() + STOPPING;
+        while !self.stopping.is_empty() && self.world.now() < until {
+            self.pass(Duration::from_millis(250));
+        }
+        assert!(self.stopping.is_empty(), "not stopped in {STOPPING:?}: {:?}", self.stopping);
+        self.world.check_end();
     }
-    let (shard, start, end) = &open[rng.usize(..open.len())];
-    let middle = start + (end - start) / 2 + 1;
-    let request = world.kinesis.split_shard().stream_name(STREAM).shard_to_split(shard);
-    let _ = request.new_starting_hash_key(middle.to_string()).send().await;
-}
 
-async fn merge(world: &World) {
-    let mut open = open_shards(world).await;
-    open.sort_by_key(|(_, start, _)| *start);
-    if let Some([left, right]) = open.windows(2).next() {
-        let request = world.kinesis.merge_shards().stream_name(STREAM);
-        let _ = request.shard_to_merge(&left.0).adjacent_shard_to_merge(&right.0).send().await;
+    fn outcome(self) -> Outcome {
+        Outcome {
+            records: self.world.ledger().records.len(),
+            calls: self.world.aws.calls().iter().map(|call| call.calls).sum(),
+            lasted: self.world.now(),
+            ..self.outcome
+        }
     }
-}
 
-/// Open shards with their hash ranges.
-async fn open_shards(world: &World) -> Vec<(String, u128, u128)> {
-    let listed = world.kinesis.list_shards().stream_name(STREAM).send().await.unwrap();
-    let open = listed.shards().iter().filter(|shard| {
-        shard.sequence_number_range().is_some_and(|range| range.ending_sequence_number().is_none())
-    });
-    open.map(|shard| {
-        let range = shard.hash_key_range().unwrap();
-        let number = |text: &str| text.parse::<u128>().unwrap();
-        (
-            shard.shard_id().to_owned(),
-            number(range.starting_hash_key()),
-            number(range.ending_hash_key()),
-        )
-    })
-    .collect()
+    /// Lets time pass, and sees who goes on, who has ended, and which faults are over.
+    fn pass(&mut self, time: Duration) {
+        self.world.run_for(time);
+        self.weather.pass(&self.world);
+        self.resume(self.world.now());
+        let world = &mut self.world;
+        self.workers.retain(|worker| match world.ended(worker.id) {
+            None => true,
+            Some(why) => {
+                // Only a later life of the same name, started while this one was paused, may end a worker.
+                assert!(why.contains("Replaced"), "{} ended by itself: {why}", worker.name);
+                world.tell(format!("{} ended: {why}", worker.name));
+                false
+            }
+        });
+        self.stopping.retain(|worker| match world.ended(worker.id) {
+            None => true,
+            Some(why) => {
+                let clean = why == "Shutdown, Stopped" || why.contains("Replaced");
+                assert!(clean, "{} was stopped and ended: {why}", worker.name);
+                world.tell(format!("{} stopped: {why}", worker.name));
+                false
+            }
+        });
+    }
+
+    fn resume(&mut self, until: Duration) {
+        let (due, still): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.paused).into_iter().partition(|(at, _)| *at <= until);
+        self.paused = still;
+        for (_, worker) in due {
+            self.world.tell(format!("{} goes on", worker.name));
+            self.world.processes.resume(worker.id);
+            self.workers.push(worker);
+        }
+    }
+
+    fn act(&mut self) {
+        match self.rng.u32(0..100) {
+            0..46 => self.put(),
+            46..66 => {
+                let name = NAMES[self.rng.usize(..NAMES.len())];
+                self.weather.turn(&self.world, &mut self.rng, name);
+                self.outcome.faults += 1;
+            }
+            66..72 => self.kill(),
+            72..79 => self.pause(),
+            79..83 => {
+                if let Some(worker) = self.any() {
+                    self.stop(worker);
+                }
+            }
+            83..91 if self.workers.len() < NAMES.len() => self.start(),
+            91..94 => self.split(),
+            94..97 => self.merge(),
+            97..100 => {
+                // Two in a row: the children are resharded before anybody can have read their parents to the end.
+                self.split();
+                self.put();
+                if self.rng.bool() {
+                    self.split()
+                } else {
+                    self.merge()
+                }
+                self.put();
+            }
+            _ => {}
+        }
+    }
+
+    fn any(&mut self) -> Option<Worker> {
+        let count = self.workers.len();
+        (count > 0).then(|| self.workers.swap_remove(self.rng.usize(..count)))
+    }
+
+    /// Starts a worker under a name that is free; that of a paused one is: its process may be given up for lost.
+    fn start(&mut self) {
+        let taken = |name: &str| {
+            let mut running = self.workers.iter().chain(&self.stopping);
+            running.any(|worker| worker.name == name)
+        };
+        let free: Vec<&str> = NAMES.into_iter().filter(|name| !taken(name)).collect();
+        if free.is_empty() {
+            return;
+        }
+        self.lives += 1;
+        let name = free[self.rng.usize(..free.len())];
+        let worker = self.world.start(name, self.lives);
+        self.workers.push(worker);
+    }
+
+    fn kill(&mut self) {
+        if let Some(worker) = self.any() {
+            self.outcome.kills += 1;
+            self.world.tell(format!("{} is killed", worker.name));
+            self.world.processes.kill(worker.id);
+        }
+    }
+
+    fn stop(&mut self, worker: Worker) {
+        self.outcome.stops += 1;
+        self.world.tell(format!("{} is told to stop", worker.name));
+        worker.stop.cancel();
+        self.stopping.push(worker);
+    }
+
+    fn pause(&mut self) {
+        if let Some(worker) = self.any() {
+            self.outcome.pauses += 1;
+            let longest = [1_000, 6_000, 25_000][self.rng.usize(..3)];
+            let until = self.world.now() + Duration::from_millis(self.rng.u64(100..longest));
+            self.world.tell(format!("{} is paused until {until:?}", worker.name));
+            self.world.processes.pause(worker.id);
+            self.paused.push((until, worker));
+        }
+    }
+
+    fn put(&mut self) {
+        let rng = &mut self.rng;
+        let keys: Vec<String> =
+            (0..rng.usize(1..40)).map(|_| format!("key-{}", rng.u32(0..20))).collect();
+        self.world.put(keys);
+    }
+
+    fn split(&mut self) {
+        let open = self.world.open_shards();
+        if open.len() < MOST_SHARDS {
+            let done = self.world.split(&open[self.rng.usize(..open.len())]);
+            self.outcome.reshards += u64::from(done);
+        }
+    }
+
+    fn merge(&mut self) {
+        let open = self.world.open_shards();
+        if open.len() > 1 {
+            let left = self.rng.usize(..open.len() - 1);
+            let done = self.world.merge(&open[left], &open[left + 1]);
+            self.outcome.reshards += u64::from(done);
+        }
+    }
 }

@@ -1,190 +1,152 @@
-//! What was put, what the leases said over time, and whether all of it agrees with what is stored.
+//! What was put into the stream, and what became of it: fed by the wire, held to the promises at every write.
 
-use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{Hash, Hasher};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use aws_sdk_dynamodb::types::AttributeValue;
-use lease_manager::{Checkpoint, LaneName, LeaseRecord, SequenceNumber, ShardId, invariants};
-use processor::PIPELINES;
+use lease_manager::{Checkpoint, SequenceNumber, ShardId};
+use serde_json::Value;
 
-use crate::world::{APP, STREAM, World};
+use crate::leases::{Leases, lanes};
+use crate::wire;
 
-type Item = HashMap<String, AttributeValue>;
-
-/// Every record that the stream acknowledged, and every lease as it was seen last.
-#[derive(Default)]
-pub struct Ledger {
-    /// By payload: the shard, and the record's place in it.
-    put: BTreeMap<String, (String, SequenceNumber)>,
-    leases: BTreeMap<String, LeaseRecord>,
-    /// What the leases became, and when: told when a promise is broken.
-    history: Vec<String>,
+/// A record that the stream acknowledged.
+pub struct Record {
+    pub key: String,
+    pub shard: String,
+    pub put_at: Duration,
+    pub stored_at: Option<Duration>,
 }
 
-impl Drop for Ledger {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.history.iter().for_each(|line| eprintln!("{line}"));
-        }
-    }
+/// Every record that the stream acknowledged, what of it is stored, and every lease.
+#[derive(Default)]
+pub struct Ledger {
+    pub records: Vec<Record>,
+    pub leases: Leases,
+    by_payload: BTreeMap<String, usize>,
+    by_key: BTreeMap<String, Vec<usize>>,
+    /// By shard, those that no position of its lease covered yet.
+    unsettled: BTreeMap<String, BTreeMap<SequenceNumber, usize>>,
+    missing: usize,
+    broken: Option<String>,
+    told: Vec<(Duration, String)>,
 }
 
 impl Ledger {
-    pub fn put(&mut self, payload: String, shard: String, sequence: &str) {
-        let place = (shard, SequenceNumber::parse(sequence).expect("a sequence number"));
-        assert!(self.put.insert(payload, place).is_none(), "payloads are unique");
+    /// The stream acknowledged a record.
+    pub fn put(&mut self, at: Duration, key: &str, payload: String, shard: &str, sequence: &str) {
+        let (index, shard) = (self.records.len(), shard.to_owned());
+        let sequence = SequenceNumber::parse(sequence).expect("a sequence number");
+        self.by_key.entry(key.to_owned()).or_default().push(index);
+        self.unsettled.entry(shard.clone()).or_default().insert(sequence, index);
+        assert!(self.by_payload.insert(payload, index).is_none(), "payloads are unique");
+        self.records.push(Record { key: key.to_owned(), shard, put_at: at, stored_at: None });
+        self.missing += 1;
     }
 
-    pub fn len(&self) -> usize {
-        self.put.len()
+    /// Something happened that is worth telling when a promise is broken.
+    pub fn tell(&mut self, at: Duration, line: String) {
+        self.told.push((at, line));
     }
 
-    /// Payloads that are not stored yet.
-    pub async fn missing(&self, world: &World) -> usize {
-        let stored = stored(world).await;
-        self.put.keys().filter(|payload| !stored.contains_key(*payload)).count()
+    /// Records that are not stored yet.
+    pub fn missing(&self) -> usize {
+        self.missing
     }
 
-    /// L2 to L4 and half of C1 over what the leases say now, after what they said before.
-    pub async fn look(&mut self, world: &World) {
-        let now = leases(world).await;
-        let lanes = lanes();
-        for (key, lease) in &now {
-            let history: Vec<_> =
-                self.leases.get(key).into_iter().chain([lease]).cloned().collect();
-            held(invariants::l2_counter_rises(&history));
-            held(invariants::l3_checkpoint_rises(&history));
-            let smallest = lease.lanes.values().map(|lane| &lane.checkpoint).min();
-            let agrees = smallest.is_none_or(|smallest| *smallest == lease.checkpoint);
-            assert!(agrees, "C1: the checkpoint is not the smallest lane's: {lease:?}");
+    /// Panics if a promise was broken since.
+    pub fn check(&self) {
+        if let Some(broken) = &self.broken {
+            panic!("{broken}");
         }
-        let snapshot: Vec<LeaseRecord> = now.values().cloned().collect();
-        let changed = now.iter().filter(|(key, lease)| self.leases.get(*key) != Some(lease));
-        self.history.extend(changed.map(|(_, lease)| format!("{:?}: {lease:?}", world.elapsed())));
-        held(invariants::l4_children_wait(&snapshot, &lanes));
-        self.leases = now;
     }
 
-    /// C2: every record at or below the position of the `sync-store` lane is stored.
-    pub async fn check_positions(&mut self, world: &World) {
-        // The leases first: what is stored only grows, and so do positions.
-        self.look(world).await;
-        let stored = stored(world).await;
-        for (payload, (shard, sequence)) in &self.put {
-            let Some(lease) = self.leases.get(shard) else { continue };
-            let lanes = lease.believed_lanes(&lanes());
-            let position = &lanes[&lane(PIPELINES[0])].checkpoint;
-            assert!(
-                *position < Checkpoint::at(sequence.clone()) || stored.contains_key(payload),
-                "C2: {shard} is at {position}, but {payload} at {sequence} is not stored"
+    /// A message was written.
+    pub fn message_wrote(&mut self, at: Duration, by: &str, item: &Value) {
+        let payload = String::from_utf8(wire::bytes(&item["payload"]["B"])).expect("UTF-8");
+        let Some(&index) = self.by_payload.get(&payload) else {
+            return self.breaks(at, format!("{by} stores what was never put: {payload}"));
+        };
+        if self.records[index].stored_at.is_some() {
+            return;
+        }
+        self.records[index].stored_at = Some(at);
+        self.missing -= 1;
+        // Order of a key over a reshard: what was put into another shard before came from an ancestor.
+        let (key, shard) = (&self.records[index].key, &self.records[index].shard);
+        let earlier = self.by_key[key].iter().take_while(|earlier| **earlier < index);
+        let overtaken = earlier
+            .map(|earlier| &self.records[*earlier])
+            .find(|earlier| earlier.shard != *shard && earlier.stored_at.is_none());
+        if let Some(earlier) = overtaken {
+            let line = format!(
+                "order of {key}: {by} stores {payload} of {shard} before the last record of {}",
+                earlier.shard
+            );
+            self.breaks(at, line);
+        }
+    }
+
+    /// A lease was written. C2: every record at or below the position of the `sync-store` lane is stored.
+    pub fn lease_wrote(&mut self, at: Duration, by: &str, item: &Value) {
+        let lease = match self.leases.wrote(at, by, item) {
+            Ok(lease) => lease,
+            Err(broken) => return self.breaks(at, format!("{broken}; written by {by}")),
+        };
+        let [store, _] = lanes();
+        let position = lease.believed_lanes(&lanes())[&store].checkpoint.clone();
+        let shard = lease.shard_id.as_str().to_owned();
+        let Some(unsettled) = self.unsettled.get_mut(&shard) else { return };
+        let mut lost = None;
+        while let Some(first) = unsettled.first_entry()
+            && Checkpoint::at(first.key().clone()) <= position
+        {
+            if self.records[*first.get()].stored_at.is_none() {
+                lost = Some(first.key().clone());
+            }
+            first.remove();
+        }
+        if let Some(lost) = lost {
+            self.breaks(
+                at,
+                format!("C2: {by} puts {shard} to {position}, but {lost} is not stored"),
             );
         }
     }
 
-    /// P1: everything put is stored, once, and nothing else is. L5: every shard has a lease, and
-    /// the finished ones have handed on to their children.
-    pub async fn check(&mut self, world: &World) {
-        self.check_positions(world).await;
-        let stored = stored(world).await;
-        for (payload, times) in &stored {
-            assert!(self.put.contains_key(payload), "stored, but never put: {payload}");
-            assert_eq!(*times, 1, "stored under {times} keys: {payload}");
-        }
-        let missing: Vec<_> = self.put.iter().filter(|(p, _)| !stored.contains_key(*p)).collect();
-        assert!(
-            missing.is_empty(),
-            "P1: {} of {} records are lost, the first: {:?}",
-            missing.len(),
-            self.put.len(),
-            missing[0]
-        );
-        let snapshot: Vec<LeaseRecord> = self.leases.values().cloned().collect();
-        held(invariants::l5_every_shard_has_a_lease(&listed(world).await, &snapshot));
-        for lease in snapshot.iter().filter(|lease| lease.is_finished()) {
-            let has_lease = |child: &ShardId| self.leases.contains_key(child.as_str());
-            let handed_on = !lease.children.is_empty() && lease.children.iter().all(has_lease);
-            assert!(handed_on, "finished, but a child has no lease: {lease:?}");
+    pub fn lease_deleted(&mut self, at: Duration, by: &str, key: &Value) {
+        if let Err(broken) = self.leases.deleted(key) {
+            self.breaks(at, format!("{broken}; by {by}"));
         }
     }
 
-    /// A number that tells two ends of a course apart: of every item in every table that is kept.
-    pub async fn fingerprint(&self, world: &World) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        for table in ["", "-messages", "-deliveries"] {
-            let items = scan(world, &format!("{APP}{table}")).await;
-            let items: BTreeSet<String> = items.iter().map(canonical_item).collect();
-            items.hash(&mut hasher);
+    fn breaks(&mut self, at: Duration, broken: String) {
+        self.told.push((at, broken.clone()));
+        self.broken.get_or_insert(format!("at {at:?}: {broken}"));
+    }
+
+    /// P1: everything put is stored, once, and nothing else is. `stored` is what the table holds in the end.
+    pub fn check_end(&self, stored: &[String], listed: &BTreeMap<ShardId, BTreeSet<ShardId>>) {
+        self.check();
+        let mut seen = BTreeSet::new();
+        for payload in stored {
+            assert!(self.by_payload.contains_key(payload), "stored, but never put: {payload}");
+            assert!(seen.insert(payload), "stored under two keys: {payload}");
         }
-        hasher.finish()
+        let lost = self.by_payload.keys().filter(|payload| !seen.contains(payload));
+        let lost: Vec<&String> = lost.collect();
+        let total = self.records.len();
+        assert!(lost.is_empty(), "P1: {} of {total} records are lost: {lost:?}", lost.len());
+        self.leases.check_cover(listed);
     }
 }
 
-fn held(invariant: Result<(), invariants::Violation>) {
-    if let Err(violation) = invariant {
-        panic!("{violation}");
-    }
-}
-
-fn lane(name: &str) -> LaneName {
-    LaneName::parse(name).expect("a lane's name")
-}
-
-fn lanes() -> [LaneName; 2] {
-    PIPELINES.map(lane)
-}
-
-async fn leases(world: &World) -> BTreeMap<String, LeaseRecord> {
-    let items = scan(world, APP).await.into_iter();
-    let leases = items.filter_map(|item| LeaseRecord::from_item(item).expect("a lease"));
-    leases.map(|lease| (lease.shard_id.to_string(), lease)).collect()
-}
-
-/// The shards that the stream lists, with their parents.
-async fn listed(world: &World) -> BTreeMap<ShardId, BTreeSet<ShardId>> {
-    let answer = world.kinesis.list_shards().stream_name(STREAM).send().await.expect("a listing");
-    let id = |id: &str| ShardId::parse(id).expect("a shard's id");
-    let parents = |shard: &aws_sdk_kinesis::types::Shard| {
-        let parents = [shard.parent_shard_id(), shard.adjacent_parent_shard_id()];
-        parents.into_iter().flatten().map(id).collect()
-    };
-    answer.shards().iter().map(|shard| (id(shard.shard_id()), parents(shard))).collect()
-}
-
-async fn stored(world: &World) -> BTreeMap<String, u64> {
-    let mut stored = BTreeMap::new();
-    for item in scan(world, &format!("{APP}-messages")).await {
-        let payload = item["payload"].as_b().expect("bytes").as_ref().to_vec();
-        *stored.entry(String::from_utf8(payload).expect("UTF-8")).or_insert(0) += 1;
-    }
-    stored
-}
-
-/// Every item of a table.
-async fn scan(world: &World, table: &str) -> Vec<Item> {
-    let mut items = Vec::new();
-    let mut start = None;
-    loop {
-        let request = world.dynamodb.scan().table_name(table).set_exclusive_start_key(start);
-        let page = request.consistent_read(true).send().await.expect("the operator has no faults");
-        items.extend(page.items.unwrap_or_default());
-        start = page.last_evaluated_key;
-        if start.is_none() {
-            return items;
+/// What led to a broken promise.
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut lines: Vec<_> = self.leases.tell().chain(self.told.drain(..)).collect();
+            lines.sort_by_key(|(at, _)| *at);
+            lines.iter().for_each(|(at, line)| eprintln!("{at:>10.3?} {line}"));
         }
-    }
-}
-
-fn canonical_item(item: &Item) -> String {
-    let fields: BTreeMap<&String, String> = item.iter().map(|(k, v)| (k, canonical(v))).collect();
-    format!("{fields:?}")
-}
-
-fn canonical(value: &AttributeValue) -> String {
-    match value {
-        AttributeValue::M(fields) => canonical_item(fields),
-        AttributeValue::L(values) => values.iter().map(canonical).collect::<Vec<_>>().join(","),
-        AttributeValue::Ss(texts) => format!("{:?}", texts.iter().collect::<BTreeSet<_>>()),
-        other => format!("{other:?}"),
     }
 }

@@ -1,8 +1,10 @@
 //! The simulation: whole workers in paused time over the real SDK clients, with seeded faults.
 //!
-//! Every seed is a different course: how records are spread and paced, which calls fail and how, when
-//! workers die, start and stop, when shards split and merge. At the end the ledger is checked. A
-//! failing seed prints the command that replays it.
+//! Every seed is a different course: how records are spread and paced, which calls fail and how, when workers die, stop, are paused
+//! and start again, when shards split and merge. Each worker is a process of its own (`scheduler.rs`); the promises are checked on
+//! the wire at every write (`leases.rs`, `ledger.rs`), and once more at the end. A failing seed prints the command that replays it.
+//!
+//! `SIM_FIRST` and `SIM_SEEDS` say which seeds are run. Start reading at [`course::run`].
 // Which seeds are run is said from outside.
 #![allow(clippy::disallowed_methods)]
 #![allow(
@@ -15,32 +17,61 @@
 )]
 
 mod course;
+mod faults;
+mod leases;
 mod ledger;
+mod operator;
+mod progress;
+mod reader;
+mod reshard;
+mod runner;
+mod scale;
+mod scheduler;
+mod traffic;
+mod wire;
+mod worker;
 mod world;
 
-/// Seeds that are run unless `SIM_SEEDS` says how many, from `SIM_FIRST` on.
-const SEEDS: u64 = 10;
+use std::sync::Mutex;
 
-#[test]
-fn p1_p4_p5_records_survive_seeded_faults() {
-    let number =
-        |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
-    let first = number("SIM_FIRST").unwrap_or(1);
-    let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
-    for seed in first..first + seeds {
-        match std::panic::catch_unwind(|| course::run(seed)) {
-            Ok(outcome) => println!("seed {seed}: {outcome:?}"),
-            Err(panic) => {
-                eprintln!(
-                    "seed {seed} failed; replay it: SIM_FIRST={seed} SIM_SEEDS=1 cargo test -p tests --test sim"
-                );
-                std::panic::resume_unwind(panic);
-            }
-        }
-    }
+use course::Outcome;
+use progress::Progress;
+
+/// Seeds that are run unless `SIM_SEEDS` says how many, from `SIM_FIRST` on.
+const SEEDS: u64 = 200;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"))
 }
 
 #[test]
+fn p1_p4_p5_records_survive_seeded_faults() {
+    let first = number("SIM_FIRST").unwrap_or(1);
+    let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    let progress = Mutex::new(Progress::of(seeds));
+    runner::run_all(first, seeds, threads.min(seeds), &|seed, outcome| {
+        progress.lock().unwrap().add(seed, outcome);
+    });
+    println!("{}", progress.into_inner().unwrap());
+}
+
+/// Seeds that are run twice, unless `SIM_FIRST` and `SIM_SEEDS` say others: with kills, pauses and reshards among them.
+const TWICE: std::ops::Range<u64> = 7..11;
+
+#[test]
 fn one_seed_is_one_course() {
-    assert_eq!(course::run(7), course::run(7));
+    let first = number("SIM_FIRST").unwrap_or(TWICE.start);
+    let seeds = first..number("SIM_SEEDS").map_or(TWICE.end, |seeds| first + seeds);
+    let mut sum = Outcome::default();
+    for seed in seeds.clone() {
+        let (outcome, trace) = runner::run(seed, true);
+        let (again, trace_again) = runner::run(seed, true);
+        let (trace, trace_again) = (trace.unwrap(), trace_again.unwrap());
+        assert_eq!(trace.fork(&trace_again), None, "seed {seed} forks");
+        assert_eq!((outcome, trace.hash()), (again, trace_again.hash()), "seed {seed}");
+        sum += outcome;
+    }
+    let eventful = sum.kills > 0 && sum.pauses > 0 && sum.reshards > 0;
+    assert!(eventful || seeds != TWICE, "{sum:?}");
 }

@@ -1,179 +1,222 @@
-//! One world: an embedded AWS, one clock, and the workers that were started in it.
+//! One world: an embedded AWS, one clock, the processes in it, and an operator whose calls take no time.
 
-use std::sync::Arc;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_sdk_kinesis::config::{BehaviorVersion, Region};
-use aws_smithy_async::time::{SharedTimeSource, TimeSource};
+use aws_smithy_async::time::SharedTimeSource;
 use aws_smithy_types::timeout::TimeoutConfig;
-use lease_manager::{InitialPosition, LaneName, LeaseManager, StreamConfig, WorkerId};
-use local_aws::LocalAws;
-use processor::integration::Integrations;
-use processor::{Options, PIPELINES, Processor, Stores, StreamOptions, Transport, Transports};
-use store::{DeliveryStore, DynamoMessages, SubscriptionStore};
-use tokio::task::JoinHandle;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use lease_manager::{InitialPosition, StreamConfig};
+use local_aws::{Clock, KinesisOptions, LocalAws, Seen, Tap, Traced};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::ledger::Ledger;
+use crate::scheduler::{ProcessId, Scheduler, SimClock};
+use crate::traffic::Traffic;
+use crate::wire::Trace;
 
 pub const APP: &str = "sim";
 pub const STREAM: &str = "records";
 
-/// Wall time that moves with tokio's clock.
-#[derive(Debug, Clone)]
-struct SimTime {
-    epoch: SystemTime,
-    started: Instant,
-}
-
-impl TimeSource for SimTime {
-    fn now(&self) -> SystemTime {
-        self.epoch + self.started.elapsed()
-    }
+/// How a world is made.
+pub struct Setup {
+    pub seed: u64,
+    pub shards: i32,
+    pub kinesis: KinesisOptions,
+    /// Whether the wire is traced.
+    pub traced: bool,
 }
 
 pub struct World {
     pub aws: LocalAws,
-    pub kinesis: aws_sdk_kinesis::Client,
-    pub dynamodb: aws_sdk_dynamodb::Client,
-    time: SharedTimeSource,
-    stream: StreamConfig,
-    consumer_arn: String,
-    seed: u64,
-    made: Instant,
+    pub operator: Operator,
+    pub processes: Scheduler,
+    pub stream: StreamConfig,
+    pub consumer_arn: String,
+    pub seed: u64,
+    pub traffic: Arc<Mutex<Traffic>>,
+    ledger: Arc<Mutex<Ledger>>,
+    trace: Option<Arc<Mutex<Trace>>>,
 }
 
-/// A worker under way.
-pub struct Worker {
-    pub name: String,
-    stop: CancellationToken,
-    tasks: JoinHandle<()>,
+/// Whoever makes streams, puts records and looks at tables. Nothing fails for it, so no time passes while it works.
+pub struct Operator {
+    runtime: Runtime,
+    pub kinesis: aws_sdk_kinesis::Client,
+    pub dynamodb: aws_sdk_dynamodb::Client,
+}
+
+impl Operator {
+    pub fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+}
+
+/// Where a process stands: what it needs to make its own clients.
+#[derive(Clone)]
+pub struct Site {
+    aws: LocalAws,
+    pub time: SharedTimeSource,
 }
 
 impl World {
-    /// A world with tables, a stream of `shards` shards and a registered consumer.
-    pub async fn make(seed: u64, shards: i32) -> World {
+    /// A world with tables, a stream and a registered consumer.
+    pub fn make(setup: Setup) -> World {
         let epoch = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-        let aws = LocalAws::new(local_aws::Options { seed, epoch, ..Default::default() }).unwrap();
-        let time = SharedTimeSource::new(SimTime { epoch, started: Instant::now() });
-        let (kinesis, dynamodb) = clients(&aws, "operator", &time);
-        lease_manager::create_tables(&dynamodb, APP).await.unwrap();
-        store::create_tables(&dynamodb, APP).await.unwrap();
-        kinesis.create_stream().stream_name(STREAM).shard_count(shards).send().await.unwrap();
-        let summary = loop {
-            let answer =
-                kinesis.describe_stream_summary().stream_name(STREAM).send().await.unwrap();
-            let summary = answer.stream_description_summary.unwrap();
-            if summary.stream_status.as_str() == "ACTIVE" {
-                break summary;
+        let clock = SimClock::starting_at(epoch);
+        let ledger = Arc::new(Mutex::new(Ledger::default()));
+        let trace = setup.traced.then(Arc::<Mutex<Trace>>::default);
+        let traffic = Arc::<Mutex<Traffic>>::default();
+        let watch = watch(Arc::clone(&ledger));
+        let (count, trace_of) = (Arc::clone(&traffic), trace.clone());
+        let at = clock.clone();
+        let tap = Tap::new(move |traced: &Traced<'_>| {
+            if let Some(trace) = &trace_of {
+                trace.lock().unwrap().add(at.passed(), traced);
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        };
-        let registered = kinesis
-            .register_stream_consumer()
-            .stream_arn(&summary.stream_arn)
-            .consumer_name(APP)
-            .send()
-            .await;
-        let consumer_arn = registered.unwrap().consumer.unwrap().consumer_arn;
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        let stream = StreamConfig {
-            arn: summary.stream_arn,
-            name: STREAM.to_owned(),
-            creation_epoch_s: summary.stream_creation_timestamp.secs(),
-            initial: InitialPosition::TrimHorizon,
-        };
-        World { aws, kinesis, dynamodb, time, stream, consumer_arn, seed, made: Instant::now() }
-    }
-
-    /// The time since the world was made, simulated.
-    pub fn elapsed(&self) -> Duration {
-        self.made.elapsed()
-    }
-
-    /// Starts a worker: a lease manager and a processor, as the binary puts them together.
-    pub fn start(&self, name: &str, life: u64) -> Worker {
-        let (kinesis, dynamodb) = clients(&self.aws, name, &self.time);
-        let lanes = PIPELINES.map(|lane| LaneName::parse(lane).unwrap()).to_vec();
-        let worker_id = WorkerId::parse(name).unwrap();
-        let seed = self.seed.wrapping_mul(31).wrapping_add(life);
-        let mut leases =
-            lease_manager::Options::new(APP, worker_id, lanes, vec![self.stream.clone()]);
-        leases.seed = seed;
-        let (manager, fleet) =
-            LeaseManager::new(leases, dynamodb.clone(), kinesis.clone(), self.time.clone());
-        let stream =
-            StreamOptions { arn: self.stream.arn.clone(), consumer_arn: self.consumer_arn.clone() };
-        let integrations = Arc::new(Integrations::compile(Vec::new()).unwrap());
-        let mut options = Options::new(name, vec![stream], integrations);
-        options.seed = seed;
-        // Nothing is ever parked here: looking for it every second would be half of all calls.
-        options.async_delivery.sweep_interval = Duration::from_secs(60);
-        let stores = Stores {
-            messages: Arc::new(DynamoMessages::new(dynamodb.clone(), APP)),
-            deliveries: DeliveryStore::new(dynamodb.clone(), APP),
-            subscriptions: SubscriptionStore::new(dynamodb, APP),
-        };
-        let nowhere = Arc::new(Nowhere);
-        let (processor, _) =
-            Processor::new(options, kinesis, stores, nowhere, fleet, self.time.clone());
-        let stop = CancellationToken::new();
-        let stopped = stop.clone();
-        let tasks = tokio::spawn(async move {
-            tokio::join!(manager.run(stopped.clone()), processor.run(stopped));
+            count.lock().unwrap().add(at.passed(), traced);
+            watch(at.passed(), traced);
         });
-        Worker { name: name.to_owned(), stop, tasks }
+        let of_aws = clock.clone();
+        let options = local_aws::Options {
+            seed: setup.seed,
+            kinesis: setup.kinesis,
+            clock: Some(Clock::from_source(move || epoch + of_aws.passed())),
+            tap: Some(tap),
+            ..Default::default()
+        };
+        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
+        let runtime = runtime.unwrap();
+        let aws = runtime.block_on(async { LocalAws::new(options) }).unwrap();
+        let site = Site { aws: aws.clone(), time: SharedTimeSource::new(clock.clone()) };
+        let (kinesis, dynamodb) = site.clients("operator");
+        let operator = Operator { runtime, kinesis, dynamodb };
+        let (stream, consumer_arn) = operator.run(furnish(&operator, setup.shards));
+        let processes = Scheduler::new(clock, setup.seed);
+        World {
+            aws,
+            operator,
+            processes,
+            stream,
+            consumer_arn,
+            seed: setup.seed,
+            traffic,
+            ledger,
+            trace,
+        }
+    }
+
+    pub fn site(&self) -> Site {
+        Site { aws: self.aws.clone(), time: SharedTimeSource::new(self.processes.clock.clone()) }
+    }
+
+    /// The simulated time since the world was made.
+    pub fn now(&self) -> Duration {
+        self.processes.clock.passed()
+    }
+
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap()
+    }
+
+    /// Notes what was done to this world, to be told if a promise is broken.
+    pub fn tell(&self, line: impl Into<String>) {
+        self.ledger().tell(self.now(), line.into());
+    }
+
+    /// Lets time pass; the promises are checked after every step of every process.
+    pub fn run_for(&mut self, time: Duration) {
+        let until = self.now() + time;
+        let ledger = &self.ledger;
+        self.processes.run_until(until, || {
+            ledger.lock().unwrap().check();
+            crate::runner::check_panics();
+        });
+    }
+
+    /// Lets time pass until `done`, at most `limit`; says whether it came to that.
+    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut World) -> bool) -> bool {
+        let end = self.now() + limit;
+        while self.now() < end {
+            if done(self) {
+                return true;
+            }
+            self.run_for(Duration::from_millis(250));
+        }
+        done(self)
+    }
+
+    /// Why a process ended, if it did.
+    pub fn ended(&mut self, id: ProcessId) -> Option<String> {
+        self.processes.ended(id)
+    }
+
+    /// The wire as it was, if it was traced.
+    pub fn trace(&self) -> Option<Trace> {
+        self.trace.as_ref().map(|trace| std::mem::take(&mut *trace.lock().unwrap()))
     }
 }
 
-/// Nobody subscribes in this world, so nothing is ever sent.
-struct Nowhere;
+async fn furnish(operator: &Operator, shards: i32) -> (StreamConfig, String) {
+    lease_manager::create_tables(&operator.dynamodb, APP).await.unwrap();
+    store::create_tables(&operator.dynamodb, APP).await.unwrap();
+    let kinesis = &operator.kinesis;
+    kinesis.create_stream().stream_name(STREAM).shard_count(shards).send().await.unwrap();
+    let summary = kinesis.describe_stream_summary().stream_name(STREAM).send().await.unwrap();
+    let summary = summary.stream_description_summary.unwrap();
+    let register = kinesis.register_stream_consumer().stream_arn(&summary.stream_arn);
+    let registered = register.consumer_name(APP).send().await.unwrap();
+    let stream = StreamConfig {
+        arn: summary.stream_arn,
+        name: STREAM.to_owned(),
+        creation_epoch_s: summary.stream_creation_timestamp.secs(),
+        initial: InitialPosition::TrimHorizon,
+    };
+    (stream, registered.consumer.unwrap().consumer_arn)
+}
 
-impl Transports for Nowhere {
-    fn for_destination(&self, _: usize) -> Arc<dyn Transport> {
-        unreachable!("nobody subscribes")
+/// Feeds the ledger.
+fn watch(ledger: Arc<Mutex<Ledger>>) -> impl Fn(Duration, &Traced<'_>) + Send + Sync {
+    let messages = format!("{APP}-messages");
+    move |at, traced| {
+        let by = traced.caller;
+        match traced.seen {
+            Seen::Wrote { table: APP, item } => ledger.lock().unwrap().lease_wrote(at, by, item),
+            Seen::Deleted { table: APP, key } => ledger.lock().unwrap().lease_deleted(at, by, key),
+            Seen::Wrote { table, item } if table == messages => {
+                ledger.lock().unwrap().message_wrote(at, by, item);
+            }
+            _ => {}
+        }
     }
 }
 
-impl Worker {
-    /// The process is gone, with everything it had in memory.
-    pub async fn kill(self) {
-        self.tasks.abort();
-        let _ = self.tasks.await;
+impl Site {
+    /// SDK clients of a process; `caller` signs their calls.
+    pub fn clients(&self, caller: &str) -> (aws_sdk_kinesis::Client, aws_sdk_dynamodb::Client) {
+        let timeouts = TimeoutConfig::builder()
+            .operation_attempt_timeout(Duration::from_secs(1))
+            .operation_timeout(Duration::from_secs(5))
+            .build();
+        let credentials = Credentials::new(caller, "any", None, None, "simulation");
+        let kinesis = aws_sdk_kinesis::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(credentials.clone())
+            .http_client(self.aws.http_client())
+            .time_source(self.time.clone())
+            .timeout_config(timeouts.clone())
+            .build();
+        let dynamodb = aws_sdk_dynamodb::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(credentials)
+            .http_client(self.aws.http_client())
+            .time_source(self.time.clone())
+            .timeout_config(timeouts)
+            .build();
+        (aws_sdk_kinesis::Client::from_conf(kinesis), aws_sdk_dynamodb::Client::from_conf(dynamodb))
     }
-
-    /// SIGTERM: drains and ends.
-    pub async fn stop(self) {
-        self.stop.cancel();
-        self.tasks.await.unwrap();
-    }
-}
-
-fn clients(
-    aws: &LocalAws,
-    caller: &str,
-    time: &SharedTimeSource,
-) -> (aws_sdk_kinesis::Client, aws_sdk_dynamodb::Client) {
-    let timeouts = TimeoutConfig::builder()
-        .operation_attempt_timeout(Duration::from_secs(1))
-        .operation_timeout(Duration::from_secs(5))
-        .build();
-    let credentials = Credentials::new(caller, "any", None, None, "simulation");
-    let kinesis = aws_sdk_kinesis::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(credentials.clone())
-        .http_client(aws.http_client())
-        .time_source(time.clone())
-        .timeout_config(timeouts.clone())
-        .build();
-    let dynamodb = aws_sdk_dynamodb::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(credentials)
-        .http_client(aws.http_client())
-        .time_source(time.clone())
-        .timeout_config(timeouts)
-        .build();
-    (aws_sdk_kinesis::Client::from_conf(kinesis), aws_sdk_dynamodb::Client::from_conf(dynamodb))
 }

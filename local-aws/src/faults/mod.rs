@@ -4,6 +4,7 @@
 //! asks [`Faults::plan`] before a call and acts on the answer. Start at [`Effect`].
 
 mod partial;
+mod stale;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -13,11 +14,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::dispatch::{Call, Service};
 
 pub(crate) use partial::Partial;
+pub(crate) use stale::Shown;
 pub(crate) use stream::guard;
 
 /// Faults that hold at once; one more, and the oldest is dropped.
@@ -63,10 +65,15 @@ pub enum Effect {
     Latency(Duration),
     /// The connection is cut at once; not applied.
     Cut,
+    /// An eventually consistent read (one without `ConsistentRead`) shows what the same request showed up to ten seconds ago, if it
+    /// was made under this effect then. Other calls are not touched.
+    StaleRead,
     /// Not applied, never answered; streams that are open stand still until the fault is cleared.
     Partition,
     /// Streams that are open, and that will be opened, are cut.
     CutStream,
+    /// Streams that are open, and that will be opened, fall silent for good: a connection whose other end is gone.
+    SilenceStream,
 }
 
 /// Which calls fail, how, and how often.
@@ -152,7 +159,11 @@ impl Fault {
             && wanted(&self.operation, &call.operation)
             && wanted(&self.caller, &call.caller)
             && self.resource.as_ref().is_none_or(|name| call.resources.contains(name))
-            && (!matches!(self.effect, Effect::Partial(_)) || Partial::divides(&call.operation))
+            && match self.effect {
+                Effect::Partial(_) => Partial::divides(&call.operation),
+                Effect::StaleRead => stale::is_eventual(call),
+                _ => true,
+            }
     }
 }
 
@@ -174,6 +185,7 @@ pub(crate) struct Plan {
 pub(crate) enum Flow {
     Open,
     Stalled,
+    Silent,
     Cut,
 }
 
@@ -182,7 +194,8 @@ pub(crate) enum Flow {
 pub struct Faults {
     // A mutex because injection comes from tests and the control endpoint while calls are planned; it is held for a lookup only.
     state: Arc<Mutex<State>>,
-    changed: watch::Sender<u64>,
+    // Not a watch channel: that wakes its receivers in an order drawn from no seed of ours.
+    changed: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -202,7 +215,7 @@ impl Faults {
                 rng: fastrand::Rng::with_seed(seed),
                 late: Vec::new(),
             })),
-            changed: watch::Sender::new(0),
+            changed: Arc::default(),
         }
     }
 
@@ -218,21 +231,21 @@ impl Faults {
             }
             id
         };
-        self.changed.send_modify(|version| *version += 1);
+        self.changed.notify_waiters();
         id
     }
 
     /// Takes a fault away; `false` when it was gone already.
     pub fn clear(&self, id: FaultId) -> bool {
         let removed = self.lock().faults.remove(&id).is_some();
-        self.changed.send_modify(|version| *version += 1);
+        self.changed.notify_waiters();
         removed
     }
 
     /// Takes all faults away. Calls to be applied late still are.
     pub fn clear_all(&self) {
         self.lock().faults.clear();
-        self.changed.send_modify(|version| *version += 1);
+        self.changed.notify_waiters();
     }
 
     /// The faults that still have an effect, oldest first.
@@ -250,7 +263,7 @@ impl Faults {
         let mut used_up = Vec::new();
         for (id, fault) in &mut state.faults {
             let is_latency = matches!(fault.effect, Effect::Latency(_));
-            let of_streams = matches!(fault.effect, Effect::CutStream);
+            let of_streams = matches!(fault.effect, Effect::CutStream | Effect::SilenceStream);
             if of_streams || (!is_latency && plan.effect.is_some()) || !fault.matches(call) {
                 continue;
             }
@@ -271,11 +284,15 @@ impl Faults {
         plan
     }
 
-    /// What an open stream that answers `call` does now; a cut is used up by it.
+    /// What an open stream that answers `call` does now; a cut or a silence is used up by it.
     pub(crate) fn flow(&self, call: &Call) -> Flow {
         let state = &mut *self.lock();
         let found = state.faults.iter_mut().find(|(_, fault)| {
-            matches!(fault.effect, Effect::CutStream | Effect::Partition) && fault.matches(call)
+            let of_streams = matches!(
+                fault.effect,
+                Effect::CutStream | Effect::SilenceStream | Effect::Partition
+            );
+            of_streams && fault.matches(call)
         });
         let Some((id, fault)) = found else {
             return Flow::Open;
@@ -283,16 +300,17 @@ impl Faults {
         if fault.effect == Effect::Partition {
             return Flow::Stalled;
         }
+        let flow = if fault.effect == Effect::CutStream { Flow::Cut } else { Flow::Silent };
         let (id, gone) = (*id, use_once(fault));
         if gone {
             state.faults.remove(&id);
         }
-        Flow::Cut
+        flow
     }
 
     /// Wakes when the set of faults changes.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    pub(crate) fn changes(&self) -> Arc<Notify> {
+        Arc::clone(&self.changed)
     }
 
     /// Random numbers for one call, from the seed.

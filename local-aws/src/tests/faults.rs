@@ -125,3 +125,22 @@ async fn calls_are_counted_by_operation_and_table() {
     let updates = updates.unwrap();
     assert_eq!((updates.calls, updates.resource.as_deref()), (2, Some("items")));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_eventually_consistent_read_shows_an_older_state_for_a_while() {
+    let (aws, client) = local_aws();
+    create_table(&client, "items").await;
+    aws.faults().inject(Fault::new(Service::Dynamodb, Effect::StaleRead));
+    let eventual = async || {
+        let get = client.get_item().table_name("items");
+        let get = get.key("pk", string("a")).key("sk", string("1"));
+        let item = get.send().await.unwrap().item;
+        item.map(|item| item["n"].as_n().unwrap().clone())
+    };
+    assert_eq!(eventual().await, None);
+    add_one(&client).await.unwrap();
+    assert_eq!(eventual().await, None, "what it showed before");
+    assert_eq!(counter(&client).await, 1, "a consistent read is not touched");
+    tokio::time::advance(Duration::from_secs(11)).await;
+    assert_eq!(eventual().await.as_deref(), Some("1"));
+}

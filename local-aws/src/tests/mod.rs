@@ -4,6 +4,7 @@ mod dynamodb;
 mod faults;
 mod loopback;
 mod streams;
+mod tap;
 
 use std::time::Duration;
 

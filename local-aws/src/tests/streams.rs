@@ -89,6 +89,23 @@ async fn an_open_stream_stands_still_while_its_reader_is_partitioned() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_fell_silent_stays_so_and_the_next_one_works() {
+    let aws = LocalAws::new(Options::default()).unwrap();
+    let reader = kinesis(&aws, "reader");
+    let mut subscription = subscribed(&reader).await;
+    aws.faults().inject(Fault::new(Service::Kinesis, Effect::SilenceStream).times(1));
+    put(&reader, "unheard").await;
+    let minute = Duration::from_secs(60);
+    let silent = tokio::time::timeout(minute, next_record(&mut subscription)).await;
+    assert!(silent.is_err(), "{silent:?}");
+    assert!(aws.faults().active().is_empty(), "one stream used it up");
+    let get = reader.get_shard_iterator().stream_name("orders").shard_id("shardId-000000000000");
+    let iterator = get.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await.unwrap();
+    let records = reader.get_records().set_shard_iterator(iterator.shard_iterator);
+    assert_eq!(records.send().await.unwrap().records.len(), 1, "calls go on");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_share_of_put_records_fails_and_the_others_are_stored() {
     let aws = LocalAws::new(Options::default()).unwrap();
     let client = kinesis(&aws, "writer");

@@ -1,0 +1,85 @@
+//! What fails for whom, and for how long: drawn from the seed.
+
+use std::time::Duration;
+
+use local_aws::{Effect, Fault, FaultId, Service};
+
+use crate::world::{APP, World};
+
+/// The faults that end by themselves at some time.
+#[derive(Default)]
+pub struct Weather {
+    ends: Vec<(Duration, FaultId)>,
+}
+
+impl Weather {
+    /// Something starts to fail for the caller `name`.
+    pub fn turn(&mut self, world: &World, rng: &mut fastrand::Rng, name: &str) {
+        let service = if rng.u32(0..3) > 0 { Service::Dynamodb } else { Service::Kinesis };
+        let effect = effect(rng, service);
+        let mut fault = Fault::new(service, effect).caller(name);
+        if fault.effect == Effect::Partition {
+            let end = world.now() + Duration::from_millis(rng.u64(500..20_000));
+            let kinesis = rng.u32(0..3) == 0;
+            self.hold(world, fault.clone(), end);
+            if kinesis {
+                self.hold(world, Fault { service: Service::Kinesis, ..fault }, end);
+            }
+            return;
+        }
+        if fault.effect == Effect::StaleRead {
+            let end = world.now() + Duration::from_millis(rng.u64(5_000..30_000));
+            return self.hold(world, fault, end);
+        }
+        if service == Service::Dynamodb && rng.bool() {
+            let table = ["", "-fleet", "-messages"][rng.usize(..3)];
+            fault = fault.resource(&format!("{APP}{table}"));
+        }
+        fault.chance = [1.0, 1.0, 0.4][rng.usize(..3)];
+        let times = match fault.effect {
+            Effect::CutStream | Effect::SilenceStream => rng.u64(1..4),
+            _ => rng.u64(1..40),
+        };
+        let end = world.now() + Duration::from_millis(rng.u64(1_000..25_000));
+        self.hold(world, fault.times(times), end);
+    }
+
+    fn hold(&mut self, world: &World, fault: Fault, end: Duration) {
+        world.tell(format!("until {end:?}: {fault:?}"));
+        self.ends.push((end, world.aws.faults().inject(fault)));
+    }
+
+    /// Ends what has lasted long enough.
+    pub fn pass(&mut self, world: &World) {
+        let now = world.now();
+        self.ends.retain(|(end, id)| {
+            let lasts = *end > now;
+            if !lasts {
+                world.aws.faults().clear(*id);
+            }
+            lasts
+        });
+    }
+}
+
+fn effect(rng: &mut fastrand::Rng, service: Service) -> Effect {
+    let millis = |rng: &mut fastrand::Rng, most: u64| Duration::from_millis(rng.u64(10..most));
+    let of_streams = service == Service::Kinesis;
+    match rng.u32(0..14) {
+        0 => Effect::Throttle,
+        1 => Effect::InternalError,
+        2 => Effect::ErrorAfterApply,
+        3 => Effect::LostReply,
+        4 => Effect::Unanswered,
+        5 | 6 => Effect::LateApply(millis(rng, 12_000)),
+        7 => Effect::Latency(millis(rng, 3_000)),
+        8 => Effect::Cut,
+        9 => Effect::Partial(0.5),
+        10 | 11 if of_streams => Effect::CutStream,
+        12 if of_streams => Effect::SilenceStream,
+        12 => Effect::StaleRead,
+        10 => Effect::LostReply,
+        11 => Effect::Latency(millis(rng, 900)),
+        _ => Effect::Partition,
+    }
+}

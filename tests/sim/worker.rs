@@ -1,0 +1,88 @@
+//! A worker as the binary puts it together: a lease manager and a processor, in a process of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lease_manager::{LeaseManager, WorkerId};
+use processor::integration::Integrations;
+use processor::{Options, Processor, Stores, StreamOptions, Transport, Transports};
+use store::{DeliveryStore, DynamoMessages, SubscriptionStore};
+use tokio_util::sync::CancellationToken;
+
+use crate::leases::lanes;
+use crate::scheduler::ProcessId;
+use crate::world::{APP, World};
+
+/// A worker under way.
+#[derive(Debug)]
+pub struct Worker {
+    pub id: ProcessId,
+    pub name: String,
+    /// SIGTERM: drains and ends.
+    pub stop: CancellationToken,
+}
+
+impl World {
+    /// Starts a worker. `life` is the how-many-eth start in this world.
+    pub fn start(&mut self, name: &str, life: u64) -> Worker {
+        let (site, stream, consumer_arn) =
+            (self.site(), self.stream.clone(), self.consumer_arn.clone());
+        let seed = self.seed.wrapping_mul(31).wrapping_add(life);
+        let stop = CancellationToken::new();
+        let (worker, stopped) = (name.to_owned(), stop.clone());
+        self.tell(format!("{name} starts"));
+        let id = self.processes.start(async move {
+            let (kinesis, dynamodb) = site.clients(&worker);
+            let worker_id = WorkerId::parse(&*worker).unwrap();
+            let read = StreamOptions { arn: stream.arn.clone(), consumer_arn };
+            let mut leases =
+                lease_manager::Options::new(APP, worker_id, lanes().to_vec(), vec![stream]);
+            leases.seed = seed;
+            let (manager, fleet) =
+                LeaseManager::new(leases, dynamodb.clone(), kinesis.clone(), site.time.clone());
+            let stores = Stores {
+                messages: Arc::new(DynamoMessages::new(dynamodb.clone(), APP)),
+                deliveries: DeliveryStore::new(dynamodb.clone(), APP),
+                subscriptions: SubscriptionStore::new(dynamodb, APP),
+            };
+            let options = options(&worker, read, seed);
+            let (processor, _handle) =
+                Processor::new(options, kinesis, stores, Arc::new(Nowhere), fleet, site.time);
+            run(manager, processor, stopped).await
+        });
+        Worker { id, name: name.to_owned(), stop }
+    }
+}
+
+/// As `sluicegate` runs the two: it is the manager that is stopped, and neither is of use alone.
+async fn run(manager: LeaseManager, processor: Processor, stop: CancellationToken) -> String {
+    let manager_stop = stop.child_token();
+    let processor_ended = manager_stop.clone();
+    let manager = manager.run(manager_stop.clone());
+    let processor = async {
+        let exit = processor.run(manager_stop).await;
+        processor_ended.cancel();
+        exit
+    };
+    let (manager, processor) = tokio::join!(Box::pin(manager), Box::pin(processor));
+    format!("{manager:?}, {processor:?}")
+}
+
+fn options(worker: &str, stream: StreamOptions, seed: u64) -> Options {
+    let integrations = Arc::new(Integrations::compile(Vec::new()).unwrap());
+    let mut options = Options::new(worker, vec![stream], integrations);
+    options.seed = seed;
+    // Nobody subscribes and nothing is parked: looking for either each second would be half of all calls.
+    options.async_delivery.sweep_interval = Duration::from_secs(60);
+    options.async_delivery.watch_interval = Duration::from_secs(30);
+    options
+}
+
+/// Nobody subscribes in this world, so nothing is ever sent.
+struct Nowhere;
+
+impl Transports for Nowhere {
+    fn for_destination(&self, _: usize) -> Arc<dyn Transport> {
+        unreachable!("nobody subscribes")
+    }
+}
