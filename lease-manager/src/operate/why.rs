@@ -212,7 +212,11 @@ impl About<'_> {
             Pulse::Ended => "no heartbeat is expected of it".to_owned(),
         };
         let state = worker.state.code();
-        let (leases, since) = (worker.leases, say::moment(worker.started_at_ms));
+        let since = say::moment(worker.started_at_ms);
+        let leases = match worker.leases {
+            1 => "it holds 1 lease".to_owned(),
+            n => format!("it holds {n} leases"),
+        };
         let unwell = |(what, why): (&String, &String)| format!("{what} ({why})");
         let unwell: Vec<String> = worker.health.iter().map(unwell).collect();
         let unwell = match unwell.is_empty() {
@@ -220,7 +224,7 @@ impl About<'_> {
             false => format!(" It says that it cannot reach {}.", say::list(&unwell)),
         };
         Some(format!(
-            "{owner} owns it{which}. It is {state} since it started at {since} by its own clock; {heart}; it owns {leases} leases.{unwell}"
+            "{owner} owns it{which}. It is {state}; this life of it began at {since} by its own clock; {heart}; {leases}.{unwell}"
         ))
     }
 
@@ -238,8 +242,8 @@ impl About<'_> {
             return format!("Lane {name} has acknowledged no record yet; it starts at {position}.");
         }
         let behind = match at.behind_ms {
-            0 => "at the tip then".to_owned(),
-            ms => format!("{} behind the tip then", say::span(ms)),
+            0 => "at the tip when that was written".to_owned(),
+            ms => format!("{} behind the tip when that was written", say::span(ms)),
         };
         format!("Lane {name} has settled everything up to {position}; {behind}.")
     }
@@ -288,9 +292,12 @@ impl About<'_> {
 
     /// The parents in which a lane has not ended.
     fn parents_of_lane(&self, lane: &LaneName) -> Vec<String> {
-        let at = |parent: &ShardId| {
-            let at = &self.lease_of(parent)?.lanes.get(lane)?.checkpoint;
-            (*at != Checkpoint::ShardEnd).then(|| format!("{parent} (there at {at})"))
+        let at = |parent: &ShardId| match self.lease_of(parent) {
+            None => Some(format!("{parent} (which has no lease, or none yet)")),
+            Some(lease) => {
+                let at = &lease.lanes.get(lane)?.checkpoint;
+                (*at != Checkpoint::ShardEnd).then(|| format!("{parent} (there at {at})"))
+            }
         };
         self.lease.parents.iter().filter_map(at).collect()
     }

@@ -32,7 +32,7 @@ fn lease_table(leases: &[LeaseRow]) -> String {
     if several {
         head.insert(0, "STREAM".to_owned());
     }
-    head.extend(lanes.iter().map(|lane| lane.as_str().to_uppercase()));
+    head.extend(lanes.iter().map(|lane| format!("{} LAG", lane.as_str().to_uppercase())));
     head.extend(["CHECKPOINT", "KB/S", "COUNTER", "WHY"].map(str::to_owned));
     let mut rows = vec![head];
     for lease in leases {
