@@ -111,7 +111,7 @@ async fn an_operator_sees_why_moves_a_shard_and_has_it_read_again() {
         assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
     }
     let why = done(&platform, &["why", shard]).await;
-    assert!(why.contains("is not being read") && why.contains("waits for a worker"), "{why}");
+    assert!(why.contains("is not being read") && why.contains("until a worker starts"), "{why}");
 }
 
 /// The attribute form as the DynamoDB API writes it in JSON.

@@ -181,7 +181,7 @@ impl About<'_> {
                 }
                 text
             }
-            (None, _) => format!("Counter {counter}. It has never changed hands."),
+            (None, _) => format!("Counter {counter}. No worker of this product has owned it yet."),
         }
     }
 
@@ -242,6 +242,7 @@ impl About<'_> {
             return format!("Lane {name} has acknowledged no record yet; it starts at {position}.");
         }
         let behind = match at.behind_ms {
+            _ if !self.survey.lag_is_known(self.key) => "how far behind is not known".to_owned(),
             0 => "at the tip when that was written".to_owned(),
             ms => format!("{} behind the tip when that was written", say::span(ms)),
         };
@@ -359,14 +360,15 @@ impl About<'_> {
             (Some(leader), Some(to)) => {
                 format!("The leader {leader} gives it to {to} at its next plan, within {within}.")
             }
-            _ => format!("At the next plan, within {within}, {}", self.taken_by()),
+            (_, Some(_)) => format!("At the next plan, within {within}, {}", self.taken_by()),
+            (_, None) => "Nothing, until a worker starts: none works that has room.".to_owned(),
         }
     }
 
     fn taken_by(&self) -> String {
         match self.survey.next_taker(None) {
             Some(to) => format!("it goes to the least loaded worker that works, now {to}."),
-            None => "it waits for a worker to start: none works that has room.".to_owned(),
+            None => "any worker may take it; none works that has room, so start one.".to_owned(),
         }
     }
 }
