@@ -73,7 +73,7 @@ pub struct LeaseValidity {
 impl LeaseValidity {
     /// True while the lease can be trusted, as [`LeaseHandle::is_valid`] says.
     pub fn is_valid(&self) -> bool {
-        !self.held.is_lost() && self.shared.validity.holds()
+        self.held.may_be_worked_on() && self.shared.validity.holds()
     }
 }
 
@@ -205,10 +205,7 @@ async fn create_children(
         if held.is_lost() {
             return Err(CheckpointError::Lost);
         }
-        let key = sibling_key(&held.lease.key, &child.shard_id);
-        let mut record = LeaseRecord::new(key, Checkpoint::TrimHorizon, shared.now_ms());
-        record.parents.extend(child.parents.iter().cloned());
-        record.hash_range = HashRange::parse(&child.starting_hash_key, &child.ending_hash_key);
+        let record = child_lease(&held.lease.key, child, shared.now_ms());
         let created = shared.leases.create(&record).await?;
         let (shard, parent) = (&child.shard_id, &held.lease.shard_id);
         tracing::info!(%shard, %parent, created, "a shard's end gave its child a lease");
@@ -224,6 +221,15 @@ pub(crate) fn note_children(shared: &Shared, held: &Held, record: &LeaseRecord) 
         shared.notes().children.extend(children);
         shared.own_soon.notify_one();
     }
+}
+
+/// The lease that a parent's end gives to a child: from its oldest record on, because none of them was read.
+pub(crate) fn child_lease(parent: &LeaseKey, child: &ChildShard, now_ms: i64) -> LeaseRecord {
+    let key = sibling_key(parent, &child.shard_id);
+    let mut record = LeaseRecord::new(key, Checkpoint::TrimHorizon, now_ms);
+    record.parents.extend(child.parents.iter().cloned());
+    record.hash_range = HashRange::parse(&child.starting_hash_key, &child.ending_hash_key);
+    record
 }
 
 /// The lease key of another shard of the same stream.

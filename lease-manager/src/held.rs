@@ -32,6 +32,8 @@ struct State {
     seen: LeaseRecord,
     /// The write whose outcome is not known: until the lease is read again nothing may be written.
     doubt: Option<LeaseRecord>,
+    /// A write that gives the lease up was sent while the lease had this `rev`; as long as it has, that write may yet arrive.
+    given_up_at: Option<Option<u64>>,
     order: Option<Order>,
     /// The consumer is gone without giving the lease up.
     abandoned: bool,
@@ -65,7 +67,13 @@ impl Held {
             release: CancellationToken::new(),
             open_lanes: watch::Sender::new(open_lanes),
             turn: Semaphore::new(1),
-            state: Mutex::new(State { seen, doubt: None, order: None, abandoned: false }),
+            state: Mutex::new(State {
+                seen,
+                doubt: None,
+                given_up_at: None,
+                order: None,
+                abandoned: false,
+            }),
         })
     }
 
@@ -98,7 +106,12 @@ impl Held {
 
     /// A write is about to be sent: until its outcome is known, it is in doubt.
     pub(crate) fn attempt(&self, after: LeaseRecord) {
-        self.state().doubt = Some(after);
+        let gives_up = !self.is_mine(&after);
+        let mut state = self.state();
+        if gives_up {
+            state.given_up_at = Some(state.seen.rev);
+        }
+        state.doubt = Some(after);
     }
 
     /// The lease is known to be so.
@@ -127,8 +140,76 @@ impl Held {
         self.state().abandoned
     }
 
+    /// False once the lease is lost, and from the moment that a write which gives it up is sent: whoever gets it may
+    /// start before the reply is here, and a write that seemed to fail may still arrive. Only a later write of this
+    /// worker, which that one then does not match, makes sure that it did not.
+    pub(crate) fn may_be_worked_on(&self) -> bool {
+        let state = self.state();
+        let given_up = state.given_up_at == Some(state.seen.rev) || !self.is_mine(&state.seen);
+        !given_up && !self.is_lost()
+    }
+
     /// True if the record shows the lease as this worker holds it.
     pub(crate) fn is_mine(&self, record: &LeaseRecord) -> bool {
         record.owner.as_ref() == Some(&self.holder.worker) && record.counter == self.lease.counter
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::{Change, after};
+    use crate::checkpoint::Checkpoint;
+    use crate::ids::{Incarnation, LeaseKey};
+    use crate::lease::Progress;
+
+    fn holding() -> (Arc<Held>, LeaseRecord) {
+        let key = LeaseKey::parse("shardId-0").unwrap();
+        let me = Holder { worker: WorkerId::parse("me").unwrap(), incarnation: Incarnation(1) };
+        let new = LeaseRecord::new(key, Checkpoint::TrimHorizon, 0);
+        let take = Change::Take { to: me.clone(), reason: String::new() };
+        let seen = after(&new, &take, &[]).unwrap();
+        let lease = Lease {
+            key: seen.key.clone(),
+            shard_id: seen.shard_id.clone(),
+            stream_arn: String::new(),
+            counter: seen.counter,
+            checkpoint: seen.checkpoint.clone(),
+            lanes: seen.believed_lanes(&[]),
+            start_at_ms: seen.start_at_ms,
+            read_to: None,
+            parents: seen.parents.clone(),
+            hash_range: None,
+        };
+        (Held::new(lease, me, seen.clone(), BTreeSet::new()), seen)
+    }
+
+    #[test]
+    fn a_lease_is_not_worked_on_while_a_write_that_gives_it_up_may_arrive() {
+        let (held, seen) = holding();
+        let progress = Progress::default();
+        let release =
+            Change::Release { progress: progress.clone(), reason: String::new(), declined: false };
+        let note = after(&seen, &Change::Checkpoint { progress }, &[]).unwrap();
+        assert!(held.may_be_worked_on());
+        held.attempt(after(&seen, &release, &[]).unwrap());
+        assert!(!held.may_be_worked_on(), "it may be another's before the reply is here");
+        held.know(seen);
+        assert!(
+            !held.may_be_worked_on(),
+            "a look that shows it unchanged does not call the write back"
+        );
+        held.attempt(note.clone());
+        assert!(!held.may_be_worked_on(), "the release may still come first");
+        held.know(note);
+        assert!(held.may_be_worked_on(), "the release does not match the lease any more");
+    }
+
+    #[test]
+    fn a_checkpoint_under_way_holds_up_nobody() {
+        let (held, seen) = holding();
+        let note = Change::Checkpoint { progress: Progress::default() };
+        held.attempt(after(&seen, &note, &[]).unwrap());
+        assert!(held.may_be_worked_on());
     }
 }

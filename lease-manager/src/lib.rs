@@ -46,6 +46,8 @@ mod worker;
 mod writer;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 
 pub use checkpoint::{Checkpoint, SequenceNumber};

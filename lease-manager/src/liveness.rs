@@ -64,12 +64,14 @@ impl Observer {
         self.snapshot(true)
     }
 
-    /// Takes in a reading of some workers. What is known of the others stays.
+    /// Takes in a reading of some workers. What is known of the others stays, and so does what is known to be newer.
     pub(crate) fn read_some(
         &mut self,
         reading: Reading,
-        workers: BTreeMap<WorkerId, WorkerRecord>,
+        mut workers: BTreeMap<WorkerId, WorkerRecord>,
     ) -> Snapshot {
+        let age = |worker: &WorkerRecord| (worker.incarnation, worker.beat);
+        workers.retain(|id, read| self.workers.get(id).is_none_or(|known| age(known) <= age(read)));
         self.beats.read_some(reading, beats(&workers));
         self.workers.extend(workers);
         self.snapshot(false)
@@ -213,6 +215,14 @@ mod tests {
             }
         }
         assert_eq!(silent, BTreeMap::from([(id("b"), 4)]), "ten seconds are a gap, and no silence");
+        let later = base + Duration::from_secs(20);
+        let reading = Reading { started: later, ended: later };
+        let older = observer.read_some(reading, fleet(&[("a", 3)]));
+        assert_eq!(
+            older.workers[&id("a")].beat,
+            19,
+            "a reading that lags behind takes nothing back"
+        );
         let last = observer.snapshot(false);
         assert_eq!(last.beat_age[&id("c")], Duration::from_secs(10), "but they make a poor heir");
     }

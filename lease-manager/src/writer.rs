@@ -16,7 +16,7 @@ const ROUNDS: u32 = 4;
 
 /// What an item says to the owner of a lease.
 #[derive(Debug, PartialEq)]
-enum Verdict {
+pub(crate) enum Verdict {
     /// The write that was in doubt did happen.
     Happened(Box<LeaseRecord>),
     /// It did not; the lease is still this worker's.
@@ -25,7 +25,11 @@ enum Verdict {
     Lost,
 }
 
-fn judge(held: &Held, actual: Option<LeaseRecord>, attempt: Option<&LeaseRecord>) -> Verdict {
+pub(crate) fn judge(
+    held: &Held,
+    actual: Option<LeaseRecord>,
+    attempt: Option<&LeaseRecord>,
+) -> Verdict {
     match actual {
         Some(actual) if Some(&actual) == attempt => Verdict::Happened(Box::new(actual)),
         Some(actual) if held.is_mine(&actual) => Verdict::StillMine(Box::new(actual)),

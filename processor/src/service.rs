@@ -148,6 +148,24 @@ impl ProcessorHandle {
     }
 }
 
+impl ProcessorHandle {
+    /// Bytes of records read and not settled yet, over both pipelines.
+    pub fn in_flight_bytes(&self) -> u64 {
+        self.budgets.iter().map(|budget| budget.in_use() as u64).sum()
+    }
+
+    /// What the processor cannot reach, and why, by the dependency's name: empty while it can do its work.
+    pub fn ailments(&self) -> BTreeMap<String, String> {
+        match self.registry.readable() {
+            (shards, unreadable) if shards > 0 && shards == unreadable => {
+                let why = format!("none of {shards} shards can be read");
+                BTreeMap::from([("kinesis".to_owned(), why)])
+            }
+            _ => BTreeMap::new(),
+        }
+    }
+}
+
 impl Processor {
     /// A processor over the given clients, and the handle that asks it. `transports` makes the
     /// connections to destinations.

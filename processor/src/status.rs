@@ -1,7 +1,7 @@
 //! What the processor is doing, for status pages: a snapshot of counters, never a lock on the hot path.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
@@ -59,6 +59,8 @@ pub(crate) struct ShardStats {
     millis_behind_latest: AtomicU64,
     /// When that was said; `i64::MAX` once there is nothing more to say.
     heard_at_ms: AtomicI64,
+    /// The reader gave up once, and nothing was heard since.
+    unreadable: AtomicBool,
     lanes: [LaneStats; 2],
 }
 
@@ -84,6 +86,12 @@ impl ShardStats {
         self.records.fetch_add(records as u64, Ordering::Relaxed);
         self.millis_behind_latest.store(millis_behind_latest, Ordering::Relaxed);
         self.heard_at_ms.store(now_ms, Ordering::Relaxed);
+        self.unreadable.store(false, Ordering::Relaxed);
+    }
+
+    /// However often it was tried, the shard could not be read.
+    pub(crate) fn cannot_read(&self) {
+        self.unreadable.store(true, Ordering::Relaxed);
     }
 
     /// Everything was read: there is no tip to fall behind any more.
@@ -155,6 +163,13 @@ impl Registry {
         shards.insert(key.clone(), Arc::clone(&stats));
         crate::metrics::shards(shards.len());
         Registered { registry: Arc::clone(self), key, stats }
+    }
+
+    /// How many shards are read, and how many of them cannot be.
+    pub(crate) fn readable(&self) -> (usize, usize) {
+        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let unreadable = shards.values().filter(|s| s.unreadable.load(Ordering::Relaxed)).count();
+        (shards.len(), unreadable)
     }
 
     /// Snapshot of the shards, and of the records that were read in all.

@@ -72,7 +72,7 @@ pub(crate) async fn processor(
     }
     let operators_stop = CancellationToken::new();
     let operators = tokio::spawn(port.run(Arc::new(service.handle()), operators_stop.clone()));
-    let ended = service.run(stop).await;
+    let ended = Box::pin(service.run(stop)).await;
     operators_stop.cancel();
     operators.await?;
     if let Some(metrics) = metrics {

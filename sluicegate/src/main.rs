@@ -15,6 +15,7 @@ mod config;
 mod demo;
 mod init;
 mod leases;
+mod load;
 mod operator;
 mod preflight;
 mod random;

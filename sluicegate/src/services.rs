@@ -22,7 +22,7 @@ use crate::clients::Clients;
 use crate::config::{ApiTransport, Config};
 use crate::operator::Operated;
 use crate::preflight::require_tables;
-use crate::{random, streams};
+use crate::{load, random, streams};
 
 /// What pipelines may hold together is a share of this where no container sets a limit.
 const MEMORY_WITHOUT_LIMIT: u64 = 2 * 1024 * 1024 * 1024;
@@ -106,13 +106,21 @@ impl ProcessorService {
         // ends by itself the other is of no use alone.
         let manager_stop = stop.child_token();
         let processor_ended = manager_stop.clone();
+        let reporting = CancellationToken::new();
         let manager = self.manager.run(manager_stop.clone());
         let processor = async {
             let exit = self.processor.run(manager_stop).await;
             processor_ended.cancel();
             exit
         };
-        let (manager, processor) = tokio::join!(Box::pin(manager), Box::pin(processor));
+        let ProcessorServiceHandle { fleet, processor: handle } = self.handle;
+        let load = load::report(fleet, handle, reporting.clone());
+        let both = async {
+            let ended = tokio::join!(Box::pin(manager), Box::pin(processor));
+            reporting.cancel();
+            ended
+        };
+        let ((manager, processor), ()) = tokio::join!(both, load);
         match (manager, processor) {
             (lease_manager::Exit::Shutdown, processor::Exit::Stopped) if stop.is_cancelled() => {
                 Ok(())

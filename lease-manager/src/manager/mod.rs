@@ -14,10 +14,11 @@ mod planner;
 mod round;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_smithy_async::time::SharedTimeSource;
 use futures::{StreamExt, stream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -76,6 +77,9 @@ pub struct LeaseManager {
 
 /// Leases given up at once by a stop.
 const CONCURRENCY: usize = 32;
+
+/// How long a stop waits for a look at the whole fleet.
+const LOOK_AROUND: Duration = Duration::from_millis(500);
 
 type Heartbeat = AbortOnDropHandle<Result<(), LeaseManagerError>>;
 
@@ -156,6 +160,8 @@ impl LeaseManager {
     }
 
     async fn say_stopped(&self, heartbeat: Heartbeat) -> Result<(), LeaseManagerError> {
+        // What is left is free for others once the stop is noted, which is before this worker hears of it.
+        self.shared.roster.lose_all("the stop came first");
         self.shared.wanted.send_replace(WorkerState::Stopped);
         let patience = Instant::now() + self.shared.options.call_timeout * 2;
         match timeout_at(patience, heartbeat).await {
@@ -185,6 +191,7 @@ async fn drain(shared: &Arc<Shared>) {
     let last = shared.options.call_timeout * 2;
     let until = Instant::now() + shared.options.shutdown_deadline.saturating_sub(last);
     shared.wanted.send_replace(WorkerState::Draining);
+    look_around(shared).await;
     let unfetched = shared.roster.close();
     for held in shared.roster.all() {
         held.ask_release(None, SHUTDOWN);
@@ -216,6 +223,15 @@ async fn drain(shared: &Arc<Shared>) {
             left,
             "the deadline of the stop passed: leases are left to be taken as orphans"
         );
+    }
+}
+
+/// Heirs are chosen from a fresh look at everybody; a worker that is no head of the fleet has not had one for a while.
+async fn look_around(shared: &Shared) {
+    let mut snapshots = shared.snapshot.subscribe();
+    if !snapshots.borrow_and_update().whole {
+        shared.look_now.notify_one();
+        let _ = timeout(LOOK_AROUND, snapshots.wait_for(|snapshot| snapshot.whole)).await;
     }
 }
 

@@ -132,7 +132,7 @@ impl Planner {
                 shared.notes().own_health.remove(LEASE_TABLE);
             }
             Err(error) => {
-                tracing::warn!(%error, "reading the leases failed");
+                tracing::warn!(%error, "a round over the leases failed");
                 metrics::failed(error.operation);
                 self.failures = self.failures.saturating_add(1);
                 if self.failures >= MOST_FAILURES {

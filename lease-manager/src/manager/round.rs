@@ -45,12 +45,13 @@ impl Round<'_> {
             }
         }
         metrics::planned(assign.len(), actions.len() - assign.len());
-        let given = self.assign(view, assign).await?;
+        let (given, failed) = self.assign(view, assign).await;
         for (to, key, ask) in given {
             mail.entry(to).or_default().push((key, ask));
         }
         self.send(view, mail).await;
-        Ok(())
+        // A leader that cannot write has made no plan: others are to notice.
+        failed.map_or(Ok(()), Err)
     }
 
     fn move_ask(
@@ -66,12 +67,12 @@ impl Round<'_> {
         mail.entry(from.clone()).or_default().push((key.clone(), ask));
     }
 
-    /// Gives orphans to workers; returns what the new owners are to be told.
+    /// Gives orphans to workers; returns what the new owners are to be told, and the last write that failed.
     async fn assign(
         &self,
         view: &FleetView,
         assign: Vec<(&LeaseKey, &WorkerId, OrphanReason)>,
-    ) -> Result<Vec<(WorkerId, LeaseKey, Ask)>, CallError> {
+    ) -> (Vec<(WorkerId, LeaseKey, Ask)>, Option<CallError>) {
         let by_key: BTreeMap<&LeaseKey, &LeaseRecord> =
             self.leases.iter().map(|lease| (&lease.key, lease)).collect();
         let mut writes = Vec::new();
@@ -82,19 +83,15 @@ impl Round<'_> {
             }
         }
         let written: Vec<_> = stream::iter(writes).buffer_unordered(CONCURRENCY).collect().await;
-        // One write that failed is no reason not to announce the others; it is planned again soon.
-        let mut given = Vec::new();
+        // One write that failed is no reason not to announce the others.
+        let (mut given, mut failed) = (Vec::new(), None);
         for written in written {
             match written {
                 Ok(announce) => given.extend(announce),
-                Err(error) => {
-                    tracing::warn!(%error, "giving a lease to a worker failed");
-                    metrics::failed(error.operation);
-                    self.shared.fleet_changed.notify_one();
-                }
+                Err(error) => failed = Some(error),
             }
         }
-        Ok(given)
+        (given, failed)
     }
 
     async fn give(

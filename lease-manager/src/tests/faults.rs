@@ -180,3 +180,22 @@ async fn a_stop_while_dynamodb_is_away_ends_within_its_deadline() {
     let is = |leases: &BTreeMap<_, _>| shares(leases) == BTreeMap::from([("b", 2)]);
     world.until(SECONDS(12), "b owns all", is).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn l1_a_worker_that_stops_with_leases_left_works_on_none_of_them() {
+    let world = World::new(1, InitialPosition::TrimHorizon).await;
+    let options = Options { shutdown_deadline: Duration::from_secs(5), ..world.options("a") };
+    let (manager, fleet) = world.manager(options);
+    let stop = CancellationToken::new();
+    let _run = AbortOnDropHandle::new(tokio::spawn(manager.run(stop.clone())));
+    // This consumer does not give its lease up, however often it is asked to.
+    let handle = fleet.next_lease().await.unwrap();
+    let _b = world.start("b");
+    sleep(Duration::from_secs(5)).await;
+    assert!(handle.is_valid());
+    world.aws.faults().inject(dynamodb(Effect::LostReply).caller("a"));
+    stop.cancel();
+    let by_b = |leases: &BTreeMap<String, LeaseRecord>| shares(leases).contains_key("b");
+    world.until(Duration::from_secs(10), "b has the lease", by_b).await;
+    assert!(!handle.is_valid(), "the stop was noted, and the note's reply is still to come");
+}

@@ -4,6 +4,7 @@ mod chaos;
 mod faults;
 mod fleet;
 mod kcl;
+mod leader;
 mod operate;
 mod scale;
 mod shards;

@@ -28,8 +28,7 @@ use crate::status::Registered;
 
 use course::{Course, End, Ending, LanesAre, Leaving, Write, WriteKind};
 
-/// How long a shard that cannot be read anywhere (its stream or consumer is gone, access is
-/// refused) is kept before it is given back: nobody else could do better, and nobody should spin.
+/// How long a shard that is refused to this worker is kept before it is given up: nobody should spin.
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(5);
 
 /// How a shard is read and when its progress is written.
@@ -113,6 +112,9 @@ impl ShardConsumer {
     /// Runs until the shard ends, the lease is lost, or it is asked to give the lease up.
     pub(crate) async fn run(mut self) -> Exit {
         let _lost = LostAtTheEnd(self.check.clone());
+        if let Some(gone) = wait_for_parents(&self.lease).await {
+            return self.give_up_early(gone).await;
+        }
         let mut course = Course::new(Instant::now(), self.lease.lease().read_to.clone());
         if self.lanes.iter().all(Lane::ended) {
             course.end = End::Recorded;
@@ -133,6 +135,22 @@ impl ShardConsumer {
             let _ = lane.advance();
         }
         let exit = self.end(course, ending).await;
+        metrics::shard_left(exit.name());
+        exit
+    }
+
+    async fn give_up_early(self, step: Step) -> Exit {
+        let exit = match step {
+            Step::Release => {
+                let reason = "asked to give it up".to_owned();
+                match self.lease.release(Progress::default(), reason).await {
+                    Ok(()) => Exit::Released,
+                    Err(CheckpointError::Lost) => Exit::LeaseLost,
+                    Err(error) => Exit::Failed(error.to_string()),
+                }
+            }
+            _ => Exit::LeaseLost,
+        };
         metrics::shard_left(exit.name());
         exit
     }
@@ -180,9 +198,7 @@ impl ShardConsumer {
             Step::WriteDue => self.start_write(course),
             Step::Pump => self.pump(course),
             Step::Event(Ok(raw)) => self.take(course, raw),
-            Step::Event(Err(error)) => {
-                self.leave(course, pause_before_release(&error), Ending::Fail(error.to_string()));
-            }
+            Step::Event(Err(error)) => self.cannot_read(course, &error),
         }
         course.plan_ending(self.lanes_are())
     }
@@ -213,6 +229,27 @@ impl ShardConsumer {
     fn leave(&mut self, course: &mut Course, within: Duration, ending: Ending) {
         self.fan_out.cancel();
         course.leaving = Some(Leaving { at: Instant::now() + within, ending });
+    }
+
+    /// The shard is given up where another worker may do better. Where none can, it is tried again from here.
+    fn cannot_read(&mut self, course: &mut Course, error: &FanOutError) {
+        self.registered.stats.cannot_read();
+        let pause = match error {
+            // What is not there is there for nobody. If it is the shard that is gone, the audit of the stream finds out.
+            FanOutError::NotFound { .. } => None,
+            FanOutError::BehindShardEnd => Some(Duration::ZERO),
+            FanOutError::Inactive { .. } => self.lease.peer_is_no_worse().then_some(Duration::ZERO),
+            FanOutError::Refused { .. } => {
+                self.lease.peer_is_no_worse().then_some(UNREADABLE_PAUSE)
+            }
+        };
+        match pause {
+            Some(pause) => self.leave(course, pause, Ending::Fail(error.to_string())),
+            None => {
+                let shard = &self.shard.shard_id;
+                tracing::error!(%shard, %error, "the shard cannot be read, and no other worker could: it is tried again");
+            }
+        }
     }
 
     /// Decodes an event and hands it to both lanes.
@@ -371,12 +408,13 @@ impl Exit {
     }
 }
 
-/// How long a shard that cannot be read on is kept before its lease is given up. Where another
-/// worker may do better it is given up at once.
-fn pause_before_release(error: &FanOutError) -> Duration {
-    match error {
-        FanOutError::NotFound { .. } | FanOutError::Refused { .. } => UNREADABLE_PAUSE,
-        FanOutError::Inactive { .. } | FanOutError::BehindShardEnd => Duration::ZERO,
+/// Both lanes read together, so both must be free to start. `Some`: the lease is to be left before that.
+async fn wait_for_parents(lease: &LeaseHandle) -> Option<Step> {
+    tokio::select! {
+        biased;
+        () = lease.lost() => Some(Step::Lost),
+        () = lease.release_requested() => Some(Step::Release),
+        () = lease.all_lanes_open() => None,
     }
 }
 

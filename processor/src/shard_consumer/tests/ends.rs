@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use lease_manager::{FleetHandle, LaneName, LeaseRecord};
+use lease_manager::{FleetHandle, LaneName, LeaseRecord, WorkerId};
 use local_aws::{Effect, Fault, Service};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::rig::{Rig, until};
@@ -90,7 +90,8 @@ async fn run(rig: &Rig, sink: &Arc<Told>) -> Run {
 impl Run {
     /// Why it failed, and the lease right after.
     async fn failed(self, rig: &Rig) -> (String, LeaseRecord) {
-        let Exit::Failed(why) = self.exit.await.unwrap() else { panic!("it did not fail") };
+        let ended = tokio::time::timeout(Duration::from_secs(120), self.exit).await;
+        let Exit::Failed(why) = ended.expect("it ends").unwrap() else { panic!("it did not fail") };
         assert!(self.check.is_lost(), "the sinks let go of its work");
         let lease = rig.lease().await;
         assert!(lease.counter.0 > self.fence, "the lease is given up");
@@ -129,36 +130,63 @@ async fn a_report_that_leaves_a_message_out_does_not_lose_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shard_whose_consumer_is_gone_is_given_back_after_a_pause() {
+async fn a_shard_whose_consumer_is_gone_is_kept_and_tried_again() {
     let rig = Rig::new().await;
     let run = run(&rig, &Arc::new(Told::default())).await;
     until("the first position is written", || rig.lease_writes() == 2).await;
     let gone = rig.kinesis.deregister_stream_consumer().consumer_arn(&rig.consumer_arn);
     gone.send().await.unwrap();
-    let started = Instant::now();
-    let (why, lease) = run.failed(&rig).await;
-    assert!(started.elapsed() >= Duration::from_secs(5), "{:?}", started.elapsed());
-    assert!(why.contains("does not exist"), "{why}");
+    let before = rig.subscribes();
+    until("it is tried again and again", || rig.subscribes() >= before + 5).await;
+    let lease = rig.lease().await;
+    assert_eq!(lease.counter.0, run.fence, "it is there for nobody: nobody else could do better");
     assert!(!lease.is_finished(), "it is no shard's end");
+    assert!(!run.check.is_lost() && !run.exit.is_finished());
+    run.stop.cancel();
+    run.manager.await.unwrap();
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_shard_that_may_not_be_read_is_given_back_after_a_pause() {
-    let rig = Rig::new().await;
+fn denied() -> Fault {
     let denied = Effect::Refuse {
         status: 400,
         code: "AccessDeniedException".to_owned(),
         message: "not you".to_owned(),
     };
-    let denied = Fault::new(Service::Kinesis, denied).operation("SubscribeToShard");
-    rig.aws.faults().inject(denied);
-    let run = run(&rig, &Arc::new(Told::default())).await;
-    let last_call = || rig.subscribes() == 4;
-    until("the last call is refused", last_call).await;
-    let started = Instant::now();
-    let (why, _) = run.failed(&rig).await;
-    assert!(started.elapsed() > Duration::from_millis(4_900), "{:?}", started.elapsed());
+    Fault::new(Service::Kinesis, denied).operation("SubscribeToShard")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_may_not_be_read_is_kept_while_there_is_nobody_else() {
+    let rig = Rig::new().await;
+    rig.aws.faults().inject(denied());
+    let worker = rig.start("a");
+    until("it is tried again and again", || rig.subscribes() >= 10).await;
+    let lease = rig.lease().await;
+    assert_eq!((lease.owner.as_ref().map(WorkerId::as_str), lease.counter.0), (Some("a"), 1));
+    rig.aws.faults().clear_all();
+    rig.put_numbers(0..1).await;
+    rig.stored_once(1).await;
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_one_worker_cannot_read_goes_to_another_and_not_back() {
+    let rig = Rig::new().await;
+    rig.aws.faults().inject(denied().caller("a"));
+    let a = rig.start("a");
+    until("a tries to read it", || rig.subscribes() > 0).await;
+    let b = rig.start("b");
+    rig.put_numbers(0..1).await;
+    rig.stored_once(1).await;
+    sleep(Duration::from_secs(120)).await;
+    let lease = rig.lease().await;
+    assert_eq!(lease.owner.as_ref().map(WorkerId::as_str), Some("b"));
+    assert_eq!(lease.counter.0, 2, "it moved once");
+    assert_eq!(lease.declined_by.map(|by| by.worker.to_string()).as_deref(), Some("a"));
+    let why = lease.reason.unwrap();
     assert!(why.contains("AccessDeniedException"), "{why}");
+    a.stop().await;
+    b.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -234,7 +234,7 @@ const LEASE_MANAGER: &[Metric] = &[
         &[Label::new(
             "how",
             Values::Of(
-                "given unowned owner-stopped owner-dead owner-restarted owner-unknown \
+                "given child unowned owner-stopped owner-dead owner-restarted owner-unknown \
                  foreign-owner-silent",
             ),
         )],
@@ -266,6 +266,16 @@ const LEASE_MANAGER: &[Metric] = &[
         &[],
         "how long a heartbeat's call took",
     )),
+    counter(
+        "sluicegate.lease_manager.plans",
+        &[],
+        "plans that this worker made and carried out as leader",
+    ),
+    counter(
+        "sluicegate.lease_manager.plan_actions",
+        &[Label::new("what", Values::Of("assigned asked-to-move"))],
+        "leases that these plans were about",
+    ),
     counter("sluicegate.lease_manager.declared_dead", &[], "workers that this one declared dead"),
     counter(
         "sluicegate.lease_manager.audit_actions",
