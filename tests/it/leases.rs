@@ -111,7 +111,7 @@ async fn an_operator_sees_why_moves_a_shard_and_has_it_read_again() {
         assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
     }
     let why = done(&platform, &["why", shard]).await;
-    assert!(why.contains("is not being read") && why.contains("waits for a worker"), "{why}");
+    assert!(why.contains("is not being read") && why.contains("until a worker starts"), "{why}");
 }
 
 /// The attribute form as the DynamoDB API writes it in JSON.
@@ -160,6 +160,8 @@ async fn a_table_of_the_kcl_is_adopted_in_place_or_copied_and_never_while_it_run
     let before = items(&platform, "library").await;
     let adopt = ["adopt-kcl", "--table", "library", "--wait", "2s"];
     let in_place = [&adopt[..], &["--set", "app.name=library"]].concat();
+    let list = done(&platform, &["list", "--set", "app.name=library"]).await;
+    assert!(list.contains("foreign !") && list.contains("4 leases: 0 being read"), "{list}");
     let dry = done(&platform, &[&in_place[..], &["--dry-run"]].concat()).await;
     assert!(
         dry.contains("table library, in place") && dry.contains("nothing was written"),

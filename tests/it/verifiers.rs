@@ -12,9 +12,9 @@ const SKIPPED: i32 = 77;
 /// Runs one verifier against the binary under test; its steps are printed, and all must have passed.
 async fn verify(name: &str) {
     let sluicegate = env!("CARGO_BIN_EXE_sluicegate");
-    // Built beside it in a workspace build; only the deliveries need it.
+    // Built beside it in a workspace build; only these need it.
     let loadtest = Path::new(sluicegate).with_file_name("loadtest");
-    if name == "signatures" && !loadtest.exists() {
+    if matches!(name, "signatures" | "kcl") && !loadtest.exists() {
         println!("skipped {name}: {} is not built", loadtest.display());
         return;
     }
@@ -44,4 +44,9 @@ async fn the_aws_cli_finds_kinesis_and_dynamodb_as_it_knows_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_standards_own_libraries_verify_what_is_delivered() {
     verify("signatures").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kcl_reads_our_leases_takes_them_over_and_gives_them_back() {
+    verify("kcl").await;
 }

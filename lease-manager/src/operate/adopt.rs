@@ -309,9 +309,9 @@ impl Plan<'_> {
             owner: lease.owner.clone(),
             checkpoint: lease.checkpoint.clone(),
             goes_on: match &lease.checkpoint {
-                Checkpoint::ShardEnd => "nowhere: it is finished".to_owned(),
-                at @ Checkpoint::At { .. } => format!("behind {}", say::position(at, None)),
-                at => format!("at {}", say::position(at, start_at_ms)),
+                Checkpoint::ShardEnd => "is finished".to_owned(),
+                at @ Checkpoint::At { .. } => format!("goes on behind {}", say::position(at, None)),
+                at => format!("goes on at {}", say::position(at, start_at_ms)),
             },
             parents: lease.parents.iter().cloned().collect(),
             course,

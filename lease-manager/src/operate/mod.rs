@@ -14,6 +14,7 @@ mod say;
 mod survey;
 mod why;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -29,12 +30,13 @@ pub use why::Why;
 
 use crate::classify::CallError;
 use crate::fleet_table::FleetTable;
-use crate::ids::LeaseKey;
+use crate::ids::{LeaseKey, WorkerId};
 use crate::item::ItemError;
 use crate::lease::LeaseRecord;
 use crate::lease_table::{LeaseTable, Listing};
 use crate::options::{InitialPosition, Options, fleet_table};
 use crate::still::Reading;
+use crate::worker::WorkerRecord;
 use survey::Looker;
 
 /// The fleet table is read this often during a look.
@@ -132,6 +134,15 @@ impl Operator {
 
     async fn listing(&self) -> Result<Listing, TableError> {
         self.leases.list().await.map_err(|e| TableError::of(self.lease_table(), &e))
+    }
+
+    /// The fleet's workers: none, where only a Kinesis Client Library has been so far.
+    async fn members(&self) -> Result<BTreeMap<WorkerId, WorkerRecord>, TableError> {
+        let read = self.fleet.list().await;
+        match read.map_err(|e| TableError::of(&fleet_table(&self.options.app), &e)) {
+            Err(error) if error.is_missing => Ok(BTreeMap::new()),
+            read => read,
+        }
     }
 
     /// One lease as it is now.

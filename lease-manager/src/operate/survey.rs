@@ -94,6 +94,8 @@ pub struct LeaseRow {
     pub checkpoint: Checkpoint,
     /// Each lane's position and lag.
     pub lanes: BTreeMap<LaneName, LanePosition>,
+    /// False where no worker of this product noted the lags, as long as the Kinesis Client Library owns the lease.
+    pub lag_is_known: bool,
     /// Kilobytes a second.
     pub throughput_kbps: f64,
     /// The fencing token.
@@ -258,6 +260,7 @@ impl Survey {
             state: self.state(key, lease),
             checkpoint: lease.checkpoint.clone(),
             lanes: lease.lanes.clone(),
+            lag_is_known: self.lag_is_known(key),
             throughput_kbps: lease.throughput_kbps,
             counter: lease.counter,
             reason: lease.reason.clone(),
@@ -276,7 +279,7 @@ impl Survey {
             state: worker.state,
             pulse: self.pulse(id),
             leases: mine(id).len(),
-            throughput_kbps: mine(id).iter().map(|lease| lease.throughput_kbps).sum(),
+            throughput_kbps: mine(id).iter().fold(0.0, |sum, lease| sum + lease.throughput_kbps),
             health: worker.health.clone(),
             version: worker.version.clone(),
             leads: self.view.leader.as_ref() == Some(id),
@@ -314,6 +317,13 @@ impl Survey {
                 Err(FindError::Several { name: name.to_owned(), keys })
             }
         }
+    }
+
+    /// The Kinesis Client Library moves a checkpoint and notes no lag.
+    pub(super) fn lag_is_known(&self, key: &LeaseKey) -> bool {
+        self.records.get(key).is_some_and(|lease| {
+            lease.lanes.values().map(|lane| &lane.checkpoint).min() == Some(&lease.checkpoint)
+        })
     }
 
     /// What a worker's heartbeat did.

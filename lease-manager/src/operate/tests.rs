@@ -148,7 +148,7 @@ async fn a_silent_owner_is_told_from_a_dead_one() {
 
     let stopped = vec![worker("a", WorkerState::Stopped)];
     let orphan = why(&survey(vec![lease(1, "7", Some("a"))], stopped, &[]), 1);
-    says(&orphan, "a stopped in good order", "", "waits for a worker to start");
+    says(&orphan, "a stopped in good order", "", "until a worker starts");
 }
 
 #[tokio::test(start_paused = true)]

@@ -181,7 +181,7 @@ impl About<'_> {
                 }
                 text
             }
-            (None, _) => format!("Counter {counter}. It has never changed hands."),
+            (None, _) => format!("Counter {counter}. No worker of this product has owned it yet."),
         }
     }
 
@@ -212,7 +212,11 @@ impl About<'_> {
             Pulse::Ended => "no heartbeat is expected of it".to_owned(),
         };
         let state = worker.state.code();
-        let (leases, since) = (worker.leases, say::moment(worker.started_at_ms));
+        let since = say::moment(worker.started_at_ms);
+        let leases = match worker.leases {
+            1 => "it holds 1 lease".to_owned(),
+            n => format!("it holds {n} leases"),
+        };
         let unwell = |(what, why): (&String, &String)| format!("{what} ({why})");
         let unwell: Vec<String> = worker.health.iter().map(unwell).collect();
         let unwell = match unwell.is_empty() {
@@ -220,7 +224,7 @@ impl About<'_> {
             false => format!(" It says that it cannot reach {}.", say::list(&unwell)),
         };
         Some(format!(
-            "{owner} owns it{which}. It is {state} since it started at {since} by its own clock; {heart}; it owns {leases} leases.{unwell}"
+            "{owner} owns it{which}. It is {state}; this life of it began at {since} by its own clock; {heart}; {leases}.{unwell}"
         ))
     }
 
@@ -238,8 +242,9 @@ impl About<'_> {
             return format!("Lane {name} has acknowledged no record yet; it starts at {position}.");
         }
         let behind = match at.behind_ms {
-            0 => "at the tip then".to_owned(),
-            ms => format!("{} behind the tip then", say::span(ms)),
+            _ if !self.survey.lag_is_known(self.key) => "how far behind is not known".to_owned(),
+            0 => "at the tip when that was written".to_owned(),
+            ms => format!("{} behind the tip when that was written", say::span(ms)),
         };
         format!("Lane {name} has settled everything up to {position}; {behind}.")
     }
@@ -288,9 +293,12 @@ impl About<'_> {
 
     /// The parents in which a lane has not ended.
     fn parents_of_lane(&self, lane: &LaneName) -> Vec<String> {
-        let at = |parent: &ShardId| {
-            let at = &self.lease_of(parent)?.lanes.get(lane)?.checkpoint;
-            (*at != Checkpoint::ShardEnd).then(|| format!("{parent} (there at {at})"))
+        let at = |parent: &ShardId| match self.lease_of(parent) {
+            None => Some(format!("{parent} (which has no lease, or none yet)")),
+            Some(lease) => {
+                let at = &lease.lanes.get(lane)?.checkpoint;
+                (*at != Checkpoint::ShardEnd).then(|| format!("{parent} (there at {at})"))
+            }
         };
         self.lease.parents.iter().filter_map(at).collect()
     }
@@ -352,14 +360,15 @@ impl About<'_> {
             (Some(leader), Some(to)) => {
                 format!("The leader {leader} gives it to {to} at its next plan, within {within}.")
             }
-            _ => format!("At the next plan, within {within}, {}", self.taken_by()),
+            (_, Some(_)) => format!("At the next plan, within {within}, {}", self.taken_by()),
+            (_, None) => "Nothing, until a worker starts: none works that has room.".to_owned(),
         }
     }
 
     fn taken_by(&self) -> String {
         match self.survey.next_taker(None) {
             Some(to) => format!("it goes to the least loaded worker that works, now {to}."),
-            None => "it waits for a worker to start: none works that has room.".to_owned(),
+            None => "any worker may take it; none works that has room, so start one.".to_owned(),
         }
     }
 }

@@ -66,7 +66,7 @@ async fn a_look_tells_who_lives_and_what_became_of_the_leases_of_the_dead() {
     assert!(survey.leases().iter().all(|lease| lease.state == State::Orphan));
     assert!(survey.workers().iter().all(|worker| worker.pulse == Pulse::Ended));
     let why = survey.why(&key(0)).unwrap();
-    assert!(why.next[0].contains("waits for a worker to start"), "{why:?}");
+    assert!(why.next[0].contains("until a worker starts"), "{why:?}");
 }
 
 #[tokio::test(start_paused = true)]

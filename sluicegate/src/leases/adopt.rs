@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::args::AdoptArgs;
 use super::screen::Progress;
-use super::{explained, operator, print_json, refused};
+use super::{count, explained, operator, print_json, refused};
 use crate::cli::Output;
 use crate::commands::print;
 
@@ -84,10 +84,7 @@ fn words(adoption: &Adoption, done: bool) -> String {
     for lease in &adoption.leases {
         let owner = lease.owner.as_ref().map_or("nobody".to_owned(), ToString::to_string);
         let course = course(lease.course);
-        text.push_str(&format!(
-            "  {}: {course}; goes on {}; owned by {owner}",
-            lease.key, lease.goes_on
-        ));
+        text.push_str(&format!("  {}: {course}; {}; owned by {owner}", lease.key, lease.goes_on));
         if !lease.parents.is_empty() {
             let parents: Vec<_> = lease.parents.iter().map(ToString::to_string).collect();
             text.push_str(&format!("; parents {}", parents.join(", ")));
@@ -101,7 +98,8 @@ fn words(adoption: &Adoption, done: bool) -> String {
         text.push_str(&format!("  cannot be read, stays as it is: {bad}\n"));
     }
     if adoption.others > 0 {
-        text.push_str(&format!("  {} items are no leases, stay as they are\n", adoption.others));
+        let items = count(adoption.others, "item is", "items are");
+        text.push_str(&format!("  {items} not of leases and left alone\n"));
     }
     let (leases, watched) = (adoption.leases.len(), adoption.watched_ms / 1_000);
     text.push_str(&format!(
@@ -110,8 +108,8 @@ fn words(adoption: &Adoption, done: bool) -> String {
     text.push_str(&match done {
         false => "dry run: nothing was written\n".to_owned(),
         true => format!(
-            "done: {} leases written{}; start the processor with app.name = \"{}\"\n",
-            adoption.written,
+            "done: {} written{}; start the processor with app.name = \"{}\"\n",
+            count(adoption.written, "lease", "leases"),
             made(&adoption.created),
             adoption.to
         ),

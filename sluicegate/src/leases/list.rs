@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::count;
 use lease_manager::operate::{LeaseRow, Pulse, State, Survey, WorkerRow, span};
 use lease_manager::{Checkpoint, LaneName, WorkerState};
 
@@ -19,8 +20,8 @@ pub(super) fn text(survey: &Survey) -> String {
         text.push_str(&format!("cannot be read, its shard is not consumed: {bad}\n"));
     }
     if survey.others > 0 {
-        let n = survey.others;
-        text.push_str(&format!("{n} items of the table are no leases and are left alone\n"));
+        let items = count(survey.others, "item", "items");
+        text.push_str(&format!("left alone: {items} of the table, of another kind than leases\n"));
     }
     text
 }
@@ -32,7 +33,7 @@ fn lease_table(leases: &[LeaseRow]) -> String {
     if several {
         head.insert(0, "STREAM".to_owned());
     }
-    head.extend(lanes.iter().map(|lane| lane.as_str().to_uppercase()));
+    head.extend(lanes.iter().map(|lane| format!("{} LAG", lane.as_str().to_uppercase())));
     head.extend(["CHECKPOINT", "KB/S", "COUNTER", "WHY"].map(str::to_owned));
     let mut rows = vec![head];
     for lease in leases {
@@ -67,6 +68,7 @@ fn lag(lease: &LeaseRow, lane: &LaneName) -> String {
         None => "-".to_owned(),
         Some(at) if at.checkpoint == Checkpoint::ShardEnd => "ended".to_owned(),
         Some(at) if !at.checkpoint.has_moved() => "not started".to_owned(),
+        Some(_) if !lease.lag_is_known => "?".to_owned(),
         Some(at) => span(at.behind_ms),
     }
 }
@@ -106,14 +108,14 @@ fn word(state: WorkerState) -> &'static str {
 }
 
 fn totals(leases: &[LeaseRow]) -> String {
-    let count = |states: &[State]| leases.iter().filter(|l| states.contains(&l.state)).count();
-    let read = count(&[State::Owned, State::Moving, State::Draining]);
-    let ended = count(&[State::Finished, State::Trimmed]);
-    let waiting = count(&[State::Waiting]);
+    let of = |states: &[State]| leases.iter().filter(|l| states.contains(&l.state)).count();
+    let read = of(&[State::Owned, State::Moving, State::Draining]);
+    let ended = of(&[State::Finished, State::Trimmed]);
+    let waiting = of(&[State::Waiting]);
     let not = leases.len() - read - ended - waiting;
     let mut text = format!(
-        "\n{} leases: {read} being read, {waiting} waiting for parents, {ended} ended, {not} not being read",
-        leases.len()
+        "\n{}: {read} being read, {waiting} waiting for parents, {ended} ended, {not} not being read",
+        count(leases.len(), "lease", "leases")
     );
     text.push_str(if not > 0 { " (`sluicegate leases why SHARD` says why)\n" } else { "\n" });
     text

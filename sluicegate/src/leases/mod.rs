@@ -95,6 +95,11 @@ fn refused(output: Output, why: &str) -> ExitCode {
     ExitCode::from(REFUSED)
 }
 
+/// A number with its noun.
+fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
 fn print_json(value: &Value) -> anyhow::Result<()> {
     print(&format!("{}\n", serde_json::to_string_pretty(value)?));
     Ok(())
