@@ -23,6 +23,14 @@ check:
 test FILTER="":
     cargo test --workspace {{FILTER}}
 
+# The exhaustive model of the lease protocol, with its state counts; BOUNDS=large takes much longer.
+model BOUNDS="small":
+    LEASE_MODEL={{BOUNDS}} cargo test -p lease-manager --lib model:: -- --nocapture
+
+# Which layer of the proof notices which deliberate bug.
+mutations *ARGS:
+    tests/mutations/run {{ARGS}}
+
 # Documentation with every internal link checked.
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
