@@ -43,6 +43,14 @@ sim *ARGS:
 sim-scale:
     cargo test --profile sim -p tests --test sim scale -- --nocapture
 
+# The exhaustive model of the lease protocol, with its state counts; BOUNDS=large takes much longer.
+model BOUNDS="small":
+    LEASE_MODEL={{BOUNDS}} cargo test -p lease-manager --lib model:: -- --nocapture
+
+# Which layer of the proof notices which deliberate bug.
+mutations *ARGS:
+    tests/mutations/run {{ARGS}}
+
 # Documentation with every internal link checked.
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
