@@ -12,6 +12,7 @@ use crate::give_up;
 use crate::held::Held;
 use crate::ids::{LeaseKey, ShardId};
 use crate::lease::{ChildShard, HashRange, Lease, LeaseRecord, Progress};
+use crate::options::StreamConfig;
 use crate::shared::Shared;
 use crate::view::FleetView;
 use crate::worker::Load;
@@ -173,12 +174,14 @@ async fn create_children(
     held: &Arc<Held>,
     children: &[ChildShard],
 ) -> Result<(), CheckpointError> {
+    let stream = shared.options.stream_of(&held.lease.key);
     for child in children {
         if held.is_lost() {
             return Err(CheckpointError::Lost);
         }
         let key = sibling_key(&held.lease.key, &child.shard_id);
         let mut record = LeaseRecord::new(key, Checkpoint::TrimHorizon, shared.now_ms());
+        record.stream_created_at_s = stream.and_then(StreamConfig::created_at_s);
         record.parents.extend(child.parents.iter().cloned());
         record.hash_range = HashRange::parse(&child.starting_hash_key, &child.ending_hash_key);
         let created = shared.leases.create(&record).await?;

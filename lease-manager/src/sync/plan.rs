@@ -180,6 +180,7 @@ impl<'a> Stream<'a> {
         start_at_ms: i64,
     ) -> LeaseRecord {
         let mut lease = LeaseRecord::new(key, checkpoint, start_at_ms);
+        lease.stream_created_at_s = self.config.created_at_s();
         lease.parents.extend(shard.parents.iter().cloned());
         lease.hash_range = Some(shard.range);
         lease
