@@ -59,7 +59,7 @@ async fn step(shared: &Arc<Shared>, watch: &mut LeaseWatch) -> Result<(), CallEr
     let listing = shared.leases.list().await?;
     let reading = Reading { started, ended: Instant::now() };
     report_bad(&listing);
-    let mine = |lease: &LeaseRecord| shared.options.stream_of(&lease.key).is_some();
+    let mine = |lease: &LeaseRecord| shared.options.stream_of_lease(lease).is_some();
     let leases: Vec<LeaseRecord> = listing.leases.into_iter().filter(mine).collect();
     find_lost(shared, &leases).await;
     shared.validity.verify(lapses);
@@ -125,7 +125,7 @@ async fn fetch_given(shared: &Arc<Shared>, me: &Holder) {
             return;
         }
         match shared.leases.get(&key).await {
-            Ok(Some(lease)) if shared.options.stream_of(&key).is_some() => {
+            Ok(Some(lease)) if shared.options.stream_of_lease(&lease).is_some() => {
                 adopt(shared, me, &lease, "given");
             }
             Ok(_) => {}
@@ -148,7 +148,7 @@ fn adopt(shared: &Arc<Shared>, me: &Holder, record: &LeaseRecord, how: &'static 
     if !mine || !newer || shared.me().as_ref() != Some(me) {
         return;
     }
-    let Some(stream) = shared.options.stream_of(&record.key) else { return };
+    let Some(stream) = shared.options.stream_of_lease(record) else { return };
     let lease = Lease {
         key: record.key.clone(),
         shard_id: record.shard_id.clone(),
