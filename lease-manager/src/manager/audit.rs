@@ -16,7 +16,7 @@ use crate::lease_table::Outcome;
 use crate::metrics;
 use crate::options::StreamConfig;
 use crate::shared::Shared;
-use crate::sync::{AuditPlan, Filter, ListedShard, Stream, plan_audit, plan_initial, tiles};
+use crate::sync::{AuditPlan, Filter, Incomplete, ListedShard, Stream, plan_audit, plan_initial};
 use crate::worker::WorkerState;
 
 /// How soon an audit that failed is tried again.
@@ -74,12 +74,9 @@ async fn audit(
     let mut plan = plan_audit(&view, key_of, absent_before, now_ms);
     if plan.needs_initial {
         let initial = shared.shards.list(stream, view.initial_filter()).await?;
-        if view.leases.is_empty() && !tiles(initial.iter().map(|shard| shard.range).collect()) {
-            let detail = "the first listing has holes or overlaps".to_owned();
-            let kind = crate::classify::Kind::Retry;
-            return Err(CallError { operation: "list shards", kind, detail });
-        }
-        plan.create.extend(plan_initial(&view, &initial, key_of, now_ms));
+        let first = plan_initial(&view, &initial, key_of, now_ms).map_err(unbelievable)?;
+        plan.create.extend(first.create);
+        plan.passed = first.passed;
     }
     let uncovered = act(shared, &listed, &view, &plan).await?;
     let deleted = plan.delete.len() + stale.len();
@@ -101,6 +98,11 @@ async fn clear(shared: &Shared, stale: &[LeaseRecord]) -> Result<(), CallError> 
         tracing::warn!(%shard, %read_to, ?made_for, "the stream was made again: a lease of the earlier one is deleted");
     }
     Ok(())
+}
+
+fn unbelievable(error: Incomplete) -> CallError {
+    let kind = crate::classify::Kind::Retry;
+    CallError { operation: "list shards", kind, detail: error.to_string() }
 }
 
 fn lease_key(shared: &Shared, stream: &StreamConfig, shard: &ShardId) -> LeaseKey {
@@ -135,7 +137,8 @@ async fn act(
     let parents = listed.iter().map(|s| (s.id.clone(), s.parents.iter().cloned().collect()));
     let now: Vec<LeaseRecord> =
         view.leases.values().map(|lease| (*lease).clone()).chain(plan.create.clone()).collect();
-    let holes = uncovered(&parents.collect(), &now);
+    let mut holes = uncovered(&parents.collect(), &now);
+    holes.retain(|shard| !plan.passed.contains(shard));
     if !holes.is_empty() {
         tracing::error!(shards = ?holes, "no lease answers for these shards");
     }

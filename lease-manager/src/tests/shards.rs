@@ -277,3 +277,27 @@ async fn a_child_s_lease_is_of_its_parent_s_stream() {
     let child = world.leases().await.remove("shardId-000000000001").unwrap();
     assert_eq!(child.stream_created_at_s, Some(world.streams[0].creation_epoch_s));
 }
+
+/// S9 of the Kinesis Client Library's scenarios: the end of a shard is a success only once it is written down, and it is not
+/// written down before the children have leases.
+#[tokio::test(start_paused = true)]
+async fn a_shard_is_not_finished_before_its_end_was_noted_and_its_children_have_leases() {
+    let world = World::new(1, InitialPosition::TrimHorizon).await;
+    let a = alone(&world, "a");
+    let parent = a.next().await;
+    parent.checkpoint(progress("5")).await.unwrap();
+    split(&world, "shardId-000000000000", 1 << 127).await;
+    let refused = parent.finish(progress("SHARD_END")).await;
+    assert!(matches!(refused, Err(CheckpointError::Refused(_))), "{refused:?}");
+    let leases = world.leases().await;
+    let keys: Vec<_> = leases.keys().map(String::as_str).collect();
+    assert_eq!(keys, ["shardId-000000000000"], "no child without the reader's end");
+    assert_eq!(leases["shardId-000000000000"].checkpoint, at("5"));
+
+    // Whoever gets it next goes on from there, and may end it in order.
+    let again = a.next().await;
+    assert_eq!(again.lease().checkpoint, at("5"));
+    end(&world, again).await;
+    let leases = world.leases().await;
+    assert_eq!((leases.len(), &leases["shardId-000000000000"].checkpoint), (3, &at("SHARD_END")));
+}
