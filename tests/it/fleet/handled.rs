@@ -10,7 +10,8 @@ use crate::harness::receiver::Arrival;
 /// Deliveries by shard.
 pub struct Handled {
     shards: Vec<Shard>,
-    pub duplicates: u64,
+    /// Every record that came again: its shard and its number.
+    again: Vec<(usize, usize)>,
 }
 
 #[derive(Default, Clone)]
@@ -23,7 +24,7 @@ struct Shard {
 
 impl Handled {
     pub fn of_shards(shards: usize) -> Handled {
-        Handled { shards: vec![Shard::default(); shards], duplicates: 0 }
+        Handled { shards: vec![Shard::default(); shards], again: Vec::new() }
     }
 
     pub fn absorb(&mut self, arrivals: Vec<Arrival>) {
@@ -33,18 +34,28 @@ impl Handled {
                 let number = record["properties"][name].as_u64().expect("a number");
                 usize::try_from(number).expect("small")
             };
-            let shard = &mut self.shards[number("shard")];
-            let record = number("number");
+            let (of, record) = (number("shard"), number("number"));
+            let shard = &mut self.shards[of];
             if shard.first.len() <= record {
                 shard.first.resize(record + 1, None);
             }
             if shard.first[record].is_some() {
-                self.duplicates += 1;
+                self.again.push((of, record));
             } else {
                 shard.first[record] = Some(arrival.at);
                 shard.news.push(arrival.at);
             }
         }
+    }
+
+    /// How many records came again so far.
+    pub fn duplicates(&self) -> usize {
+        self.again.len()
+    }
+
+    /// Which came again after so many had.
+    pub fn again_after(&self, count: usize) -> &[(usize, usize)] {
+        &self.again[count..]
     }
 
     /// The shards that have not seen each of their first `count` records.

@@ -43,7 +43,7 @@ impl Producer {
     }
 
     /// Stops between two calls, and says how many records every shard has got.
-    pub async fn stop(mut self) -> usize {
+    pub async fn stop(&mut self) -> usize {
         self.stop.cancel();
         (&mut self.task).await.expect("every record was put");
         self.put.lock().unwrap().len()

@@ -7,13 +7,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 /// What a phase cost.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Measured {
     /// The largest gap of the shards that the event concerns.
     pub gap: Duration,
     /// The largest gap of the other shards.
-    pub others: Duration,
-    pub duplicates: u64,
+    pub others: Option<Duration>,
+    /// The shard and the number of each record that came again.
+    pub duplicates: Vec<(usize, usize)>,
 }
 
 /// The runs of one scenario.
@@ -35,45 +36,47 @@ impl Report {
 
     pub fn note(&mut self, run: usize, phase: &'static str, measured: &Measured) {
         let Measured { gap, others, duplicates } = measured;
-        let (scenario, runs) = (self.scenario, self.runs);
+        let (scenario, runs, run) = (self.scenario, self.runs, run + 1);
+        let others = others.map_or(String::new(), |others| format!(" (other shards {others:.2?})"));
+        let duplicates = duplicates.len();
         println!(
-            "{scenario}: run {} of {runs}, {phase}: gap {gap:.2?}, other shards {others:.2?}, {duplicates} duplicates",
-            run + 1
+            "{scenario}: run {run} of {runs}, {phase}: gap {gap:.2?}{others}, {duplicates} duplicates"
         );
-        self.phases.entry(phase).or_default().push(*measured);
+        self.phases.entry(phase).or_default().push(measured.clone());
     }
 
     /// Prints the table, and writes the file that `FLEET_JSON` names. Nothing was lost, or the scenario would not be here.
     pub fn tell(&self) {
-        let mut lines = vec![format!(
-            "{:<46} {:>4} {:>24} {:>24} {:>18} {:>5}",
-            "min / median / max", "n", "gap in s", "other shards in s", "duplicates", "lost"
-        )];
+        let title = "min / median / max";
+        println!(
+            "{title:<46} {:>4} {:>22} {:>22} {:>14} {:>5}",
+            "n", "gap in s", "other shards in s", "duplicates", "lost"
+        );
         let mut phases = serde_json::Map::new();
         for (phase, all) in &self.phases {
-            let seconds =
-                |of: fn(&Measured) -> Duration| Spread::of(all.iter().map(|m| of(m).as_secs_f64()));
-            let (gap, others) = (seconds(|m| m.gap), seconds(|m| m.others));
-            let duplicates = Spread::of(all.iter().map(|m| m.duplicates as f64));
-            lines.push(format!(
-                "{:<46} {:>4} {:>24} {:>24} {:>18} {:>5}",
-                format!("{}: {phase}", self.scenario),
+            let gap = Spread::of(all.iter().map(|m| m.gap.as_secs_f64()));
+            let others = Spread::of(all.iter().filter_map(|m| m.others).map(|o| o.as_secs_f64()));
+            let duplicates = Spread::of(all.iter().map(|m| m.duplicates.len() as f64));
+            let name = format!("{}: {phase}", self.scenario);
+            let text = |spread: &Option<Spread>, digits| {
+                spread.as_ref().map_or("-".to_owned(), |spread| spread.text(digits))
+            };
+            println!(
+                "{name:<46} {:>4} {:>22} {:>22} {:>14} {:>5}",
                 all.len(),
-                gap.text(2),
-                others.text(2),
-                duplicates.text(0),
+                text(&gap, 2),
+                text(&others, 2),
+                text(&duplicates, 0),
                 0
-            ));
-            let each: Vec<_> = all.iter().map(|m| m.gap.as_secs_f64()).collect();
-            phases.insert(
-                (*phase).to_owned(),
-                json!({
-                    "samples": all.len(), "gap_s": gap.json(), "gap_s_each": each,
-                    "other_shards_gap_s": others.json(), "duplicates": duplicates.json(), "lost": 0,
-                }),
             );
+            let json = |spread: Option<Spread>| spread.as_ref().map(Spread::json);
+            let each: Vec<_> = all.iter().map(|m| m.gap.as_secs_f64()).collect();
+            let figures = json!({
+                "samples": all.len(), "gap_s": json(gap), "gap_s_each": each,
+                "other_shards_gap_s": json(others), "duplicates": json(duplicates), "lost": 0,
+            });
+            phases.insert((*phase).to_owned(), figures);
         }
-        println!("{}", lines.join("\n"));
         let mut done = DONE.lock().unwrap();
         done.insert(self.scenario, Value::Object(phases));
         if let Some(path) = variable("FLEET_JSON") {
@@ -89,15 +92,16 @@ struct Spread {
 }
 
 impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Spread {
+    fn of(values: impl Iterator<Item = f64>) -> Option<Spread> {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
+        let (least, most) = (*values.first()?, *values.last()?);
         let middle = values.len() / 2;
         let median = match values.len() % 2 {
             0 => (values[middle - 1] + values[middle]) / 2.0,
             _ => values[middle],
         };
-        Spread { least: values[0], median, most: values[values.len() - 1] }
+        Some(Spread { least, median, most })
     }
 
     fn text(&self, digits: usize) -> String {
@@ -111,13 +115,14 @@ impl Spread {
 
 // How often scenarios run, and where the figures go, is said from outside.
 #[allow(clippy::disallowed_methods)]
-fn variable(name: &str) -> Option<String> {
+pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
 #[test]
 fn the_median_lies_in_the_middle() {
-    let median = |values: &[f64]| Spread::of(values.iter().copied()).median;
-    assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-    assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+    let median = |values: &[f64]| Spread::of(values.iter().copied()).map(|spread| spread.median);
+    assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
+    assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    assert_eq!(median(&[]), None);
 }

@@ -8,13 +8,15 @@ use tokio::time::Instant;
 use super::handled::Handled;
 use super::lease_watch::LeaseWatch;
 use super::producer::Producer;
-use super::report::Measured;
+use super::report::{Measured, variable};
 use crate::harness::aws::{Item, text};
 use crate::harness::eventually;
 use crate::harness::platform::{Platform, Processor};
 
 pub const WORKERS: usize = 3;
 pub const SHARDS: usize = 6;
+/// What a failure shows of the workers' logs.
+const LINES_OF_STORY: usize = 100;
 
 /// A shard's lease: the number of its worker, and its counter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +28,7 @@ pub struct Holding {
 /// The time from an event until the fleet has settled.
 pub struct Phase {
     from: Instant,
-    duplicates_before: u64,
+    duplicates_before: usize,
     /// The shards whose owner the event concerns.
     concerned: BTreeSet<usize>,
 }
@@ -37,6 +39,8 @@ pub struct Stage {
     producer: Producer,
     watch: LeaseWatch,
     handled: Handled,
+    /// Of workers that have ended in good order.
+    logs: Vec<String>,
     random: fastrand::Rng,
 }
 
@@ -52,7 +56,8 @@ impl Stage {
         let watch = LeaseWatch::start(platform.aws.clone());
         let handled = Handled::of_shards(SHARDS);
         let random = fastrand::Rng::with_seed(0x51_1c_e6_a7);
-        let mut stage = Stage { platform, workers, producer, watch, handled, random };
+        let logs = Vec::new();
+        let mut stage = Stage { platform, workers, producer, watch, handled, logs, random };
         let start = stage.phase(&BTreeSet::new());
         stage.settled(start, Stage::is_balanced).await;
         stage
@@ -106,6 +111,37 @@ impl Stage {
         self.workers.remove(&worker).expect("it runs")
     }
 
+    /// SIGTERM, and a clean end.
+    pub async fn stop(&mut self, worker: usize) {
+        let ended = self.take_out(worker).stop().await;
+        assert_eq!(ended.code, Some(0), "{}: {:#?}", name(worker), ended.log);
+        self.logs.extend(ended.log.iter().map(|line| with_name(line, worker)));
+    }
+
+    /// Shards changed hands in good order: nothing came twice.
+    pub fn nothing_came_twice(&mut self, measured: &Measured) {
+        if measured.duplicates.is_empty() {
+            return;
+        }
+        let mut story = self.story();
+        let story = story.split_off(story.len().saturating_sub(LINES_OF_STORY));
+        panic!(
+            "shard and number of what came twice: {:?}\n{}",
+            measured.duplicates,
+            story.join("\n")
+        );
+    }
+
+    /// What all workers have logged, but for those that were killed; each line begins with its time.
+    fn story(&mut self) -> Vec<String> {
+        let running = self.workers.iter_mut().flat_map(|(worker, processor)| {
+            processor.log().iter().map(|line| with_name(line, *worker)).collect::<Vec<_>>()
+        });
+        let mut story: Vec<String> = running.chain(self.logs.clone()).collect();
+        story.sort();
+        story
+    }
+
     pub async fn start(&mut self, worker: usize) {
         let processor = Processor::start_as(&self.platform, &name(worker)).await;
         self.workers.insert(worker, processor);
@@ -114,7 +150,7 @@ impl Stage {
     /// An event is about to come that concerns the owner of some shards.
     pub fn phase(&mut self, concerned: &BTreeSet<usize>) -> Phase {
         self.absorb();
-        let duplicates_before = self.handled.duplicates;
+        let duplicates_before = self.handled.duplicates();
         Phase { from: Instant::now(), duplicates_before, concerned: concerned.clone() }
     }
 
@@ -152,8 +188,8 @@ impl Stage {
         };
         Measured {
             gap: gap(true).unwrap_or_default(),
-            others: gap(false).unwrap_or_default(),
-            duplicates: self.handled.duplicates - phase.duplicates_before,
+            others: gap(false),
+            duplicates: self.handled.again_after(phase.duplicates_before).to_vec(),
         }
     }
 
@@ -163,9 +199,13 @@ impl Stage {
         let handled = &mut self.handled;
         let receiver = &self.platform.receiver;
         missing(handled, count, || receiver.take_arrivals()).await;
-        for (worker, processor) in self.workers {
-            let ended = processor.stop().await;
-            assert_eq!(ended.code, Some(0), "{}: {:#?}", name(worker), ended.log);
+        for worker in 0..WORKERS {
+            if self.workers.contains_key(&worker) {
+                self.stop(worker).await;
+            }
+        }
+        if let Some(path) = variable("FLEET_LOG") {
+            std::fs::write(path, self.story().join("\n")).expect("the file is written");
         }
         self.watch.check();
         assert_eq!(self.platform.stored().await.len(), count * SHARDS, "stored, each once");
@@ -198,6 +238,12 @@ async fn missing(
         if incomplete.is_empty() { Ok(()) } else { Err(format!("{incomplete:?}")) }
     })
     .await;
+}
+
+/// A line of a log with the name of the worker behind its time.
+fn with_name(line: &str, worker: usize) -> String {
+    let (time, rest) = line.split_once(' ').unwrap_or((line, ""));
+    format!("{time} {} {rest}", name(worker))
 }
 
 fn name(worker: usize) -> String {
