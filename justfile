@@ -51,6 +51,10 @@ model BOUNDS="small":
 mutations *ARGS:
     tests/mutations/run {{ARGS}}
 
+# Kill, stop and restart the workers of a fleet of three, RUNS times each: how long their shards stand still, and what comes twice.
+failover RUNS="20":
+    FLEET_RUNS={{RUNS}} FLEET_JSON={{justfile_directory()}}/target/failover.json cargo test -p sluicegate --test it fleet:: -- --nocapture --test-threads 4
+
 # Documentation with every internal link checked.
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items

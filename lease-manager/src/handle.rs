@@ -13,6 +13,7 @@ use crate::give_up;
 use crate::held::Held;
 use crate::ids::{LaneName, LeaseKey, ShardId};
 use crate::lease::{ChildShard, HashRange, Lease, LeaseRecord, Progress};
+use crate::options::StreamConfig;
 use crate::plan::peer_is_no_worse;
 use crate::shared::Shared;
 use crate::view::FleetView;
@@ -201,11 +202,13 @@ async fn create_children(
     held: &Arc<Held>,
     children: &[ChildShard],
 ) -> Result<(), CheckpointError> {
+    let stream = shared.options.stream_of(&held.lease.key);
+    let created_at_s = stream.and_then(StreamConfig::created_at_s);
     for child in children {
         if held.is_lost() {
             return Err(CheckpointError::Lost);
         }
-        let record = child_lease(&held.lease.key, child, shared.now_ms());
+        let record = child_lease(&held.lease.key, child, created_at_s, shared.now_ms());
         let created = shared.leases.create(&record).await?;
         let (shard, parent) = (&child.shard_id, &held.lease.shard_id);
         tracing::info!(%shard, %parent, created, "a shard's end gave its child a lease");
@@ -224,9 +227,15 @@ pub(crate) fn note_children(shared: &Shared, held: &Held, record: &LeaseRecord) 
 }
 
 /// The lease that a parent's end gives to a child: from its oldest record on, because none of them was read.
-pub(crate) fn child_lease(parent: &LeaseKey, child: &ChildShard, now_ms: i64) -> LeaseRecord {
+pub(crate) fn child_lease(
+    parent: &LeaseKey,
+    child: &ChildShard,
+    stream_created_at_s: Option<i64>,
+    now_ms: i64,
+) -> LeaseRecord {
     let key = sibling_key(parent, &child.shard_id);
     let mut record = LeaseRecord::new(key, Checkpoint::TrimHorizon, now_ms);
+    record.stream_created_at_s = stream_created_at_s;
     record.parents.extend(child.parents.iter().cloned());
     record.hash_range = HashRange::parse(&child.starting_hash_key, &child.ending_hash_key);
     record

@@ -39,6 +39,7 @@ const STREAM: &str = "streamName";
 const SHARD: &str = "shardId";
 const LANES: &str = "lanes";
 const START_AT: &str = "startAt";
+const STREAM_CREATED_AT: &str = "streamCreatedAt";
 const READ_TO: &str = "readTo";
 const REASON: &str = "reason";
 const GRANT: &str = "grant";
@@ -138,6 +139,7 @@ impl LeaseRecord {
             rev: read.number(REV)?,
             lanes: read_lanes(read.item.remove(LANES)),
             start_at_ms: read.number(START_AT)?,
+            stream_created_at_s: read.number(STREAM_CREATED_AT)?,
             read_to: read.parsed(READ_TO, |t| Checkpoint::parse(&t, 0))?,
             reason: read.text(REASON)?,
             grant: read.text(GRANT)?.and_then(|t| read_grant(&t)),
@@ -175,6 +177,7 @@ impl LeaseRecord {
         put(REV, self.rev.map(number));
         put(LANES, (!self.lanes.is_empty()).then(|| lanes_value(&self.lanes)));
         put(START_AT, self.start_at_ms.map(number));
+        put(STREAM_CREATED_AT, self.stream_created_at_s.map(number));
         put(READ_TO, self.read_to.as_ref().map(|c| text(c.text())));
         put(REASON, self.reason.as_deref().map(text));
         let grant = |g: Grant| text(&format!("{}@{}", g.incarnation, g.counter));

@@ -115,6 +115,9 @@ pub struct LeaseRecord {
     pub lanes: BTreeMap<LaneName, LanePosition>,
     /// `startAt`, in milliseconds since 1970.
     pub start_at_ms: Option<i64>,
+    /// `streamCreatedAt`, in seconds since 1970: the stream that the lease was made for, told apart from an earlier or later
+    /// one of its name. `None` on a lease that the Kinesis Client Library made.
+    pub stream_created_at_s: Option<i64>,
     /// `readTo`.
     pub read_to: Option<Checkpoint>,
     /// `reason`: why the lease last changed hands.
@@ -146,6 +149,7 @@ impl LeaseRecord {
             rev: Some(0),
             lanes: BTreeMap::new(),
             start_at_ms: Some(start_at_ms),
+            stream_created_at_s: None,
             read_to: None,
             reason: None,
             grant: None,

@@ -164,8 +164,16 @@ impl LeaseTable {
 
     /// Deletes a finished lease that is still as it was seen. `false`: it is not, or is gone already.
     pub(crate) async fn delete(&self, seen: &LeaseRecord) -> Result<bool, CallError> {
+        self.delete_if(seen, Condition::finished(seen)).await
+    }
+
+    /// Deletes a lease, however far it has got, that is still as it was seen: one of a stream that is no more.
+    pub(crate) async fn delete_unfinished(&self, seen: &LeaseRecord) -> Result<bool, CallError> {
+        self.delete_if(seen, Condition::unchanged(seen)).await
+    }
+
+    async fn delete_if(&self, seen: &LeaseRecord, condition: Condition) -> Result<bool, CallError> {
         const OPERATION: &str = "delete lease";
-        let condition = Condition::finished(seen);
         let delete = self.client.delete_item().table_name(&self.table);
         let call = delete
             .key(LEASE_KEY, AttributeValue::S(seen.key.as_str().to_owned()))

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::ids::{InvalidName, LaneName, LeaseKey, ShardId, StreamIdentity, WorkerId};
+use crate::lease::LeaseRecord;
 
 /// Where a stream that was never read before starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,11 @@ impl StreamConfig {
         // arn:partition:kinesis:region:account:stream/name
         let account = self.arn.split(':').nth(4).unwrap_or_default();
         StreamIdentity::new(account, &self.name, self.creation_epoch_s)
+    }
+
+    /// When the stream was created, where that is known.
+    pub(crate) fn created_at_s(&self) -> Option<i64> {
+        (self.creation_epoch_s != 0).then_some(self.creation_epoch_s)
     }
 }
 
@@ -150,7 +156,16 @@ impl Options {
         }
     }
 
-    /// The configured stream that a lease belongs to; `None` for a lease of a stream that is not configured any more.
+    /// The configured stream that a lease may be used for: as [`Options::stream_of`] says by its key, unless the lease was
+    /// made for another stream of the same name, whose shards and positions these are not.
+    pub(crate) fn stream_of_lease(&self, lease: &LeaseRecord) -> Option<&StreamConfig> {
+        self.stream_of(&lease.key).filter(|stream| {
+            let made_for = lease.stream_created_at_s;
+            made_for.is_none() || stream.created_at_s().is_none_or(|at| made_for == Some(at))
+        })
+    }
+
+    /// The configured stream that a lease's key names; `None` for a lease of a stream that is not configured any more.
     pub(crate) fn stream_of(&self, key: &LeaseKey) -> Option<&StreamConfig> {
         match (key.stream(), self.streams.as_slice()) {
             (None, [only]) => Some(only),
@@ -175,4 +190,40 @@ pub enum OptionsError {
     /// A name is not one.
     #[error("lease manager options: {0}")]
     Name(#[from] InvalidName),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::Checkpoint;
+
+    fn options(creation_epoch_s: i64) -> Options {
+        let stream = StreamConfig {
+            arn: "arn:aws:kinesis:us-east-1:000000000000:stream/s".to_owned(),
+            name: "s".to_owned(),
+            creation_epoch_s,
+            initial: InitialPosition::TrimHorizon,
+        };
+        let worker = WorkerId::parse("w").unwrap();
+        Options::new("app", worker, vec![LaneName::parse("lane").unwrap()], vec![stream])
+    }
+
+    #[test]
+    fn a_lease_of_an_earlier_stream_of_the_same_name_is_no_lease_of_this_one() {
+        let key = LeaseKey::parse("shardId-000000000000").unwrap();
+        let lease = |made_for| LeaseRecord {
+            stream_created_at_s: made_for,
+            ..LeaseRecord::new(key.clone(), Checkpoint::TrimHorizon, 0)
+        };
+        let is_used =
+            |options: &Options, made_for| options.stream_of_lease(&lease(made_for)).is_some();
+        assert!(is_used(&options(1_700), Some(1_700)));
+        assert!(!is_used(&options(1_700), Some(1_600)));
+        assert!(
+            !is_used(&options(1_700), Some(1_800)),
+            "this worker's configuration is the older one"
+        );
+        assert!(is_used(&options(1_700), None), "the Kinesis Client Library's leases are believed");
+        assert!(is_used(&options(0), Some(1_600)), "a time that is not known is not compared");
+    }
 }

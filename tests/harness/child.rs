@@ -14,6 +14,8 @@ pub struct Sluicegate {
     child: Child,
     stdout: mpsc::Receiver<String>,
     stderr: mpsc::Receiver<String>,
+    /// What of the log was looked at before the end.
+    log: Vec<String>,
 }
 
 /// How a child ended.
@@ -44,7 +46,7 @@ impl Sluicegate {
         let mut child = command(args).spawn().expect("the binary starts");
         let stdout = lines(child.stdout.take().expect("piped"));
         let stderr = lines(child.stderr.take().expect("piped"));
-        Sluicegate { child, stdout, stderr }
+        Sluicegate { child, stdout, stderr, log: Vec::new() }
     }
 
     /// The next line of standard output.
@@ -71,6 +73,21 @@ impl Sluicegate {
         }
     }
 
+    /// The log so far.
+    pub fn log(&mut self) -> &[String] {
+        while let Ok(line) = self.stderr.try_recv() {
+            self.log.push(line);
+        }
+        &self.log
+    }
+
+    /// Sends a signal by its name, as `kill -NAME` does.
+    pub async fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = run_in_shell("kill", &[&format!("-{name}"), &pid]).await;
+        assert!(sent.status.success(), "SIG{name} was sent");
+    }
+
     /// `kill -9`, and waits until the process is gone.
     pub async fn kill(mut self) {
         self.child.kill().expect("killed");
@@ -79,9 +96,7 @@ impl Sluicegate {
 
     /// SIGTERM, and waits for the end.
     pub async fn terminate(self) -> Ended {
-        let pid = self.child.id().to_string();
-        let sent = run_in_shell("kill", &["-TERM", &pid]).await;
-        assert!(sent.status.success(), "SIGTERM was sent");
+        self.signal("TERM").await;
         self.ended().await
     }
 
@@ -91,8 +106,10 @@ impl Sluicegate {
             let stdout = drain(&mut self.stdout).await;
             (stdout, drain(&mut self.stderr).await)
         };
-        let (stdout, log) = tokio::time::timeout(super::PATIENCE, all).await.expect("ends in time");
+        let (stdout, rest) =
+            tokio::time::timeout(super::PATIENCE, all).await.expect("ends in time");
         let status = tokio::task::block_in_place(|| self.child.wait()).expect("waited for");
+        let log = std::mem::take(&mut self.log).into_iter().chain(rest).collect();
         Ended { code: status.code(), stdout, log }
     }
 }

@@ -13,7 +13,10 @@ use super::{eventually, http_get, http_json};
 
 /// The bundled file's events.
 pub const EARTHQUAKES: usize = 1_707;
-const APP: &str = "wire";
+/// The application of every test: the name of its lease table.
+pub const APP: &str = "wire";
+/// The stream of every test.
+pub const STREAM: &str = "earthquakes";
 
 /// The real earthquakes in order, each with the network that reported it as its key.
 pub fn earthquakes() -> Vec<(String, Vec<u8>)> {
@@ -77,12 +80,23 @@ pub struct Platform {
 }
 
 impl Platform {
+    /// With the stream that `init --dev` makes.
     pub async fn start() -> Platform {
+        Platform::with_shards(None).await
+    }
+
+    /// With a stream of so many shards.
+    pub async fn with_shards(shards: Option<i32>) -> Platform {
         let scratch = Scratch::new("it");
         let mut local = Sluicegate::start(&["local", "--listen", "127.0.0.1:0"]);
         let line = local.line().await;
         let at = line.find("http://").expect("the address is printed");
         let endpoint = line[at..].split_whitespace().next().expect("an address").to_owned();
+        let aws = Aws::at(&endpoint).await;
+        if let Some(shards) = shards {
+            let create = aws.kinesis.create_stream().stream_name(STREAM).shard_count(shards);
+            create.send().await.expect("a stream");
+        }
         let receiver = Receiver::start().await;
         let config = file(scratch.path(), "sluicegate.toml", &configuration(&endpoint, &receiver));
         let made = run(&[
@@ -100,7 +114,6 @@ impl Platform {
         let made: Value = serde_json::from_str(&made.stdout.join("\n")).expect("JSON");
         receiver.expect_secret(made["dev"]["signing_secret"].as_str().expect("a secret"));
 
-        let aws = Aws::at(&endpoint).await;
         Platform { aws, receiver, endpoint, config, _local: local, _scratch: scratch }
     }
 
@@ -142,9 +155,14 @@ impl Platform {
         self.aws.count(&self.table("deliveries"), Some("parked#")).await
     }
 
+    /// The lease table's items.
+    pub async fn leases(&self) -> Vec<Item> {
+        self.aws.scan(APP).await
+    }
+
     /// Where a lane of each shard stands, as the leases say.
     pub async fn positions(&self, lane: &str) -> BTreeMap<String, Sequence> {
-        let leases = self.aws.scan(APP).await;
+        let leases = self.leases().await;
         let position = |item: &Item| {
             let shard = text(item, "leaseKey")?.to_owned();
             let lanes = item.get("lanes")?.as_m().ok()?;
@@ -190,11 +208,11 @@ impl Processor {
         Processor::start_as(platform, "worker-1").await
     }
 
-    /// The same under another worker's name.
+    /// The same under a worker id.
     pub async fn start_as(platform: &Platform, worker: &str) -> Processor {
-        let name = format!("app.worker_id={worker}");
-        let mut child =
-            Sluicegate::start(&["processor", "--config", &platform.config, "--set", &name]);
+        let worker = format!("app.worker_id={worker}");
+        let args = ["processor", "--config", &platform.config, "--set", &worker];
+        let mut child = Sluicegate::start(&args);
         let line = child.line().await;
         let at = line.find("http://").unwrap_or_else(|| panic!("an address: {line}"));
         let operators = line[at..].split_whitespace().next().expect("an address").to_owned();
@@ -225,7 +243,7 @@ impl Processor {
     }
 
     async fn lanes(&self, field: &str) -> BTreeMap<String, u64> {
-        let state: Value = http_get(&format!("{}/v1/admin/state", self.operators)).await;
+        let state = self.state().await;
         let mut lanes =
             BTreeMap::from([("sync-store".to_owned(), 0), ("async-delivery".to_owned(), 0)]);
         for shard in state["processor"]["shards"].as_array().expect("shards") {
@@ -236,6 +254,21 @@ impl Processor {
             }
         }
         lanes
+    }
+
+    /// What the operators' port says.
+    pub async fn state(&self) -> Value {
+        http_get(&format!("{}/v1/admin/state", self.operators)).await
+    }
+
+    /// The log so far.
+    pub fn log(&mut self) -> &[String] {
+        self.child.log()
+    }
+
+    /// Sends a signal by its name.
+    pub async fn signal(&self, name: &str) {
+        self.child.signal(name).await;
     }
 
     pub async fn kill(self) {
@@ -267,7 +300,7 @@ region = "us-east-1"
 endpoint_url = "{endpoint}"
 
 [[streams]]
-name = "earthquakes"
+name = "{STREAM}"
 consumer = "it"
 start = "trim-horizon"
 

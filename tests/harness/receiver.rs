@@ -16,6 +16,7 @@ use hyper_util::server::conn::auto;
 use standardwebhooks::Webhook;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// What arrived: per message id, how often, and the body.
 #[derive(Default, Clone)]
@@ -35,9 +36,16 @@ impl Ledger {
     }
 }
 
+/// One delivery that was verified.
+pub struct Arrival {
+    pub at: Instant,
+    pub body: Bytes,
+}
+
 struct Shared {
     webhook: OnceLock<Webhook>,
     ledger: Mutex<Ledger>,
+    arrivals: Mutex<Vec<Arrival>>,
 }
 
 /// A receiver on loopback; it can be stopped and started again on the same port.
@@ -51,7 +59,11 @@ impl Receiver {
     pub async fn start() -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let shared = Arc::new(Shared { webhook: OnceLock::new(), ledger: Mutex::default() });
+        let shared = Arc::new(Shared {
+            webhook: OnceLock::new(),
+            ledger: Mutex::default(),
+            arrivals: Mutex::default(),
+        });
         let server = Some(tokio::spawn(serve(listener, shared.clone())));
         Receiver { shared, address, server }
     }
@@ -72,6 +84,11 @@ impl Receiver {
 
     pub fn ledger(&self) -> Ledger {
         self.shared.ledger.lock().unwrap().clone()
+    }
+
+    /// What arrived since this was asked before, in order.
+    pub fn take_arrivals(&self) -> Vec<Arrival> {
+        std::mem::take(&mut *self.shared.arrivals.lock().unwrap())
     }
 
     /// Closes the port and every connection: what is sent is refused.
@@ -129,6 +146,7 @@ async fn answer(
         ledger.unverified += 1;
         return Ok(status(StatusCode::UNAUTHORIZED));
     }
+    shared.arrivals.lock().unwrap().push(Arrival { at: Instant::now(), body: body.clone() });
     let entry = ledger.deliveries.entry(id).or_insert_with(|| (0, body.clone()));
     entry.0 += 1;
     if entry.1 != body {

@@ -14,6 +14,7 @@ mod harness;
 
 mod configuration;
 mod demo;
+mod fleet;
 mod isolation;
 mod kill;
 mod leases;

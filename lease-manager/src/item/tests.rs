@@ -89,10 +89,13 @@ fn lanes_are_believed_only_while_their_smallest_is_the_checkpoint() {
     let lane = |name: &str| LaneName::parse(name).unwrap();
     let at = |n: &str| Checkpoint::parse(n, 0).unwrap();
     let mut record = LeaseRecord::new(LeaseKey::parse("shardId-0").unwrap(), at("10"), 5);
+    record.stream_created_at_s = Some(1_700_000_000);
     let position = |n: &str| LanePosition { checkpoint: at(n), behind_ms: 4 };
     record.lanes =
         BTreeMap::from([(lane("store"), position("20")), (lane("deliver"), position("10"))]);
-    let mut record = LeaseRecord::from_item(record.to_item()).unwrap().unwrap();
+    let read = LeaseRecord::from_item(record.to_item()).unwrap().unwrap();
+    assert_eq!(read, record, "it survives its item");
+    let mut record = read;
     let wanted = [lane("store"), lane("deliver"), lane("new")];
     let lanes = record.believed_lanes(&wanted);
     assert_eq!(lanes[&lane("store")], position("20"));

@@ -16,7 +16,7 @@ use crate::lease_table::Outcome;
 use crate::metrics;
 use crate::options::StreamConfig;
 use crate::shared::Shared;
-use crate::sync::{AuditPlan, Filter, ListedShard, Stream, plan_audit, plan_initial, tiles};
+use crate::sync::{AuditPlan, Filter, Incomplete, ListedShard, Stream, plan_audit, plan_initial};
 
 /// How soon an audit that failed is tried again.
 const SOON: Duration = Duration::from_secs(1);
@@ -56,24 +56,46 @@ async fn audit(
     absent_before: &BTreeSet<ShardId>,
 ) -> Result<BTreeSet<ShardId>, CallError> {
     let listed = shared.shards.list(stream, Filter::All).await?;
-    let all = shared.leases.list().await?.leases;
-    let same = |lease: &&LeaseRecord| shared.options.stream_of(&lease.key) == Some(stream);
-    let view = Stream::new(stream, &listed, all.iter().filter(same));
+    let mut leases = shared.leases.list().await?.leases;
+    leases.retain(|lease| shared.options.stream_of(&lease.key) == Some(stream));
+    let (leases, stale): (Vec<_>, Vec<_>) =
+        leases.into_iter().partition(|lease| shared.options.stream_of_lease(lease).is_some());
+    clear(shared, &stale).await?;
+    let view = Stream::new(stream, &listed, &leases);
     let now_ms = shared.now_ms();
     let key_of = |shard: &ShardId| lease_key(shared, stream, shard);
     let mut plan = plan_audit(&view, key_of, absent_before, now_ms);
     if plan.needs_initial {
         let initial = shared.shards.list(stream, view.initial_filter()).await?;
-        if view.leases.is_empty() && !tiles(initial.iter().map(|shard| shard.range).collect()) {
-            let detail = "the first listing has holes or overlaps".to_owned();
-            let kind = crate::classify::Kind::Retry;
-            return Err(CallError { operation: "list shards", kind, detail });
-        }
-        plan.create.extend(plan_initial(&view, &initial, key_of, now_ms));
+        let first = plan_initial(&view, &initial, key_of, now_ms).map_err(unbelievable)?;
+        plan.create.extend(first.create);
+        plan.passed = first.passed;
     }
     let uncovered = act(shared, &listed, &view, &plan).await?;
-    metrics::audited(plan.create.len(), plan.trim.len(), plan.delete.len(), uncovered);
+    let deleted = plan.delete.len() + stale.len();
+    metrics::audited(plan.create.len(), plan.trim.len(), deleted, uncovered);
     Ok(plan.absent)
+}
+
+/// Deletes leases of an earlier stream of the same name, so that there is room for those of this one. The listing before
+/// has shown that the configured stream is the one that exists, so whoever still writes the old leases reads nothing.
+async fn clear(shared: &Shared, stale: &[LeaseRecord]) -> Result<(), CallError> {
+    for lease in stale {
+        let (shard, read_to) = (&lease.shard_id, &lease.checkpoint);
+        if !shared.leases.delete_unfinished(lease).await? {
+            let detail = format!("the lease of {shard}, of an earlier stream, changed meanwhile");
+            let kind = crate::classify::Kind::Retry;
+            return Err(CallError { operation: "delete lease", kind, detail });
+        }
+        let made_for = lease.stream_created_at_s;
+        tracing::warn!(%shard, %read_to, ?made_for, "the stream was made again: a lease of the earlier one is deleted");
+    }
+    Ok(())
+}
+
+fn unbelievable(error: Incomplete) -> CallError {
+    let kind = crate::classify::Kind::Retry;
+    CallError { operation: "list shards", kind, detail: error.to_string() }
 }
 
 fn lease_key(shared: &Shared, stream: &StreamConfig, shard: &ShardId) -> LeaseKey {
@@ -108,7 +130,8 @@ async fn act(
     let parents = listed.iter().map(|s| (s.id.clone(), s.parents.iter().cloned().collect()));
     let now: Vec<LeaseRecord> =
         view.leases.values().map(|lease| (*lease).clone()).chain(plan.create.clone()).collect();
-    let holes = uncovered(&parents.collect(), &now);
+    let mut holes = uncovered(&parents.collect(), &now);
+    holes.retain(|shard| !plan.passed.contains(shard));
     if !holes.is_empty() {
         tracing::error!(shards = ?holes, "no lease answers for these shards");
     }

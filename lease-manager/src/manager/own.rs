@@ -116,7 +116,7 @@ pub(super) fn adopt(
     if !is_new_to(shared, me, record) || shared.me().as_ref() != Some(me) {
         return;
     }
-    let Some(stream) = shared.options.stream_of(&record.key) else { return };
+    let Some(stream) = shared.options.stream_of_lease(record) else { return };
     let lease = Lease {
         key: record.key.clone(),
         shard_id: record.shard_id.clone(),

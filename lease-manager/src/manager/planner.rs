@@ -162,7 +162,7 @@ impl Planner {
         let listing = shared.leases.list().await?;
         let reading = Reading { started, ended: Instant::now() };
         report_bad(&listing);
-        let mine = |lease: &LeaseRecord| shared.options.stream_of(&lease.key).is_some();
+        let mine = |lease: &LeaseRecord| shared.options.stream_of_lease(lease).is_some();
         let leases: Vec<LeaseRecord> = listing.leases.into_iter().filter(mine).collect();
         find_lost(shared, &leases).await?;
         shared.validity.verify(lapses);

@@ -167,7 +167,7 @@ pub(super) fn child_of(parent: &LeaseRecord, child: Shard, shards: &[Vec<Shard>]
         starting_hash_key: start.to_string(),
         ending_hash_key: end.to_string(),
     };
-    child_lease(&parent.key, &child, 0)
+    child_lease(&parent.key, &child, None, 0)
 }
 
 /// A child's hash keys are within its parents'.

@@ -3,7 +3,9 @@
 //! [`plan`] is pure; `shards.rs` asks Kinesis; `manager/audit.rs` acts.
 
 mod plan;
+#[cfg(test)]
+mod scenarios;
 mod shards;
 
-pub(crate) use plan::{AuditPlan, Call, Lineage, Stream, plan_audit, plan_initial, tiles};
+pub(crate) use plan::{AuditPlan, Call, Incomplete, Lineage, Stream, plan_audit, plan_initial};
 pub(crate) use shards::{Filter, KinesisShards, ListedShard, ShardSource};

@@ -84,26 +84,30 @@ impl Lineage {
         leases: &BTreeMap<&ShardId, &LeaseRecord>,
         ended: impl Fn(&ShardId) -> bool,
     ) -> Call {
-        let has_lease = |id: &ShardId| leases.contains_key(id);
-        // A lease at the oldest record was made by the end of one parent, which says nothing of the other parent; every
-        // other lease says that its ancestors need none.
+        // A lease at the oldest record was made by the end of a parent, which says nothing of another parent, and nothing of
+        // that one if its own lease is lost; every other lease says that its ancestors need none.
         let speaks = |id: &ShardId| {
             leases.get(id).is_some_and(|lease| lease.checkpoint != Checkpoint::TrimHorizon)
         };
+        let will_be_read = |id: &ShardId| {
+            if leases.contains_key(id) {
+                !ended(id)
+            } else {
+                self.parents(id).any(&ended) && !self.any_descendant(id, speaks)
+            }
+        };
         if self.any_descendant(shard, speaks) {
             Call::Settled
-        } else if self.parents(shard).any(ended) {
+        } else if self.parents(shard).any(&ended) {
             Call::FromTheStart
-        } else if self.any_descendant(shard, has_lease) {
-            Call::Settled
-        } else if self.any_ancestor(shard, has_lease) {
+        } else if self.any_ancestor(shard, will_be_read) {
             Call::AncestorWill
         } else {
             Call::Initial
         }
     }
 
-    pub(crate) fn any_descendant(&self, of: &ShardId, wanted: impl Fn(&ShardId) -> bool) -> bool {
+    fn any_descendant(&self, of: &ShardId, wanted: impl Fn(&ShardId) -> bool) -> bool {
         Self::reaches(&self.children, of, wanted)
     }
 
@@ -121,7 +125,7 @@ pub(crate) enum Call {
     AncestorWill,
     /// A parent was read to its end, so the shard is to be read from its oldest record on.
     FromTheStart,
-    /// No relative has a lease: the stream's initial position decides.
+    /// No relative answers for it: the stream's initial position decides.
     Initial,
 }
 
@@ -136,7 +140,9 @@ pub(crate) struct AuditPlan {
     pub(crate) delete: Vec<LeaseKey>,
     /// Shards with a lease that this listing does not show. Those that the next one does not show either are gone.
     pub(crate) absent: BTreeSet<ShardId>,
-    /// True if shards have no lease and no relative with one: the listing of the initial position says which to read.
+    /// Shards that nobody answers for and that were closed before the stream's reading began: nothing of them is owed.
+    pub(crate) passed: BTreeSet<ShardId>,
+    /// True if shards have no lease and no relative that answers for them: the listing of the initial position says which to read.
     pub(crate) needs_initial: bool,
 }
 
@@ -154,6 +160,11 @@ impl<'a> Stream<'a> {
 
     fn has_lease(&self, shard: &ShardId) -> bool {
         self.leases.contains_key(shard)
+    }
+
+    fn has_ended(&self, shard: &ShardId) -> bool {
+        let ended = |l: &&LeaseRecord| l.is_finished() || l.read_to == Some(Checkpoint::ShardEnd);
+        self.leases.get(shard).is_some_and(ended)
     }
 
     /// The stream's reading began here, in milliseconds since 1970; `None` before the first lease.
@@ -180,6 +191,7 @@ impl<'a> Stream<'a> {
         start_at_ms: i64,
     ) -> LeaseRecord {
         let mut lease = LeaseRecord::new(key, checkpoint, start_at_ms);
+        lease.stream_created_at_s = self.config.created_at_s();
         lease.parents.extend(shard.parents.iter().cloned());
         lease.hash_range = Some(shard.range);
         lease
@@ -199,7 +211,7 @@ pub(crate) fn plan_audit(
         return plan;
     }
     let listed: BTreeSet<&ShardId> = stream.listed.iter().map(|shard| &shard.id).collect();
-    let mut ended = BTreeSet::new();
+    let mut trimmed = BTreeSet::new();
     for (shard, lease) in &stream.leases {
         let unlisted = !listed.contains(*shard);
         if unlisted {
@@ -208,16 +220,14 @@ pub(crate) fn plan_audit(
         let gone = unlisted && absent_before.contains(*shard);
         if gone && !lease.is_finished() {
             plan.trim.push(lease.key.clone());
-            ended.insert(*shard);
+            trimmed.insert(*shard);
         } else if gone && moved_on(stream, lease, &listed) {
             plan.delete.push(lease.key.clone());
         }
-        if lease.is_finished() || lease.read_to == Some(Checkpoint::ShardEnd) {
-            ended.insert(*shard);
-        }
     }
+    let ended = |id: &ShardId| stream.has_ended(id) || trimmed.contains(id);
     for shard in stream.listed.iter().filter(|shard| !stream.has_lease(&shard.id)) {
-        match stream.lineage.call_for(&shard.id, &stream.leases, |id| ended.contains(id)) {
+        match stream.lineage.call_for(&shard.id, &stream.leases, ended) {
             Call::Settled | Call::AncestorWill => {}
             Call::FromTheStart => {
                 let (key, from) = (key_of(&shard.id), Checkpoint::TrimHorizon);
@@ -238,6 +248,15 @@ fn moved_on(stream: &Stream<'_>, lease: &LeaseRecord, listed: &BTreeSet<&ShardId
     stream.lineage.children(&lease.shard_id).all(begun)
 }
 
+/// What the listing of the initial position says.
+#[derive(Debug, PartialEq)]
+pub(crate) struct InitialPlan {
+    /// Leases to be made.
+    pub(crate) create: Vec<LeaseRecord>,
+    /// Shards without a lease that closed before the initial position: nothing of them is owed.
+    pub(crate) passed: BTreeSet<ShardId>,
+}
+
 /// The leases that are missing at the initial position. `initial` is the listing by [`Stream::initial_filter`]; it lies in
 /// the service's answer, not in ours, which shards were open at a moment.
 pub(crate) fn plan_initial(
@@ -245,26 +264,64 @@ pub(crate) fn plan_initial(
     initial: &[ListedShard],
     key_of: impl Fn(&ShardId) -> LeaseKey,
     now_ms: i64,
-) -> Vec<LeaseRecord> {
+) -> Result<InitialPlan, Incomplete> {
+    if stream.leases.is_empty() && !tiles(initial.iter().map(|shard| shard.range).collect()) {
+        return Err(Incomplete);
+    }
     let (from, start_at_ms) = match stream.config.initial {
         InitialPosition::TrimHorizon => (Checkpoint::TrimHorizon, now_ms),
         InitialPosition::AtTimestamp(ms) => (Checkpoint::AtTimestamp, ms),
         InitialPosition::Latest => (Checkpoint::Latest, stream.began_at_ms().unwrap_or(now_ms)),
     };
-    let has_lease = |id: &ShardId| stream.has_lease(id);
-    initial
-        .iter()
-        .filter(|shard| {
-            !has_lease(&shard.id)
-                && !stream.lineage.any_descendant(&shard.id, has_lease)
-                && !stream.lineage.any_ancestor(&shard.id, has_lease)
-        })
-        .map(|shard| stream.lease(shard, key_of(&shard.id), from.clone(), start_at_ms))
-        .collect()
+    // The second listing may show children that the first one does not know of.
+    let both = stream.listed.iter().chain(initial).map(|s| (s.id.clone(), s.parents.clone()));
+    let lineage = Lineage::new(both, &stream.leases);
+    let unanswered = |shard: &&ListedShard| {
+        let call = || lineage.call_for(&shard.id, &stream.leases, |id| stream.has_ended(id));
+        !stream.has_lease(&shard.id) && call() == Call::Initial
+    };
+    let then: BTreeSet<&ShardId> = initial.iter().map(|shard| &shard.id).collect();
+    let first: Vec<&ListedShard> = initial.iter().filter(unanswered).collect();
+    let others = stream.listed.iter().filter(unanswered).filter(|s| !then.contains(&s.id));
+    let (later, earlier): (Vec<_>, Vec<_>) =
+        others.partition(|shard| lineage.any_ancestor(&shard.id, |id| then.contains(id)));
+    let forgotten = forgotten(&lineage, &first, &later);
+    let start = |shard: &&ListedShard, from: &Checkpoint, at_ms| {
+        stream.lease(shard, key_of(&shard.id), from.clone(), at_ms)
+    };
+    let first = first.iter().map(|shard| start(shard, &from, start_at_ms));
+    let forgotten = forgotten.iter().map(|shard| start(shard, &Checkpoint::TrimHorizon, now_ms));
+    Ok(InitialPlan {
+        create: first.chain(forgotten).collect(),
+        passed: earlier.into_iter().map(|shard| shard.id.clone()).collect(),
+    })
 }
 
+/// Of the shards that came after the initial position: those whose ancestors need no reading any more, as the leases of other
+/// descendants show, and that have lost their own lease. All that they hold is owed. Of shards that descend from each other
+/// it is the oldest; its end makes the others' leases.
+fn forgotten<'a>(
+    lineage: &Lineage,
+    first: &[&ListedShard],
+    later: &[&'a ListedShard],
+) -> Vec<&'a ListedShard> {
+    let first: BTreeSet<&ShardId> = first.iter().map(|shard| &shard.id).collect();
+    let open: BTreeSet<&ShardId> =
+        later.iter().map(|shard| &shard.id).chain(first.iter().copied()).collect();
+    let is_oldest = |shard: &&&ListedShard| {
+        !lineage.any_ancestor(&shard.id, |id| open.contains(id))
+            && !lineage.any_descendant(&shard.id, |id| first.contains(id))
+    };
+    later.iter().filter(is_oldest).copied().collect()
+}
+
+/// A first listing that cannot be the whole stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the first listing has holes or overlaps")]
+pub(crate) struct Incomplete;
+
 /// True if the ranges cover the whole hash space without a hole or an overlap.
-pub(crate) fn tiles(mut ranges: Vec<HashRange>) -> bool {
+fn tiles(mut ranges: Vec<HashRange>) -> bool {
     ranges.sort_unstable();
     let mut next = Some(0_u128);
     for range in ranges {

@@ -44,12 +44,13 @@ fn initial(
 ) -> (Filter, Vec<LeaseRecord>) {
     let config = config(position);
     let stream = Stream::new(&config, shards, leases);
-    (stream.initial_filter(), plan_initial(&stream, answer, key, 9_000))
+    (stream.initial_filter(), plan_initial(&stream, answer, key, 9_000).unwrap().create)
 }
 
 #[test]
 fn the_first_start_asks_for_the_shards_of_its_position() {
-    let shards = [listed(0, &[]), listed(1, &[0]), listed(2, &[0])];
+    let mut shards = [listed(0, &[]), listed(1, &[0]), listed(2, &[0])];
+    (shards[1].range.end, shards[2].range.start) = (9, 10);
     assert!(audit(&shards, &[], &[]).plan.needs_initial);
     let cases = [
         (InitialPosition::TrimHorizon, Filter::AtTrimHorizon, "TRIM_HORIZON", 9_000),

@@ -228,3 +228,76 @@ async fn a_stream_that_was_made_again_is_not_read_under_the_old_leases() {
     a.gets_nothing().await;
     assert!(world.leases().await.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_was_made_again_is_read_from_its_start_and_not_from_old_positions() {
+    let mut world = World::new(2, InitialPosition::TrimHorizon).await;
+    let a = alone(&world, "a");
+    let old = [a.next().await, a.next().await];
+    old[0].checkpoint(progress("70")).await.unwrap();
+    let made_for = world.streams[0].creation_epoch_s;
+    let leases = world.leases().await;
+    assert!(leases.values().all(|lease| lease.stream_created_at_s == Some(made_for)), "{leases:?}");
+
+    let delete = world.kinesis("test").delete_stream().stream_name(STREAM);
+    delete.enforce_consumer_deletion(true).send().await.unwrap();
+    sleep(SECONDS(60)).await;
+    world.streams.clear();
+    world.add_stream(STREAM, 2, InitialPosition::TrimHorizon).await;
+    let made_again = world.streams[0].creation_epoch_s;
+    assert_ne!(made_again, made_for);
+
+    // The older worker, which audits, knows the older stream only: the leases stay, and the new worker leaves them alone.
+    let b = alone(&world, "b");
+    b.gets_nothing().await;
+    assert_eq!(world.leases().await["shardId-000000000000"].stream_created_at_s, Some(made_for));
+    drop((a, old));
+    for _ in 0..2 {
+        let fresh = b.next().await;
+        assert_eq!(fresh.lease().start(), StartPosition::TrimHorizon);
+        assert_eq!(fresh.lease().counter, LeaseCounter(1), "a lease of its own, taken once");
+        fresh.checkpoint(progress("900")).await.unwrap();
+        std::mem::forget(fresh);
+    }
+    let leases = world.leases().await;
+    assert!(
+        leases.values().all(|lease| lease.stream_created_at_s == Some(made_again)),
+        "{leases:?}"
+    );
+    assert!(leases.values().all(|lease| lease.checkpoint == at("900")), "{leases:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_s_lease_is_of_its_parent_s_stream() {
+    let world = World::new(1, InitialPosition::TrimHorizon).await;
+    let a = alone(&world, "a");
+    let parent = a.next().await;
+    split(&world, "shardId-000000000000", 1 << 127).await;
+    end(&world, parent).await;
+    let child = world.leases().await.remove("shardId-000000000001").unwrap();
+    assert_eq!(child.stream_created_at_s, Some(world.streams[0].creation_epoch_s));
+}
+
+/// S9 of the Kinesis Client Library's scenarios: the end of a shard is a success only once it is written down, and it is not
+/// written down before the children have leases.
+#[tokio::test(start_paused = true)]
+async fn a_shard_is_not_finished_before_its_end_was_noted_and_its_children_have_leases() {
+    let world = World::new(1, InitialPosition::TrimHorizon).await;
+    let a = alone(&world, "a");
+    let parent = a.next().await;
+    parent.checkpoint(progress("5")).await.unwrap();
+    split(&world, "shardId-000000000000", 1 << 127).await;
+    let refused = parent.finish(progress("SHARD_END")).await;
+    assert!(matches!(refused, Err(CheckpointError::Refused(_))), "{refused:?}");
+    let leases = world.leases().await;
+    let keys: Vec<_> = leases.keys().map(String::as_str).collect();
+    assert_eq!(keys, ["shardId-000000000000"], "no child without the reader's end");
+    assert_eq!(leases["shardId-000000000000"].checkpoint, at("5"));
+
+    // Whoever gets it next goes on from there, and may end it in order.
+    let again = a.next().await;
+    assert_eq!(again.lease().checkpoint, at("5"));
+    end(&world, again).await;
+    let leases = world.leases().await;
+    assert_eq!((leases.len(), &leases["shardId-000000000000"].checkpoint), (3, &at("SHARD_END")));
+}
