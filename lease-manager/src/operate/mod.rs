@@ -111,9 +111,7 @@ impl Operator {
         looker.leases_first(&first.leases);
         loop {
             let started = Instant::now();
-            let workers = self.fleet.list().await;
-            let workers =
-                workers.map_err(|e| TableError::of(&fleet_table(&self.options.app), &e))?;
+            let workers = self.members().await?;
             looker.workers(Reading { started, ended: Instant::now() }, workers);
             let left = until.saturating_duration_since(Instant::now());
             tick(began.elapsed());
