@@ -102,6 +102,10 @@ fn of_owner(
     for (lane, last) in last.into_iter().enumerate().filter(|(lane, _)| open[*lane]) {
         let at = seen.lanes[lane];
         let others_ended = (0..LANES).all(|other| other == lane || seen.lanes[other] == END);
+        if at > 0 {
+            // A consumer that lost its place; production refuses it.
+            writes.push(OwnerWrite::Advance { lane, to: 0 });
+        }
         if at < last {
             writes.push(OwnerWrite::Advance { lane, to: at + 1 });
         } else if ends && at != END && !others_ended {
