@@ -72,9 +72,10 @@ fn options(worker: &str, stream: StreamOptions, seed: u64) -> Options {
     let integrations = Arc::new(Integrations::compile(Vec::new()).unwrap());
     let mut options = Options::new(worker, vec![stream], integrations);
     options.seed = seed;
-    // Nobody subscribes and nothing is parked: looking for either each second would be half of all calls.
+    // Nobody subscribes and nothing is parked: looking for either each second would be half of all calls. But a reading of the
+    // subscriptions that failed is repeated only after that interval, and until then nothing passes the courier.
     options.async_delivery.sweep_interval = Duration::from_secs(60);
-    options.async_delivery.watch_interval = Duration::from_secs(30);
+    options.async_delivery.watch_interval = Duration::from_secs(4);
     options
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
+use aws_sdk_kinesis::config::retry::RetryPartition;
 use aws_sdk_kinesis::config::{BehaviorVersion, Region};
 use aws_smithy_async::time::SharedTimeSource;
 use aws_smithy_types::timeout::TimeoutConfig;
@@ -194,7 +195,8 @@ fn watch(ledger: Arc<Mutex<Ledger>>) -> impl Fn(Duration, &Traced<'_>) + Send + 
 }
 
 impl Site {
-    /// SDK clients of a process; `caller` signs their calls.
+    /// SDK clients of a process; `caller` signs their calls. Their retries have a budget of their own, as a process has: the SDK's
+    /// own partitions are shared by everything that runs in this one, other seeds included.
     pub fn clients(&self, caller: &str) -> (aws_sdk_kinesis::Client, aws_sdk_dynamodb::Client) {
         let timeouts = TimeoutConfig::builder()
             .operation_attempt_timeout(Duration::from_secs(1))
@@ -207,6 +209,7 @@ impl Site {
             .credentials_provider(credentials.clone())
             .http_client(self.aws.http_client())
             .time_source(self.time.clone())
+            .retry_partition(RetryPartition::custom("kinesis").build())
             .timeout_config(timeouts.clone())
             .build();
         let dynamodb = aws_sdk_dynamodb::Config::builder()
@@ -215,6 +218,7 @@ impl Site {
             .credentials_provider(credentials)
             .http_client(self.aws.http_client())
             .time_source(self.time.clone())
+            .retry_partition(RetryPartition::custom("dynamodb").build())
             .timeout_config(timeouts)
             .build();
         (aws_sdk_kinesis::Client::from_conf(kinesis), aws_sdk_dynamodb::Client::from_conf(dynamodb))
