@@ -1,6 +1,7 @@
 //! The ends of a holding: finished, handed to another worker, or released to nobody. Each is one write, tried again while
 //! its outcome is unknown.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +14,48 @@ use crate::metrics;
 use crate::plan::heir;
 use crate::shared::Shared;
 use crate::view::FleetView;
-use crate::worker::Ask;
+use crate::worker::{Ask, WorkerState};
 use crate::writer::change_held;
 
 const ATTEMPTS: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Workers that are looked at before a lease is given to nobody.
+const MOST_HEIRS: usize = 3;
+
+/// How a holding ends.
+enum Ending {
+    Finished(Progress),
+    /// To another worker if there is one that works, else to nobody. Without an order it is this worker that does not want
+    /// the lease, and it should not get it right back.
+    GivenUp {
+        progress: Progress,
+        reason: String,
+        order: Option<Order>,
+    },
+}
+
+impl Ending {
+    fn given_up(held: &Held, progress: Progress, reason: String) -> Self {
+        let order = held.order();
+        let reason = order.as_ref().map_or(reason, |order| order.reason.to_owned());
+        Self::GivenUp { progress, reason, order }
+    }
+
+    async fn change(&self, shared: &Shared) -> Change {
+        match self {
+            Self::Finished(progress) => Change::Finish { progress: progress.clone() },
+            Self::GivenUp { progress, reason, order } => {
+                let (progress, reason) = (progress.clone(), reason.clone());
+                let declined = order.is_none();
+                match target(shared, order.as_ref()).await {
+                    Some(to) => Change::HandOver { progress, to, reason, declined },
+                    None => Change::Release { progress, reason, declined },
+                }
+            }
+        }
+    }
+}
 
 /// The shard is settled to its end in every lane.
 pub(crate) async fn finish(
@@ -25,8 +63,7 @@ pub(crate) async fn finish(
     held: &Arc<Held>,
     progress: Progress,
 ) -> Result<(), CheckpointError> {
-    let change = Change::Finish { progress };
-    let record = end_holding(shared, held, |_| change.clone()).await?;
+    let record = end_holding(shared, held, &Ending::Finished(progress)).await?;
     let lease = &held.lease;
     tracing::info!(shard = %lease.shard_id, owner = %held.holder.worker, counter = %lease.counter, "shard finished");
     metrics::given_up("finished");
@@ -34,29 +71,19 @@ pub(crate) async fn finish(
     Ok(())
 }
 
-/// The lease goes to another worker if there is one that works, else to nobody. Without an order it is this worker that does
-/// not want it, and it should not get it right back.
+/// The lease goes to another worker, or to nobody.
 pub(crate) async fn release(
     shared: &Shared,
     held: &Arc<Held>,
     progress: Progress,
     reason: String,
 ) -> Result<(), CheckpointError> {
-    let order = held.order();
-    let declined = order.is_none();
-    let reason = order.as_ref().map_or(reason, |order| order.reason.to_owned());
-    let make = |view: &FleetView| {
-        let (progress, reason) = (progress.clone(), reason.clone());
-        match target(shared, view, order.as_ref()) {
-            Some(to) => Change::HandOver { progress, to, reason, declined },
-            None => Change::Release { progress, reason, declined },
-        }
-    };
-    let record = end_holding(shared, held, make).await?;
+    let record = end_holding(shared, held, &Ending::given_up(held, progress, reason)).await?;
     let lease = &held.lease;
     let to = record.owner.as_ref().map_or("nobody", WorkerId::as_str);
+    let reason = record.reason.as_deref().unwrap_or_default();
     tracing::info!(
-        shard = %lease.shard_id, owner = %held.holder.worker, to, counter = %record.counter, %reason,
+        shard = %lease.shard_id, owner = %held.holder.worker, to, counter = %record.counter, reason,
         "lease given up"
     );
     metrics::given_up(if record.owner.is_some() { "handed-over" } else { "released" });
@@ -70,16 +97,8 @@ pub(crate) async fn release(
 pub(crate) async fn at_last_checkpoint(shared: &Shared, held: &Arc<Held>, why: &'static str) {
     let (shard, counter) = (&held.lease.shard_id, held.lease.counter);
     tracing::warn!(%shard, %counter, reason = why, "lease given up at its last checkpoint");
-    let order = held.order();
-    let declined = held.is_abandoned() && order.is_none();
-    let reason = order.as_ref().map_or(why, |order| order.reason).to_owned();
-    let progress = Progress::default();
-    let view = Arc::clone(&shared.view.borrow());
-    let change = match target(shared, &view, order.as_ref()) {
-        Some(to) => Change::HandOver { progress, to, reason, declined },
-        None => Change::Release { progress, reason, declined },
-    };
-    match change_held(shared, held, &change).await {
+    let ending = Ending::given_up(held, Progress::default(), why.to_owned());
+    match change_held(shared, held, &ending.change(shared).await).await {
         Ok(record) => {
             metrics::given_up("at-last-checkpoint");
             shared.roster.lose(held, why);
@@ -94,12 +113,11 @@ pub(crate) async fn at_last_checkpoint(shared: &Shared, held: &Arc<Held>, why: &
 async fn end_holding(
     shared: &Shared,
     held: &Arc<Held>,
-    change: impl Fn(&FleetView) -> Change,
+    ending: &Ending,
 ) -> Result<LeaseRecord, CheckpointError> {
     let mut pause = FIRST_PAUSE;
     for attempt in 1.. {
-        let view = Arc::clone(&shared.view.borrow());
-        match change_held(shared, held, &change(&view)).await {
+        match change_held(shared, held, &ending.change(shared).await).await {
             Ok(record) => {
                 shared.roster.remove(held);
                 return Ok(record);
@@ -119,16 +137,39 @@ async fn end_holding(
     Err(CheckpointError::Lost)
 }
 
-/// Who gets the lease: the worker it was ordered to, if that one still works, else the least loaded one.
-fn target(shared: &Shared, view: &FleetView, order: Option<&Order>) -> Option<Holder> {
+/// Who gets the lease: the worker it was ordered to, if that one still works, else the least loaded one. The view may be a
+/// second old, and a worker that began to stop since would have to give the lease away again: so its item is looked at.
+async fn target(shared: &Shared, order: Option<&Order>) -> Option<Holder> {
+    let view = Arc::clone(&shared.view.borrow());
+    let mut unfit = BTreeSet::new();
+    for _ in 0..MOST_HEIRS {
+        let chosen = choose(shared, &view, order, &unfit)?;
+        match shared.fleet.get(&chosen.worker).await {
+            Ok(Some(is)) if is.state == WorkerState::Active => {
+                return Some(Holder { incarnation: is.incarnation, ..chosen });
+            }
+            Ok(_) => unfit.insert(chosen.worker),
+            // It worked a moment ago. If it does no more, the lease is an orphan like any other.
+            Err(_) => return Some(chosen),
+        };
+    }
+    None
+}
+
+fn choose(
+    shared: &Shared,
+    view: &FleetView,
+    order: Option<&Order>,
+    unfit: &BTreeSet<WorkerId>,
+) -> Option<Holder> {
     let me = &shared.options.worker_id;
     let freshest_ms = shared.freshest_ms();
-    let works = |id: &WorkerId| {
-        view.workers.get(id).is_some_and(|w| w.is_fit(freshest_ms)).then(|| id.clone())
+    let works = |id: &&WorkerId| {
+        !unfit.contains(*id) && view.workers.get(*id).is_some_and(|w| w.is_fit(freshest_ms))
     };
-    let ordered = order.and_then(|order| order.to.as_ref()).and_then(works);
+    let ordered = order.and_then(|order| order.to.as_ref()).filter(works).cloned();
     let mut notes = shared.notes();
-    let worker = ordered.or_else(|| heir(view, me, freshest_ms, &notes.given))?;
+    let worker = ordered.or_else(|| heir(view, me, freshest_ms, &notes.given, unfit))?;
     *notes.given.entry(worker.clone()).or_insert(0) += 1;
     let incarnation = view.workers.get(&worker)?.incarnation;
     Some(Holder { worker, incarnation })

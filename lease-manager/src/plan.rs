@@ -171,16 +171,21 @@ fn by_count(view: &FleetView, fleet: &Fleet<'_>, movable: &Movable<'_>) -> Next 
 }
 
 /// The worker that a lease given up by `me` should go to: the least loaded other one that works, is well, and whose heartbeat
-/// is younger than `freshest_ms`. `given` counts what was handed to each since the view was made.
+/// is younger than `freshest_ms`. `given` counts what was handed to each since the view was made; `unfit` are those that turned
+/// out not to work.
 pub(crate) fn heir(
     view: &FleetView,
     me: &WorkerId,
     freshest_ms: u64,
     given: &BTreeMap<WorkerId, u64>,
+    unfit: &BTreeSet<WorkerId>,
 ) -> Option<WorkerId> {
     let load = |id: &WorkerId, leases: u64| leases + given.get(id).copied().unwrap_or(0);
     let fit = view.workers.iter().filter(|(id, worker)| {
-        *id != me && worker.is_fit(freshest_ms) && load(id, worker.leases) < worker.max_leases
+        *id != me
+            && !unfit.contains(*id)
+            && worker.is_fit(freshest_ms)
+            && load(id, worker.leases) < worker.max_leases
     });
     fit.min_by_key(|(id, worker)| (worker.health.len(), load(id, worker.leases), *id))
         .map(|(id, _)| id.clone())

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::gate::Gates;
-use crate::held::MOVE;
+use crate::held::{ASKED, MOVE};
 use crate::ids::{Incarnation, LaneName, LeaseCounter, LeaseKey, WorkerId};
 use crate::lease::LeaseRecord;
 use crate::liveness::Snapshot;
@@ -100,11 +100,11 @@ impl LeaseWatch {
         }
     }
 
-    /// A counter that rose between two readings for the sake of balance is a move.
+    /// A counter that rose between two readings because the leader or an operator wanted it is a move.
     fn note_moves(&mut self, reading: Reading, leases: &[LeaseRecord]) {
         let before = std::mem::take(&mut self.moves);
         let note = |lease: &LeaseRecord| {
-            let moved = lease.reason.as_deref() == Some(MOVE);
+            let moved = matches!(lease.reason.as_deref(), Some(MOVE | ASKED));
             let at = match before.get(&lease.key) {
                 Some((counter, at)) if *counter == lease.counter => *at,
                 Some(_) if moved => Some(reading.ended),

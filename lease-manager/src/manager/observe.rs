@@ -40,8 +40,7 @@ pub(crate) async fn run(shared: &Arc<Shared>) {
                     before = Some(members);
                     shared.fleet_changed.notify_one();
                 }
-                let late = interval.mul_f64(LATE);
-                let closely = snapshot.whole && observer.suspects(&snapshot, late);
+                let closely = snapshot.whole && is_telling(&observer, &snapshot, interval);
                 shared.jittered(if closely { interval / CLOSELY } else { interval }, 0.8)
             }
             None => shared.jittered(interval.min(Duration::from_millis(500)), 0.5),
@@ -52,6 +51,12 @@ pub(crate) async fn run(shared: &Arc<Shared>) {
             () = sleep(pause) => {}
         }
     }
+}
+
+/// Somebody may be dead, or is about to stop: what comes of it should be known soon.
+fn is_telling(observer: &Observer, snapshot: &Snapshot, interval: Duration) -> bool {
+    let draining = snapshot.workers.values().any(|w| w.state == WorkerState::Draining);
+    draining || observer.suspects(snapshot, interval.mul_f64(LATE))
 }
 
 /// What is read next.

@@ -130,9 +130,14 @@ impl Round<'_> {
     }
 
     async fn send_one(&self, to: Holder, asks: &[(LeaseKey, Ask)]) {
-        if let Err(error) = self.shared.fleet.ask_all(&to, asks).await {
-            tracing::debug!(%error, to = %to.worker, "mail was not left");
-            metrics::failed(error.operation);
+        match self.shared.fleet.ask_all(&to, asks).await {
+            Ok(true) => {}
+            // It stopped since it was looked at: what it was given is soon to be given to others.
+            Ok(false) => self.shared.look_now.notify_one(),
+            Err(error) => {
+                tracing::debug!(%error, to = %to.worker, "mail was not left");
+                metrics::failed(error.operation);
+            }
         }
     }
 

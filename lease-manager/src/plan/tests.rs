@@ -347,13 +347,17 @@ fn an_heir_works_is_fresh_is_well_and_is_the_least_loaded() {
     let mut view = fleet(&["a", "b", "c", "d"], &[Some("b"), Some("c"), Some("c")]);
     view.workers.get_mut(&id("d")).unwrap().beat_age_ms = 3_500;
     let none = BTreeMap::new();
-    assert_eq!(heir(&view, &id("a"), 3_000, &none), Some(id("b")));
-    let given = BTreeMap::from([(id("b"), 2)]);
-    assert_eq!(heir(&view, &id("a"), 3_000, &given), Some(id("c")));
+    let heir = |view: &FleetView, given: &BTreeMap<WorkerId, u64>, unfit: &[&str]| {
+        super::heir(view, &id("a"), 3_000, given, &unfit.iter().map(|name| id(name)).collect())
+    };
+    assert_eq!(heir(&view, &none, &[]), Some(id("b")));
+    assert_eq!(heir(&view, &none, &["b"]), Some(id("c")));
+    assert_eq!(heir(&view, &none, &["b", "c"]), None);
+    assert_eq!(heir(&view, &BTreeMap::from([(id("b"), 2)]), &[]), Some(id("c")));
     let b = view.workers.get_mut(&id("b")).unwrap();
     b.health.insert("kinesis".to_owned(), "no answer".to_owned());
-    assert_eq!(heir(&view, &id("a"), 3_000, &none), Some(id("c")));
-    assert_eq!(heir(&fleet(&["a"], &[]), &id("a"), 3_000, &none), None);
+    assert_eq!(heir(&view, &none, &[]), Some(id("c")));
+    assert_eq!(heir(&fleet(&["a"], &[]), &none, &[]), None);
 }
 
 #[test]

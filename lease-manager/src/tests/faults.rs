@@ -3,6 +3,7 @@
 use local_aws::{Effect, Fault, Service};
 
 use super::*;
+use crate::fleet_table::FleetTable;
 
 const SECONDS: fn(u64) -> Duration = Duration::from_secs;
 
@@ -198,4 +199,17 @@ async fn l1_a_worker_that_stops_with_leases_left_works_on_none_of_them() {
     let by_b = |leases: &BTreeMap<String, LeaseRecord>| shares(leases).contains_key("b");
     world.until(Duration::from_secs(10), "b has the lease", by_b).await;
     assert!(!handle.is_valid(), "the stop was noted, and the note's reply is still to come");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_declared_dead_on_the_strength_of_an_older_beat() {
+    let world = World::new(1, InitialPosition::TrimHorizon).await;
+    let _a = world.start("a");
+    sleep(SECONDS(3)).await;
+    let fleet = FleetTable::new(world.dynamodb("x"), "orders-app-fleet".to_owned(), SECONDS(2));
+    let before = fleet.get(&id("a")).await.unwrap().unwrap();
+    sleep(SECONDS(3)).await;
+    assert!(!fleet.declare_dead(&before, 0).await.unwrap(), "its heart has beaten since");
+    let is = fleet.get(&id("a")).await.unwrap().unwrap();
+    assert!(is.beat > before.beat && is.state == WorkerState::Active);
 }
