@@ -10,7 +10,7 @@ use aws_sdk_kinesis::config::{BehaviorVersion, Region};
 use aws_smithy_async::time::SharedTimeSource;
 use aws_smithy_types::timeout::TimeoutConfig;
 use lease_manager::{InitialPosition, StreamConfig};
-use local_aws::{Clock, KinesisOptions, LocalAws, Seen, Tap, Traced};
+use local_aws::{Clock, Effect, Fault, KinesisOptions, LocalAws, Seen, Service, Tap, Traced};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::ledger::Ledger;
@@ -20,6 +20,9 @@ use crate::wire::Trace;
 
 pub const APP: &str = "sim";
 pub const STREAM: &str = "records";
+
+/// What a call takes where it takes time.
+const LATENCY: Duration = Duration::from_millis(5);
 
 /// How a world is made.
 pub struct Setup {
@@ -111,6 +114,13 @@ impl World {
 
     pub fn site(&self) -> Site {
         Site { aws: self.aws.clone(), time: SharedTimeSource::new(self.processes.clock.clone()) }
+    }
+
+    /// From now on every call takes a few milliseconds, as over a network; the operator's take no time of anybody else.
+    pub fn slow_down(&self) {
+        for service in [Service::Dynamodb, Service::Kinesis] {
+            self.aws.faults().inject(Fault::new(service, Effect::Latency(LATENCY)));
+        }
     }
 
     /// The simulated time since the world was made.
