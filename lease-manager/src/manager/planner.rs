@@ -102,7 +102,8 @@ impl Planner {
             let read = self.read(shared).await;
             self.note(shared, &read);
             let pause = match read {
-                Err(_) => SOON,
+                // Where the table is busy, a fleet that asks again and again makes it busier.
+                Err(_) => (SOON * 2_u32.pow(self.failures.min(8))).min(options.plan_interval),
                 Ok(()) if shared.is_leader() && self.moves_at > now => {
                     SETTLE.min(options.plan_interval)
                 }
