@@ -222,9 +222,9 @@ fn advance(
     }
     next.lanes = positions;
     next.owner_switches = 0;
-    if progress.throughput_kbps.is_finite() {
+    if let Some(kbps) = progress.throughput_kbps.filter(|kbps| kbps.is_finite()) {
         // Six digits, as the Kinesis Client Library writes it; what is read back is then what was written.
-        let rounded = (progress.throughput_kbps.max(0.0) * 1e6).round() / 1e6;
+        let rounded = (kbps.max(0.0) * 1e6).round() / 1e6;
         next.throughput_kbps = Some(rounded);
     }
     Ok(())

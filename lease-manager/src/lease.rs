@@ -29,8 +29,8 @@ pub struct Progress {
     pub lanes: BTreeMap<LaneName, LanePosition>,
     /// How far the reader is; it may be ahead of every lane.
     pub read_to: Option<Checkpoint>,
-    /// Kilobytes a second read from the shard, averaged.
-    pub throughput_kbps: f64,
+    /// Kilobytes a second read from the shard, averaged; `None` before that is known, then the lease keeps what it says.
+    pub throughput_kbps: Option<f64>,
 }
 
 /// The part of the 128-bit hash space that a shard serves, both ends included.

@@ -98,6 +98,6 @@ fn progress(at: u64, loaded: bool) -> Progress {
     Progress {
         lanes: lanes().into_iter().map(|lane| (lane, position.clone())).collect(),
         read_to: Some(checkpoint),
-        throughput_kbps: if loaded { KBPS } else { 0.0 },
+        throughput_kbps: Some(if loaded { KBPS } else { 0.0 }),
     }
 }

@@ -21,7 +21,7 @@ fn progress(deliver: &str, store: &str) -> Progress {
             (lane("store"), position(store)),
         ]),
         read_to: Some(at(if deliver > store { deliver } else { store })),
-        throughput_kbps: 1.234_567_89,
+        throughput_kbps: Some(1.234_567_89),
     }
 }
 
@@ -82,6 +82,10 @@ fn the_checkpoint_is_the_smallest_lane_and_no_lane_goes_back() {
     assert_eq!(seen.throughput_kbps, Some(1.234_568));
     let back = after(&seen, &Change::Checkpoint { progress: progress("7", "8") }, &lanes());
     assert!(matches!(back, Err(ChangeError::LaneGoesBack { .. })), "{back:?}");
+
+    // A report that does not know the throughput leaves it as it was, and so does giving the lease away.
+    let unknown = Change::Checkpoint { progress: Progress::default() };
+    assert_eq!(after(&seen, &unknown, &lanes()).unwrap().throughput_kbps, Some(1.234_568));
 
     // A lane that is left out stays where it is.
     let mut only_deliver = progress("12", "12");

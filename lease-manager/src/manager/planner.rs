@@ -173,10 +173,12 @@ impl Planner {
         for lease in leases.iter().filter(owned) {
             own::adopt(shared, &me, lease, open(lease), "given");
         }
-        if !shared.validity.holds() || shared.me().as_ref() != Some(&me) {
+        let view = self.view_to_plan(shared, reading);
+        // A process that slept may find that another one runs under its name: what is that one's is no orphan.
+        let is_me = view.workers.get(&me.worker).is_none_or(|w| w.incarnation <= me.incarnation);
+        if !is_me || !shared.validity.holds() || shared.me().as_ref() != Some(&me) {
             return Ok(());
         }
-        let view = self.view_to_plan(shared, reading);
         let round = Round { shared, me: &me, leases: &leases, judgements: &judgements };
         if shared.is_leader() {
             let rules = self.rules(shared, &view, reading.ended);

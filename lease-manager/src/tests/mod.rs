@@ -256,7 +256,7 @@ fn progress(text: &str) -> Progress {
     Progress {
         lanes: lanes().into_iter().map(|lane| (lane, position.clone())).collect(),
         read_to: Some(at(text)),
-        throughput_kbps: 1.5,
+        throughput_kbps: Some(1.5),
     }
 }
 

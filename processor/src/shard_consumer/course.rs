@@ -141,15 +141,15 @@ impl Load {
         Load { since: now, bytes: 0, kbps: None }
     }
 
-    /// Kilobytes a second; 0 in the first window.
-    pub(super) fn kbps(&mut self, now: Instant) -> f64 {
+    /// Kilobytes a second; `None` in the first window.
+    pub(super) fn kbps(&mut self, now: Instant) -> Option<f64> {
         let passed = now - self.since;
         if passed >= LOAD_WINDOW {
             let measured = self.bytes as f64 / 1024.0 / passed.as_secs_f64();
             self.kbps = Some(self.kbps.map_or(measured, |before| (before + measured) / 2.0));
             (self.since, self.bytes) = (now, 0);
         }
-        self.kbps.unwrap_or(0.0)
+        self.kbps
     }
 }
 
@@ -196,9 +196,13 @@ mod tests {
         let start = Instant::now();
         let mut load = Load::new(start);
         load.bytes += 512 * 1024;
-        assert_eq!(load.kbps(start + Duration::from_millis(1)), 0.0);
-        assert_eq!(load.kbps(start + LOAD_WINDOW), 51.2);
-        assert_eq!(load.kbps(start + LOAD_WINDOW + Duration::from_secs(1)), 51.2);
-        assert_eq!(load.kbps(start + LOAD_WINDOW * 2), 25.6, "half of what it was: nothing came");
+        assert_eq!(load.kbps(start + Duration::from_millis(1)), None);
+        assert_eq!(load.kbps(start + LOAD_WINDOW), Some(51.2));
+        assert_eq!(load.kbps(start + LOAD_WINDOW + Duration::from_secs(1)), Some(51.2));
+        assert_eq!(
+            load.kbps(start + LOAD_WINDOW * 2),
+            Some(25.6),
+            "half of what it was: nothing came"
+        );
     }
 }
