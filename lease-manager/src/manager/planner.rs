@@ -11,13 +11,13 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::classify::CallError;
-use crate::ids::{LeaseKey, WorkerId};
+use crate::ids::{LeaseCounter, LeaseKey, WorkerId};
 use crate::lease::LeaseRecord;
 use crate::lease_table::Listing;
 use crate::manager::own;
 use crate::manager::round::Round;
 use crate::metrics;
-use crate::plan::Rules;
+use crate::plan::{Action, Rules};
 use crate::shared::Shared;
 use crate::standing::{Judgement, LeaseWatch, lease_views, worker_views};
 use crate::still::{Reading, StillWatch};
@@ -67,6 +67,9 @@ struct Planner {
     discover_at: Instant,
     /// Plans of the leader, as its heartbeats say: they stand still when it cannot do its work.
     plans: StillWatch<(), (Option<WorkerId>, u64)>,
+    /// What the last plans asked for: the fleet as it was read last may not show it yet, and what is on its way must not be
+    /// planned twice.
+    asked: BTreeMap<LeaseKey, Asked>,
     /// Asks to move: one that stands still for too long is forgotten.
     asks: StillWatch<(WorkerId, LeaseKey), u64>,
     failures: u32,
@@ -83,6 +86,7 @@ impl Planner {
             read_at: Instant::now(),
             discover_at: Instant::now() + DISCOVERY_INTERVAL,
             plans: StillWatch::new(gap),
+            asked: BTreeMap::new(),
             asks: StillWatch::new(gap),
             failures: 0,
             active: BTreeSet::new(),
@@ -182,7 +186,9 @@ impl Planner {
         let round = Round { shared, me: &me, leases: &leases, judgements: &judgements };
         if shared.is_leader() {
             let rules = self.rules(shared, &view, reading.ended);
-            round.lead(&view, &rules).await?;
+            let (actions, done) = round.lead(&view, &rules).await;
+            self.remember_asked(&view, actions);
+            done?;
             shared.notes().plans += 1;
         } else {
             round.help(&view, self.leader_fails(shared)).await?;
@@ -199,6 +205,16 @@ impl Planner {
         }
         let rules = Rules::new(shared.freshest_ms());
         if now >= self.moves_at { rules } else { rules.without_moves() }
+    }
+
+    fn remember_asked(&mut self, view: &FleetView, actions: Vec<Action>) {
+        for action in actions {
+            if let Action::Move { key, from, to } = action
+                && let Some(lease) = view.leases.get(&key)
+            {
+                self.asked.insert(key, Asked { from, counter: lease.counter, to });
+            }
+        }
     }
 
     fn publish(
@@ -223,6 +239,14 @@ impl Planner {
     /// The view without asks to move that nobody has acted on for long: what they were about is planned afresh.
     fn view_to_plan(&mut self, shared: &Shared, reading: Reading) -> FleetView {
         let mut view = FleetView::clone(&shared.view.borrow());
+        self.asked.retain(|key, asked| {
+            view.leases.get(key).is_some_and(|lease| lease.counter == asked.counter)
+        });
+        for (key, asked) in &self.asked {
+            if let Some(from) = view.workers.get_mut(&asked.from) {
+                from.moving.insert(key.clone(), Some(asked.to.clone()));
+            }
+        }
         let asks = view.workers.iter().flat_map(|(id, worker)| {
             let counter = |key| view.leases.get(key).map_or(0, |lease| lease.counter.0);
             worker.moving.keys().map(move |key| ((id.clone(), key.clone()), counter(key)))
@@ -234,6 +258,13 @@ impl Planner {
         }
         view
     }
+}
+
+/// An ask to move that this leader made.
+struct Asked {
+    from: WorkerId,
+    counter: LeaseCounter,
+    to: WorkerId,
 }
 
 fn report_bad(listing: &Listing) {

@@ -31,8 +31,12 @@ pub(super) struct Round<'a> {
 }
 
 impl Round<'_> {
-    /// Carries the leader's plan out.
-    pub(super) async fn lead(&self, view: &FleetView, rules: &Rules) -> Result<(), CallError> {
+    /// Carries the leader's plan out. What was planned, and the last write that failed.
+    pub(super) async fn lead(
+        &self,
+        view: &FleetView,
+        rules: &Rules,
+    ) -> (Vec<Action>, Result<(), CallError>) {
         let actions = plan(view, rules);
         let (mut assign, mut mail) = (Vec::new(), BTreeMap::new());
         for action in &actions {
@@ -51,7 +55,7 @@ impl Round<'_> {
         }
         self.send(view, mail).await;
         // A leader that cannot write has made no plan: others are to notice.
-        failed.map_or(Ok(()), Err)
+        (actions, failed.map_or(Ok(()), Err))
     }
 
     fn move_ask(
