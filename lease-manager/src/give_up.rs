@@ -137,42 +137,38 @@ async fn end_holding(
     Err(CheckpointError::Lost)
 }
 
-/// Who gets the lease: the worker it was ordered to, if that one still works, else the least loaded one. The view may be a
-/// second old, and a worker that began to stop since would have to give the lease away again: so its item is looked at.
+/// Who gets the lease: the worker it was ordered to, if that one works, else the least loaded one. The view may be seconds
+/// old: it may not know the first, and not know of the second that it began to stop. So the table is asked.
 async fn target(shared: &Shared, order: Option<&Order>) -> Option<Holder> {
     let view = Arc::clone(&shared.view.borrow());
     let mut unfit = BTreeSet::new();
+    let ordered = order.and_then(|order| order.to.clone());
+    let mut next = ordered.or_else(|| choose(shared, &view, &unfit));
     for _ in 0..MOST_HEIRS {
-        let chosen = choose(shared, &view, order, &unfit)?;
-        match shared.fleet.get(&chosen.worker).await {
+        let worker = next?;
+        match shared.fleet.get(&worker).await {
             Ok(Some(is)) if is.state == WorkerState::Active => {
-                return Some(Holder { incarnation: is.incarnation, ..chosen });
+                *shared.notes().given.entry(worker.clone()).or_insert(0) += 1;
+                return Some(Holder { worker, incarnation: is.incarnation });
             }
-            Ok(_) => unfit.insert(chosen.worker),
+            Ok(_) => {}
             // It worked a moment ago. If it does no more, the lease is an orphan like any other.
-            Err(_) => return Some(chosen),
-        };
+            Err(_) => {
+                if let Some(known) = view.workers.get(&worker).filter(|known| known.is_active()) {
+                    return Some(Holder { worker, incarnation: known.incarnation });
+                }
+            }
+        }
+        unfit.insert(worker);
+        next = choose(shared, &view, &unfit);
     }
     None
 }
 
-fn choose(
-    shared: &Shared,
-    view: &FleetView,
-    order: Option<&Order>,
-    unfit: &BTreeSet<WorkerId>,
-) -> Option<Holder> {
-    let me = &shared.options.worker_id;
-    let freshest_ms = shared.freshest_ms();
-    let works = |id: &&WorkerId| {
-        !unfit.contains(*id) && view.workers.get(*id).is_some_and(|w| w.is_fit(freshest_ms))
-    };
-    let ordered = order.and_then(|order| order.to.as_ref()).filter(works).cloned();
-    let mut notes = shared.notes();
-    let worker = ordered.or_else(|| heir(view, me, freshest_ms, &notes.given, unfit))?;
-    *notes.given.entry(worker.clone()).or_insert(0) += 1;
-    let incarnation = view.workers.get(&worker)?.incarnation;
-    Some(Holder { worker, incarnation })
+fn choose(shared: &Shared, view: &FleetView, unfit: &BTreeSet<WorkerId>) -> Option<WorkerId> {
+    let (me, freshest_ms) = (&shared.options.worker_id, shared.freshest_ms());
+    let given = shared.notes().given.clone();
+    heir(view, me, freshest_ms, &given, unfit)
 }
 
 /// Tells the new owner. Should the mail be lost, the owner finds the lease when it next reads them all.
