@@ -107,6 +107,10 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), LeaseManagerError> {
         metrics::heartbeat(outcome(&beat), started.elapsed());
         match beat {
             Ok(Beat::Alive(is)) => {
+                if said != Some(is.state) {
+                    // What this worker is now decides what it and others do next: it should not see itself as it was.
+                    shared.look_now.notify_one();
+                }
                 said = Some(is.state);
                 if is.state == WorkerState::Stopped {
                     return Ok(());
