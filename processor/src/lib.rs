@@ -15,6 +15,7 @@ mod budget;
 mod clock;
 mod decode;
 mod fan_out;
+mod handle;
 pub mod integration;
 mod lane;
 mod metrics;
@@ -30,7 +31,8 @@ pub use async_delivery::{
 };
 pub use decode::{DecodeOptions, OutOfRange};
 pub use fan_out::FanOutOptions;
-pub use service::{Exit, Options, PIPELINES, Processor, ProcessorHandle, Stores, StreamOptions};
+pub use handle::ProcessorHandle;
+pub use service::{Exit, Options, PIPELINES, Processor, Stores, StreamOptions};
 pub use shard_consumer::ShardConsumerOptions;
 pub use status::{LaneStatus, ProcessorStatus, ShardStatus};
 pub use sync_store::{SyncStoreOptions, SyncStoreStatus};

@@ -21,12 +21,13 @@ use crate::budget::Budget;
 use crate::clock::wall_ms;
 use crate::decode::DecodeOptions;
 use crate::fan_out::{FanOut, FanOutOptions, StartingAt, SubscribePacer};
+use crate::handle::ProcessorHandle;
 use crate::integration::Integrations;
 use crate::lane::{Lane, Sink};
 use crate::metrics;
 use crate::shard_consumer::{Exit as ConsumerExit, ShardConsumer, ShardConsumerOptions};
-use crate::status::{ProcessorStatus, Registry};
-use crate::sync_store::{SyncStoreOptions, Writer, WriterExit, WriterHandle};
+use crate::status::Registry;
+use crate::sync_store::{SyncStoreOptions, Writer, WriterExit};
 
 /// The pipelines' names, as leases, metrics and status pages write them.
 pub const PIPELINES: [&str; 2] = ["sync-store", "async-delivery"];
@@ -123,47 +124,6 @@ pub struct Processor {
     courier: Courier,
     pacer: SubscribePacer,
     handle: ProcessorHandle,
-}
-
-/// Asks a running [`Processor`] how it is.
-#[derive(Clone)]
-pub struct ProcessorHandle {
-    registry: Arc<Registry>,
-    writer: WriterHandle,
-    courier: CourierHandle,
-    budgets: [Budget; 2],
-    time: SharedTimeSource,
-}
-
-impl ProcessorHandle {
-    /// A snapshot of shards, lanes and pipelines.
-    pub fn status(&self) -> ProcessorStatus {
-        let (shards, records_read) = self.registry.snapshot(PIPELINES, wall_ms(&self.time));
-        ProcessorStatus {
-            shards,
-            records_read,
-            sync_store: self.writer.stats(),
-            async_delivery: self.courier.stats(),
-        }
-    }
-}
-
-impl ProcessorHandle {
-    /// Bytes of records read and not settled yet, over both pipelines.
-    pub fn in_flight_bytes(&self) -> u64 {
-        self.budgets.iter().map(|budget| budget.in_use() as u64).sum()
-    }
-
-    /// What the processor cannot reach, and why, by the dependency's name: empty while it can do its work.
-    pub fn ailments(&self) -> BTreeMap<String, String> {
-        match self.registry.readable() {
-            (shards, unreadable) if shards > 0 && shards == unreadable => {
-                let why = format!("none of {shards} shards can be read");
-                BTreeMap::from([("kinesis".to_owned(), why)])
-            }
-            _ => BTreeMap::new(),
-        }
-    }
 }
 
 impl Processor {

@@ -5,6 +5,7 @@
 //! waits: a write of the lease is a held future with an arm of its own, and a batch that a lane has
 //! no room for stays in that lane while reading stops. It never decides who owns the shard.
 
+mod bounds;
 mod course;
 mod schedule;
 #[cfg(test)]
@@ -112,14 +113,12 @@ impl ShardConsumer {
     /// Runs until the shard ends, the lease is lost, or it is asked to give the lease up.
     pub(crate) async fn run(mut self) -> Exit {
         let _lost = LostAtTheEnd(self.check.clone());
-        if let Some(gone) = wait_for_parents(&self.lease).await {
-            return self.give_up_early(gone).await;
-        }
+        let too_soon = bounds::wait_for_parents(&self.lease).await;
         let mut course = Course::new(Instant::now(), self.lease.lease().read_to.clone());
         if self.lanes.iter().all(Lane::ended) {
             course.end = End::Recorded;
         }
-        let mut ending = course.plan_ending(self.lanes_are());
+        let mut ending = too_soon.or_else(|| course.plan_ending(self.lanes_are()));
         let ending = loop {
             if let Some(ending) = ending {
                 break ending;
@@ -135,22 +134,6 @@ impl ShardConsumer {
             let _ = lane.advance();
         }
         let exit = self.end(course, ending).await;
-        metrics::shard_left(exit.name());
-        exit
-    }
-
-    async fn give_up_early(self, step: Step) -> Exit {
-        let exit = match step {
-            Step::Release => {
-                let reason = "asked to give it up".to_owned();
-                match self.lease.release(Progress::default(), reason).await {
-                    Ok(()) => Exit::Released,
-                    Err(CheckpointError::Lost) => Exit::LeaseLost,
-                    Err(error) => Exit::Failed(error.to_string()),
-                }
-            }
-            _ => Exit::LeaseLost,
-        };
         metrics::shard_left(exit.name());
         exit
     }
@@ -341,34 +324,6 @@ impl ShardConsumer {
         }
     }
 
-    /// The last write of the lease. Nothing is read or attempted any more.
-    async fn end(self, mut course: Course, ending: Ending) -> Exit {
-        if let Some(write) = course.write.take()
-            && write.future.await == Err(CheckpointError::Lost)
-        {
-            return Exit::LeaseLost;
-        }
-        let progress = self.progress(&mut course);
-        let shard = &self.shard.shard_id;
-        let (written, exit) = match ending {
-            Ending::Lost => return Exit::LeaseLost,
-            Ending::Finish => (self.lease.finish(progress).await, Exit::ShardEnd),
-            Ending::Release => (
-                self.lease.release(progress, "asked to give it up".to_owned()).await,
-                Exit::Released,
-            ),
-            Ending::Fail(why) => {
-                tracing::error!(%shard, why, "the shard's consumer failed: its lease is given up, and what was not settled is read again");
-                (self.lease.release(progress, why.clone()).await, Exit::Failed(why))
-            }
-        };
-        match written {
-            Ok(()) => exit,
-            Err(CheckpointError::Lost) => Exit::LeaseLost,
-            Err(error) => Exit::Failed(error.to_string()),
-        }
-    }
-
     /// Both lanes' positions, as one conditional write takes them.
     fn progress(&self, course: &mut Course) -> Progress {
         let now_ms = wall_ms(&self.time);
@@ -405,16 +360,6 @@ impl Exit {
             Exit::Released => "released",
             Exit::Failed(_) => "failed",
         }
-    }
-}
-
-/// Both lanes read together, so both must be free to start. `Some`: the lease is to be left before that.
-async fn wait_for_parents(lease: &LeaseHandle) -> Option<Step> {
-    tokio::select! {
-        biased;
-        () = lease.lost() => Some(Step::Lost),
-        () = lease.release_requested() => Some(Step::Release),
-        () = lease.all_lanes_open() => None,
     }
 }
 
