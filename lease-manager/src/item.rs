@@ -253,4 +253,4 @@ fn read_holder(text: &str) -> Option<Holder> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

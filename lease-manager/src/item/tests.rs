@@ -1,6 +1,5 @@
 use super::*;
 
-/// The attribute form as the DynamoDB API writes it in JSON.
 fn attribute(json: &serde_json::Value) -> AttributeValue {
     let (kind, value) = json.as_object().unwrap().iter().next().unwrap();
     let text = || value.as_str().unwrap().to_owned();
@@ -15,7 +14,8 @@ fn attribute(json: &serde_json::Value) -> AttributeValue {
     }
 }
 
-fn item(json: &serde_json::Value) -> Item {
+/// An item in the form in which the DynamoDB API writes it in JSON.
+pub(crate) fn item(json: &serde_json::Value) -> Item {
     json.as_object().unwrap().iter().map(|(k, v)| (k.clone(), attribute(v))).collect()
 }
 

@@ -3,29 +3,11 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::*;
+use crate::item::tests::item;
 use crate::operate::{AdoptError, Course};
 
 const SECONDS: fn(u64) -> Duration = Duration::from_secs;
 const WAIT: Duration = Duration::from_secs(30);
-
-/// The attribute form as the DynamoDB API writes it in JSON.
-fn attribute(json: &serde_json::Value) -> AttributeValue {
-    let (kind, value) = json.as_object().unwrap().iter().next().unwrap();
-    let text = || value.as_str().unwrap().to_owned();
-    let strings = || value.as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned());
-    match kind.as_str() {
-        "S" => AttributeValue::S(text()),
-        "N" => AttributeValue::N(text()),
-        "SS" => AttributeValue::Ss(strings().collect()),
-        "M" => AttributeValue::M(item(value)),
-        "L" => AttributeValue::L(value.as_array().unwrap().iter().map(attribute).collect()),
-        other => panic!("attribute type {other}"),
-    }
-}
-
-fn item(json: &serde_json::Value) -> Item {
-    json.as_object().unwrap().iter().map(|(k, v)| (k.clone(), attribute(v))).collect()
-}
 
 /// The lease items that a running Kinesis Client Library 3 wrote, at one of two moments.
 fn dump(moment: &str) -> BTreeMap<String, Item> {
