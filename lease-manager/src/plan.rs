@@ -194,8 +194,9 @@ pub(crate) fn heir(
 /// True if another worker works and is in no worse health than `me`: only then is it of use to give up what cannot be done.
 pub(crate) fn peer_is_no_worse(view: &FleetView, me: &WorkerId, freshest_ms: u64) -> bool {
     let ailments = view.workers.get(me).map_or(0, |worker| worker.health.len());
-    let peers = view.workers.iter().filter(|(id, worker)| *id != me && worker.is_fit(freshest_ms));
-    peers.into_iter().any(|(_, worker)| worker.health.len() <= ailments)
+    let mut peers =
+        view.workers.iter().filter(|(id, worker)| *id != me && worker.is_fit(freshest_ms));
+    peers.any(|(_, worker)| worker.health.len() <= ailments)
 }
 
 #[cfg(test)]

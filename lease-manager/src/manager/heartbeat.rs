@@ -155,17 +155,17 @@ fn outcome(beat: &Result<Beat, CallError>) -> &'static str {
 }
 
 fn news(shared: &Shared, want: WorkerState, said: Option<WorkerState>, done: &[LeaseKey]) -> News {
+    let throughput_kbps = shared.roster.throughput_kbps();
     let notes = shared.notes();
     let health = notes.health.iter().chain(&notes.own_health);
     let figures = Figures {
         leases: shared.roster.len() as u64,
-        throughput_kbps: 0.0,
+        throughput_kbps,
         load: notes.load,
         health: health.map(|(name, why)| (name.clone(), why.clone())).collect(),
         plans: notes.plans,
     };
     drop(notes);
-    let figures = Figures { throughput_kbps: shared.roster.throughput_kbps(), ..figures };
     let stops = want == WorkerState::Stopped;
     News {
         figures,

@@ -12,11 +12,11 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use super::say;
-use super::survey::{Pulse, Survey};
+use super::survey::{Pulse, Survey, is_configured};
 use super::{Operator, TableError, texts};
 use crate::change::{Change, after, write};
 use crate::checkpoint::Checkpoint;
-use crate::ids::{LeaseCounter, LeaseKey, ShardId, WorkerId};
+use crate::ids::{LeaseCounter, LeaseKey, ShardId, StreamIdentity, WorkerId};
 use crate::item::PENDING;
 use crate::lease::LeaseRecord;
 use crate::lease_table::{LeaseTable, Listing, Outcome};
@@ -200,13 +200,20 @@ impl Operator {
         LeaseTable::new(self.client.clone(), table.to_owned(), self.options.call_timeout)
     }
 
-    async fn give_start(&self, seen: &LeaseRecord, start_at_ms: i64) -> Result<bool, TableError> {
+    async fn give_start(&self, seen: &LeaseRecord, start_at_ms: i64) -> Result<bool, AdoptError> {
         let Ok(next) = after(seen, &Change::Adopt { start_at_ms }, &self.options.lanes) else {
             return Ok(false);
         };
-        let outcome = self.leases.apply(&write(seen, next)).await;
-        let outcome = outcome.map_err(|e| TableError::of(self.lease_table(), &e))?;
-        Ok(matches!(outcome, Outcome::Done))
+        let write = write(seen, next);
+        let outcome = self.leases.apply(&write).await;
+        match outcome.map_err(|e| TableError::of(self.lease_table(), &e))? {
+            Outcome::Done => Ok(true),
+            Outcome::Refused(Some(is)) if *is == write.after => Ok(true),
+            Outcome::Refused(_) => Err(AdoptError::StillRuns {
+                table: self.lease_table().to_owned(),
+                moved: vec![format!("{}: it changed while it was adopted", seen.key)],
+            }),
+        }
     }
 
     async fn watch(
@@ -320,7 +327,8 @@ impl Plan<'_> {
     }
 
     fn course(&self, lease: &LeaseRecord) -> Course {
-        if !self.is_configured(&lease.key) {
+        let stream = lease.key.stream();
+        if !is_configured(stream.as_ref().map(StreamIdentity::name), self.streams) {
             return Course::LeftOut;
         }
         if !self.in_place {
@@ -333,14 +341,6 @@ impl Plan<'_> {
             Course::GetsStartTime
         } else {
             Course::AsItIs
-        }
-    }
-
-    fn is_configured(&self, key: &LeaseKey) -> bool {
-        match (key.stream(), self.streams) {
-            (_, []) | (None, [_]) => true,
-            (Some(_), [_]) | (None, _) => false,
-            (Some(stream), several) => several.iter().any(|name| name == stream.name()),
         }
     }
 

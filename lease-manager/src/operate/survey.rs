@@ -333,7 +333,7 @@ impl Survey {
 
     /// How a lease stands, in a word.
     pub(super) fn state(&self, key: &LeaseKey, lease: &LeaseView) -> State {
-        if !self.is_configured(lease) {
+        if !is_configured(lease.stream.as_deref(), &self.streams) {
             return State::NotConfigured;
         }
         match &lease.standing {
@@ -366,15 +366,15 @@ impl Survey {
         let owner = self.view.workers.get(lease.owner.as_ref()?)?;
         owner.moving.get(key).cloned()
     }
+}
 
-    /// One configured stream: keys carry none. Several: keys carry theirs.
-    fn is_configured(&self, lease: &LeaseView) -> bool {
-        match (&lease.stream, self.streams.as_slice()) {
-            (_, []) => true,
-            (None, [_]) => true,
-            (Some(_), [_]) | (None, _) => false,
-            (Some(stream), several) => several.contains(stream),
-        }
+/// Whether a lease whose key carries `stream`, or none, is of a configured stream. One configured stream: keys carry none.
+/// Several: keys carry theirs.
+pub(super) fn is_configured(stream: Option<&str>, streams: &[String]) -> bool {
+    match (stream, streams) {
+        (_, []) | (None, [_]) => true,
+        (Some(_), [_]) | (None, _) => false,
+        (Some(stream), several) => several.iter().any(|name| name == stream),
     }
 }
 
