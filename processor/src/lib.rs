@@ -19,6 +19,7 @@ mod handle;
 pub mod integration;
 mod lane;
 mod metrics;
+mod null_sink;
 mod service;
 mod shard_consumer;
 mod status;
@@ -32,6 +33,7 @@ pub use async_delivery::{
 pub use decode::{DecodeOptions, OutOfRange};
 pub use fan_out::FanOutOptions;
 pub use handle::ProcessorHandle;
+pub use null_sink::SinkMode;
 pub use service::{Exit, Options, PIPELINES, Processor, Stores, StreamOptions};
 pub use shard_consumer::ShardConsumerOptions;
 pub use status::{LaneStatus, ProcessorStatus, ShardStatus};

@@ -11,8 +11,8 @@ use lease_manager::{
     FleetHandle, FleetView, LaneName, LeaseManager, StreamConfig, WorkerId, WorkerState,
 };
 use processor::{
-    CourierOptions, HttpTransports, PIPELINES, Processor, ProcessorHandle, ProcessorStatus, Stores,
-    StreamOptions,
+    CourierOptions, HttpTransports, PIPELINES, Processor, ProcessorHandle, ProcessorStatus,
+    SinkMode, Stores, StreamOptions,
 };
 use serde::Serialize;
 use store::{AccessStore, DeliveryStore, DynamoMessages, Pepper, Signer, SubscriptionStore};
@@ -55,8 +55,8 @@ impl ProcessorService {
         clients: &Clients,
     ) -> anyhow::Result<ProcessorService> {
         let app = &config.app.name;
-        let tables = ["", "-fleet", "-messages", "-deliveries", "-access"];
-        require_tables(&clients.dynamodb, &tables.map(|name| format!("{app}{name}"))).await?;
+        require_tables(&clients.dynamodb, &processor_tables(config)).await?;
+        warn_of_null_sinks(config);
         let mut read = Vec::new();
         let mut leased = Vec::new();
         for stream in &config.streams {
@@ -153,6 +153,37 @@ impl Operated for ProcessorServiceHandle {
 
     fn state(&self) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec(&State { processor: self.status(), fleet: &self.fleet.view() })
+    }
+}
+
+/// The tables that a processor of this configuration reads or writes.
+fn processor_tables(config: &Config) -> Vec<String> {
+    let [stores, delivers] = sinks(config).map(|sink| sink == SinkMode::Keep);
+    let tables = [
+        ("", true),
+        ("-fleet", true),
+        ("-messages", stores),
+        ("-deliveries", stores || delivers),
+        ("-access", delivers),
+    ];
+    let needed = tables.into_iter().filter(|(_, needed)| *needed);
+    needed.map(|(name, _)| format!("{}{name}", config.app.name)).collect()
+}
+
+/// What each of [`PIPELINES`] does with its messages.
+fn sinks(config: &Config) -> [SinkMode; 2] {
+    [config.pipelines.sync_store.sink, config.pipelines.async_delivery.sink]
+}
+
+/// A processor that settles what it has not kept must not be run by mistake.
+fn warn_of_null_sinks(config: &Config) {
+    for (pipeline, sink) in PIPELINES.into_iter().zip(sinks(config)) {
+        if sink == SinkMode::Discard {
+            tracing::warn!(
+                pipeline,
+                "its sink is \"null\": every message is read, checkpointed and THROWN AWAY; this is for measuring only"
+            );
+        }
     }
 }
 
@@ -317,4 +348,25 @@ fn api_options(config: &Config, transport: Transport) -> api::Options {
     options.limits = config.api.limits.clone();
     options.seed = random::seed();
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tables(overrides: &[(&str, &str)]) -> Vec<String> {
+        let owned = overrides.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let config = Config::load(None, std::iter::empty(), &owned.collect::<Vec<_>>());
+        processor_tables(&config.unwrap())
+    }
+
+    #[test]
+    fn a_processor_needs_the_tables_of_the_pipelines_that_keep_something() {
+        let null_store = ("sync_store.sink", "null");
+        let null_delivery = ("async_delivery.sink", "null");
+        assert_eq!(tables(&[]).len(), 5);
+        assert_eq!(tables(&[null_store, null_delivery]), ["sluicegate", "sluicegate-fleet"]);
+        assert!(!tables(&[null_store]).contains(&"sluicegate-messages".to_owned()));
+        assert!(!tables(&[null_delivery]).contains(&"sluicegate-access".to_owned()));
+    }
 }

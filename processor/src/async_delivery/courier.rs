@@ -25,6 +25,7 @@ use super::webhook::Transports;
 use crate::batch::LaneBatch;
 use crate::integration::Integrations;
 use crate::lane::Sink;
+use crate::null_sink::{NullSink, SinkMode};
 
 /// After a stop, what is parked last has this long to be written.
 const LAST_WRITES: Duration = Duration::from_secs(2);
@@ -32,6 +33,8 @@ const LAST_WRITES: Duration = Duration::from_secs(2);
 /// How deliveries are made, but for what each subscription says itself.
 #[derive(Debug, Clone)]
 pub struct CourierOptions {
+    /// Whether messages are delivered, or let go of to measure the reading alone.
+    pub sink: SinkMode,
     /// Names this worker in claims.
     pub worker: String,
     /// Batches accepted and not yet routed.
@@ -57,6 +60,7 @@ impl CourierOptions {
     #[must_use]
     pub fn new(worker: impl Into<String>) -> CourierOptions {
         CourierOptions {
+            sink: SinkMode::Keep,
             worker: worker.into(),
             batch_queue: 256,
             destination_queue: 1_024,
@@ -109,6 +113,7 @@ pub(crate) struct Courier {
     ledger: Ledger,
     sweeper: Sweeper,
     stops: Stops,
+    sink: SinkMode,
 }
 
 /// The switches of a courier, from gentle to hard.
@@ -131,6 +136,8 @@ pub(crate) struct CourierHandle {
     gauge: Arc<Gauge>,
     ledger: LedgerHandle,
     stops: Stops,
+    /// In the place of all of it, when nothing is kept.
+    null: Option<Arc<NullSink>>,
 }
 
 impl Courier {
@@ -188,14 +195,19 @@ impl Courier {
             gauge,
             ledger: ledger_handle,
             stops: stops.clone(),
+            null: (options.sink == SinkMode::Discard).then(Arc::default),
         };
-        (Courier { watcher, intake, ledger, sweeper, stops }, handle)
+        (Courier { watcher, intake, ledger, sweeper, stops, sink: options.sink }, handle)
     }
 
     /// Delivers until `stop`. What is under way then is parked as far as two seconds allow; drain
     /// first to give it more time.
     pub(crate) async fn run(self, stop: CancellationToken) -> CourierExit {
-        let Courier { watcher, intake, ledger, sweeper, stops } = self;
+        let Courier { watcher, intake, ledger, sweeper, stops, sink } = self;
+        if sink == SinkMode::Discard {
+            stop.cancelled().await;
+            return CourierExit::Stopped;
+        }
         let (end, finish, give_up) =
             <(CancellationToken, CancellationToken, CancellationToken)>::default();
         let mut parts = JoinSet::new();
@@ -259,7 +271,14 @@ impl CourierHandle {
     ///
     /// A malformed entry counts as settled here: its dead letter is the sync-store lane's to write.
     pub(crate) fn accept(&self, batch: LaneBatch) -> Result<(), LaneBatch> {
-        if self.stops.closed.load(Ordering::Acquire) || !self.views.is_fresh() {
+        if self.stops.closed.load(Ordering::Acquire) {
+            return Err(batch);
+        }
+        if let Some(null) = &self.null {
+            null.take(batch);
+            return Ok(());
+        }
+        if !self.views.is_fresh() {
             return Err(batch);
         }
         self.batches.try_send(batch).map_err(|refused| match refused {
@@ -277,8 +296,9 @@ impl CourierHandle {
             destinations: self.lanes.load().active.values().map(|lane| lane.stats()).collect(),
             batches_in_hand: self.gauge.count(),
             view_age_ms: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
-            paused: !self.views.is_fresh(),
+            paused: self.null.is_none() && !self.views.is_fresh(),
             ledger_in_hand: self.ledger.in_hand(),
+            discarded: self.null.as_ref().map_or(0, |null| null.entries()),
         }
     }
 

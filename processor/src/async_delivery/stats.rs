@@ -19,6 +19,8 @@ pub struct CourierStats {
     pub paused: bool,
     /// Writes to the deliveries table that are under way or waiting.
     pub ledger_in_hand: usize,
+    /// Records let go of because the pipeline keeps nothing.
+    pub discarded: u64,
 }
 
 /// One destination since this worker first knew it.

@@ -22,12 +22,15 @@ use tokio::sync::mpsc;
 
 use crate::batch::LaneBatch;
 use crate::lane::Sink;
+use crate::null_sink::{NullSink, SinkMode};
 
 pub(crate) use writer::{Writer, WriterExit};
 
 /// How the `sync-store` pipeline writes.
 #[derive(Debug, Clone)]
 pub struct SyncStoreOptions {
+    /// Whether messages are stored, or let go of to measure the reading alone.
+    pub sink: SinkMode,
     /// Messages of one call to the store.
     pub batch_items: usize,
     /// How long a message waits for others to share its call.
@@ -45,6 +48,7 @@ pub struct SyncStoreOptions {
 impl Default for SyncStoreOptions {
     fn default() -> Self {
         SyncStoreOptions {
+            sink: SinkMode::Keep,
             batch_items: 25,
             linger: Duration::from_millis(2),
             max_parallel: 16,
@@ -60,17 +64,24 @@ impl Default for SyncStoreOptions {
 pub(crate) struct WriterHandle {
     queue: mpsc::Sender<LaneBatch>,
     stats: Arc<WriterStats>,
+    /// In the place of the writer, when nothing is kept.
+    null: Option<Arc<NullSink>>,
 }
 
 impl WriterHandle {
     /// What the writer has done since it started.
     pub(crate) fn stats(&self) -> SyncStoreStatus {
-        self.stats.snapshot()
+        let discarded = self.null.as_ref().map_or(0, |null| null.entries());
+        SyncStoreStatus { discarded, ..self.stats.snapshot() }
     }
 }
 
 impl Sink for WriterHandle {
     fn offer(&self, batch: LaneBatch) -> Result<(), LaneBatch> {
+        if let Some(null) = &self.null {
+            null.take(batch);
+            return Ok(());
+        }
         self.queue.try_send(batch).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(batch) | mpsc::error::TrySendError::Closed(batch) => {
                 batch
@@ -105,6 +116,8 @@ pub struct SyncStoreStatus {
     pub waiting: u64,
     /// Calls that may run beside each other now.
     pub parallel: u64,
+    /// Records let go of because the pipeline keeps nothing.
+    pub discarded: u64,
 }
 
 impl WriterStats {
@@ -117,6 +130,7 @@ impl WriterStats {
             calls: read(&self.calls),
             waiting: read(&self.waiting),
             parallel: read(&self.parallel),
+            discarded: 0,
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::batch::{LaneBatch, first_unsettled};
 use crate::clock::wall_ms;
 use crate::integration::Integrations;
 use crate::metrics;
+use crate::null_sink::SinkMode;
 
 /// How long work is held back while the lease of its shard cannot be trusted.
 const LEASE_PAUSE: Duration = Duration::from_millis(100);
@@ -68,7 +69,8 @@ impl Writer {
     ) -> (Writer, WriterHandle) {
         let (queue, intake) = mpsc::channel(options.queue_batches.max(1));
         let stats = Arc::new(WriterStats::default());
-        let handle = WriterHandle { queue, stats: Arc::clone(&stats) };
+        let null = (options.sink == SinkMode::Discard).then(Arc::default);
+        let handle = WriterHandle { queue, stats: Arc::clone(&stats), null };
         let limit = AdaptiveLimit::new(FIRST_PARALLEL, options.max_parallel);
         let writer = Writer {
             options,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use processor::{Allowance, BreakerPolicy, CourierOptions, Guard};
+use processor::{Allowance, BreakerPolicy, CourierOptions, Guard, SinkMode};
 
 use super::section::Section;
 use super::sections::seconds;
@@ -12,7 +12,9 @@ pub(super) fn read(section: &mut Section<'_>) -> (CourierOptions, Guard) {
     let default = CourierOptions::new("");
     let queue = 1..=1_000_000;
     let interval = Duration::from_millis(50)..=seconds(60);
+    let sinks = [("webhooks", SinkMode::Keep), ("null", SinkMode::Discard)];
     let options = CourierOptions {
+        sink: section.choice("sink", default.sink, &sinks),
         batch_queue: section.integer("batch_queue", default.batch_queue, queue.clone()),
         destination_queue: section.integer(
             "destination_queue",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use lease_manager::WorkerId;
 use processor::{
     CourierOptions, DecodeOptions, FanOutOptions, Guard, OutOfRange, ShardConsumerOptions,
-    SyncStoreOptions,
+    SinkMode, SyncStoreOptions,
 };
 
 use super::section::Section;
@@ -246,7 +246,9 @@ fn checkpoint(section: &mut Section<'_>) -> ShardConsumerOptions {
 fn sync_store(section: &mut Section<'_>) -> SyncStoreOptions {
     let default = SyncStoreOptions::default();
     let range = Duration::from_millis(1)..=seconds(300);
+    let sinks = [("dynamodb", SinkMode::Keep), ("null", SinkMode::Discard)];
     SyncStoreOptions {
+        sink: section.choice("sink", default.sink, &sinks),
         batch_items: section.integer("batch_items", default.batch_items, 1..=25),
         linger: section.duration("linger", default.linger, Duration::ZERO..=seconds(1)),
         max_parallel: section.integer("max_parallel", default.max_parallel, 1..=1_000),
