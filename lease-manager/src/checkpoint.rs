@@ -16,13 +16,20 @@ impl SequenceNumber {
     /// Reads `0|[1-9][0-9]{0,128}`; leading zeros are refused, so equal numbers are equal texts.
     pub fn parse(text: impl Into<Arc<str>>) -> Result<Self, InvalidName> {
         let text = text.into();
+        Self::check(&text)?;
+        Ok(Self(text))
+    }
+
+    /// Whether [`SequenceNumber::parse`] would read the text; for readers that keep the text where
+    /// it is.
+    pub fn check(text: &str) -> Result<(), InvalidName> {
         let digits = (1..=129).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
         if digits && (text.len() == 1 || !text.starts_with('0')) {
-            Ok(Self(text))
+            Ok(())
         } else {
             Err(InvalidName::new(
                 "sequence number",
-                &text,
+                text,
                 "1 to 129 decimal digits without leading zeros",
             ))
         }

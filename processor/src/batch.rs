@@ -1,9 +1,14 @@
 //! What travels from the reader to the lanes: batches, never single records.
 //!
-//! `fan_out` makes a [`RawBatch`] of one `SubscribeToShardEvent`, `decode` makes a [`Batch`] of it,
-//! and the shard consumer hands it to each lane as a [`LaneBatch`] with an [`Ack`]. Nothing here
-//! waits or does I/O.
+//! A reader makes a [`RawBatch`] of one event (or of one polled answer), `decode` makes a [`Batch`]
+//! of it, and the shard consumer hands it to each lane as a [`LaneBatch`] with an [`Ack`]. All that
+//! the records carry lies in one arena; an [`Entry`] is plain numbers, and [`Batch`] says what they
+//! stand for, so lanes and sinks do not know the layout. Nothing here waits or does I/O.
 
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::cmp::Ordering as Order;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -12,6 +17,7 @@ use lease_manager::{ChildShard, SequenceNumber};
 use store::{DeadReason, Entity, IntegrationName, Message, MessageId, Position};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
+use crate::arena::{Records, Span};
 use crate::integration::Integrations;
 
 /// The shard that a batch came from, as every room behind the reader needs to know it.
@@ -31,12 +37,13 @@ pub(crate) struct ShardContext {
     pub(crate) ending_hash_key: u128,
 }
 
-/// One event of the stream, undecoded: the records are slices of one arena.
+/// One event of the stream, or one polled answer, undecoded.
 #[derive(Debug)]
 pub(crate) struct RawBatch {
     pub(crate) shard: Arc<ShardContext>,
-    pub(crate) records: Vec<RawRecord>,
-    /// Where a subscription goes on after this event; `None` only at the shard's end.
+    pub(crate) records: Records,
+    /// Where reading goes on after this event. `None` at the shard's end, and for a polled answer
+    /// without records, which says nothing of where it stands.
     pub(crate) upto: Option<SequenceNumber>,
     pub(crate) millis_behind_latest: u64,
     /// The shard's children; filled only at the shard's end.
@@ -44,82 +51,103 @@ pub(crate) struct RawBatch {
     pub(crate) shard_ended: bool,
     /// Bytes of the event on the wire.
     pub(crate) wire_bytes: usize,
-}
-
-/// One Kinesis record: possibly an aggregate of several user records.
-#[derive(Debug, Clone)]
-pub(crate) struct RawRecord {
-    pub(crate) sequence: SequenceNumber,
-    pub(crate) partition_key: Arc<str>,
-    /// Kinesis's ApproximateArrivalTimestamp, in ms since 1970.
-    pub(crate) arrived_at_ms: i64,
-    pub(crate) data: Bytes,
+    /// What reading it was charged for; given back once it is decoded.
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
 }
 
 /// A place within a shard: the record and the user record inside its aggregate (0 if none).
 pub(crate) type Place = (SequenceNumber, u32);
 
+/// A [`Place`] that lies in a batch's arena. Its order is the stream's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PlaceRef<'a> {
+    sequence: &'a str,
+    index: u32,
+}
+
+impl PlaceRef<'_> {
+    /// The place, on its own.
+    #[allow(clippy::expect_used, reason = "sequence numbers are checked when an event is read")]
+    pub(crate) fn to_place(self) -> Place {
+        let sequence = SequenceNumber::parse(self.sequence);
+        (sequence.expect("an arena holds sequence numbers that were checked"), self.index)
+    }
+}
+
+impl<'a> From<&'a Place> for PlaceRef<'a> {
+    fn from((sequence, index): &'a Place) -> PlaceRef<'a> {
+        PlaceRef { sequence: sequence.as_str(), index: *index }
+    }
+}
+
+impl Ord for PlaceRef<'_> {
+    fn cmp(&self, other: &Self) -> Order {
+        // Without leading zeros the longer number is the larger one.
+        let longer = self.sequence.len().cmp(&other.sequence.len());
+        longer.then_with(|| self.sequence.cmp(other.sequence)).then(self.index.cmp(&other.index))
+    }
+}
+
+impl PartialOrd for PlaceRef<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Order> {
+        Some(self.cmp(other))
+    }
+}
+
 /// One event, decoded: the same for both lanes, shared by `Arc`.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) shard: Arc<ShardContext>,
+    /// What the entries' spans point into.
+    pub(crate) arena: Bytes,
     /// User records in stream order, malformed ones included.
     pub(crate) entries: Vec<Entry>,
-    /// Where a subscription goes on after this event; `None` only at the shard's end.
+    /// What [`Found::Malformed`] counts in.
+    pub(crate) malformed: Vec<Malformed>,
+    /// As in [`RawBatch::upto`].
     pub(crate) upto: Option<SequenceNumber>,
     pub(crate) millis_behind_latest: u64,
     pub(crate) children: Vec<ChildShard>,
     pub(crate) shard_ended: bool,
-    /// What the batch is charged for against a lane's budget.
+    /// What the batch is charged for against a lane's budget: about what it holds in memory.
     pub(crate) bytes: usize,
 }
 
-impl Batch {
-    /// The entry's position in its stream, from which its message id is derived.
-    pub(crate) fn position(&self, entry: &Entry) -> Position {
-        let (sequence, index) = &entry.place;
-        Position {
-            stream_arn: Arc::clone(&self.shard.stream_arn),
-            shard_id: Arc::clone(&self.shard.shard_id),
-            sequence: sequence.shared(),
-            index: *index,
-        }
-    }
-
-    /// The entry as both stores and destinations see it; `None` when it is malformed.
-    pub(crate) fn message(&self, entry: &Entry, integrations: &Integrations) -> Option<Message> {
-        let route = entry.route.as_ref().ok()?;
-        let position = self.position(entry);
-        Some(Message {
-            id: MessageId::derive(&position),
-            integration: integrations.get(route.integration).name().clone(),
-            entity: route.entity.clone(),
-            time_ms: route.time_ms,
-            arrived_at_ms: entry.arrived_at_ms,
-            position,
-            partition_key: Arc::clone(&entry.partition_key),
-            payload: entry.payload.clone(),
-        })
-    }
+/// One user record of a [`Batch`], which says what its spans stand for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry {
+    pub(crate) sequence: Span,
+    pub(crate) partition_key: Span,
+    pub(crate) payload: Span,
+    /// Kinesis's ApproximateArrivalTimestamp, in ms since 1970.
+    pub(crate) arrived_at_ms: i64,
+    /// The user record's index in its aggregate; 0 if there is none.
+    pub(crate) index: u32,
+    pub(crate) found: Found,
 }
 
-/// One user record.
-#[derive(Debug, Clone)]
-pub(crate) struct Entry {
-    pub(crate) place: Place,
-    pub(crate) partition_key: Arc<str>,
-    pub(crate) arrived_at_ms: i64,
-    /// The original bytes, never re-written.
-    pub(crate) payload: Bytes,
-    pub(crate) route: Result<Route, Malformed>,
+/// What the one look into a user record found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Found {
+    /// A message, with its route.
+    Message {
+        /// Index into the compiled integrations.
+        integration: u32,
+        entity: Span,
+        /// When it happened, in ms since 1970.
+        time_ms: i64,
+    },
+    /// Index into [`Batch::malformed`].
+    Malformed(u32),
 }
 
 /// What the configured pointers found in a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Route {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Route<'a> {
     /// Index into the compiled integrations.
     pub(crate) integration: usize,
-    pub(crate) entity: Entity,
+    /// Within the limits of [`Entity`].
+    pub(crate) entity: &'a str,
     pub(crate) time_ms: i64,
 }
 
@@ -131,6 +159,67 @@ pub(crate) struct Malformed {
     pub(crate) detail: String,
     /// Whose dead letters: `default` when the integration is not known.
     pub(crate) integration: IntegrationName,
+}
+
+impl Batch {
+    /// Where the entry stands in its shard.
+    pub(crate) fn place(&self, entry: &Entry) -> PlaceRef<'_> {
+        PlaceRef { sequence: entry.sequence.text(&self.arena), index: entry.index }
+    }
+
+    /// The entry's position in its stream, from which its message id is derived.
+    pub(crate) fn position(&self, entry: &Entry) -> Position {
+        Position {
+            stream_arn: Arc::clone(&self.shard.stream_arn),
+            shard_id: Arc::clone(&self.shard.shard_id),
+            sequence: Arc::from(entry.sequence.text(&self.arena)),
+            index: entry.index,
+        }
+    }
+
+    /// The partition key that the entry was put with.
+    pub(crate) fn partition_key(&self, entry: &Entry) -> &str {
+        entry.partition_key.text(&self.arena)
+    }
+
+    /// The original bytes, never re-written: a slice of the arena, which it keeps alive.
+    pub(crate) fn payload(&self, entry: &Entry) -> Bytes {
+        self.arena.slice(entry.payload.range())
+    }
+
+    /// Where the message belongs, or why the entry is not a message.
+    pub(crate) fn route(&self, entry: &Entry) -> Result<Route<'_>, &Malformed> {
+        match entry.found {
+            Found::Message { integration, entity, time_ms } => Ok(Route {
+                integration: integration as usize,
+                entity: entity.text(&self.arena),
+                time_ms,
+            }),
+            Found::Malformed(at) => Err(&self.malformed[at as usize]),
+        }
+    }
+
+    /// The entry as both stores and destinations see it; `None` when it is malformed.
+    pub(crate) fn message(&self, entry: &Entry, integrations: &Integrations) -> Option<Message> {
+        let route = self.route(entry).ok()?;
+        let position = self.position(entry);
+        Some(Message {
+            id: MessageId::derive(&position),
+            integration: integrations.get(route.integration).name().clone(),
+            entity: Entity::parse(route.entity).ok()?,
+            time_ms: route.time_ms,
+            arrived_at_ms: entry.arrived_at_ms,
+            position,
+            partition_key: Arc::from(self.partition_key(entry)),
+            payload: self.payload(entry),
+        })
+    }
+
+    /// Index of the first entry behind `skip_to`.
+    pub(crate) fn first_unsettled(&self, skip_to: Option<&Place>) -> usize {
+        let Some(skip) = skip_to.map(PlaceRef::from) else { return 0 };
+        self.entries.partition_point(|entry| self.place(entry) <= skip)
+    }
 }
 
 /// A batch in the hands of one lane, charged to that lane's budget until it is dropped.
@@ -149,13 +238,8 @@ pub(crate) struct LaneBatch {
 impl LaneBatch {
     /// The entries that this lane has still to settle, in stream order.
     pub(crate) fn entries(&self) -> &[Entry] {
-        &self.batch.entries[first_unsettled(&self.batch.entries, self.skip_to.as_ref())..]
+        &self.batch.entries[self.batch.first_unsettled(self.skip_to.as_ref())..]
     }
-}
-
-/// Index of the first entry behind `skip_to`.
-pub(crate) fn first_unsettled(entries: &[Entry], skip_to: Option<&Place>) -> usize {
-    skip_to.map_or(0, |skip| entries.partition_point(|e| e.place <= *skip))
 }
 
 /// Answers whether the shard's lease can still be trusted: asked before every attempt.

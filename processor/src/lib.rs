@@ -9,14 +9,17 @@
 //! holds one lane up for the other. Start reading at `shard_consumer`, then `batch`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod arena;
 mod async_delivery;
 mod batch;
 mod budget;
 mod clock;
 mod decode;
+mod envelope;
 mod fan_out;
 mod handle;
 pub mod integration;
+mod json;
 mod lane;
 mod metrics;
 mod null_sink;

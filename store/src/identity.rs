@@ -129,8 +129,14 @@ text_type!(Entity);
 impl Entity {
     /// Checks and takes an entity.
     pub fn parse(text: &str) -> Result<Entity, IdentityError> {
+        Entity::check(text)?;
+        Ok(Entity(Arc::from(text)))
+    }
+
+    /// Whether [`Entity::parse`] would take the text; for readers that keep the text where it is.
+    pub fn check(text: &str) -> Result<(), IdentityError> {
         if (1..=MAX_ENTITY_BYTES).contains(&text.len()) {
-            Ok(Entity(Arc::from(text)))
+            Ok(())
         } else {
             Err(IdentityError::Entity { bytes: text.len() })
         }

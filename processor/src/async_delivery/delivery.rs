@@ -7,10 +7,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use store::{DeadLetter, DeadReason, Message, ParkedDelivery, SubscriptionId};
+use store::{DeadLetter, DeadReason, Entity, Message, ParkedDelivery, SubscriptionId};
 use tokio::sync::Notify;
 
-use crate::batch::{Entry, LaneBatch};
+use crate::batch::{Batch, Entry, LaneBatch};
 use crate::integration::Integrations;
 
 use super::lane::Retry;
@@ -64,6 +64,11 @@ impl Track {
             open: AtomicUsize::new(1),
             gauge: Arc::clone(gauge),
         })
+    }
+
+    /// What the entries mean.
+    pub(super) fn batch(&self) -> &Batch {
+        &self.lane_batch.batch
     }
 
     /// The entries to settle, in stream order.
@@ -123,21 +128,20 @@ impl Live {
     }
 
     fn fence(&self) -> u64 {
-        self.track.lane_batch.batch.shard.fence
+        self.track.batch().shard.fence
     }
 
     /// The message; `None` if the entry is malformed, which the router never lets through.
     fn message(&self) -> Option<Message> {
-        let batch = &self.track.lane_batch.batch;
+        let batch = self.track.batch();
         batch.message(&self.track.entries()[self.index], &self.track.integrations)
     }
 
     fn is_within(&self, mandate: &Mandate) -> bool {
         let entry = &self.track.entries()[self.index];
-        entry.route.as_ref().is_ok_and(|route| {
-            let integration = self.track.integrations.get(route.integration);
-            mandate.allows(integration.name(), &route.entity)
-        })
+        let Ok(route) = self.track.batch().route(entry) else { return false };
+        let integration = self.track.integrations.get(route.integration);
+        Entity::parse(route.entity).is_ok_and(|entity| mandate.allows(integration.name(), &entity))
     }
 
     /// The delivery as it is parked, due at `due_at_ms`.

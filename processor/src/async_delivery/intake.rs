@@ -200,11 +200,9 @@ impl Intake {
         let now_ms = wall_ms(&self.parts.tools.time);
         for (index, entry) in track.entries().iter().enumerate() {
             // What is malformed is the sync-store lane's to keep; here it is settled by being passed over.
-            let Ok(route) = &entry.route else { continue };
+            let Ok(route) = track.batch().route(entry) else { continue };
             let mut matched = false;
-            for lane in
-                router.matches(route.integration, route.entity.as_str(), entry.arrived_at_ms)
-            {
+            for lane in router.matches(route.integration, route.entity, entry.arrived_at_ms) {
                 matched = true;
                 if let Err(live) = lane.offer(track.delivery(index)) {
                     given.refused.extend(refused(lane, live, now_ms, entry.arrived_at_ms));

@@ -14,15 +14,19 @@ mod route;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::ops::Range;
 
 use bytes::Bytes;
 use store::{DeadReason, IntegrationName};
 
-use crate::batch::{Batch, Entry, Malformed, RawBatch, RawRecord, ShardContext};
+use crate::arena::{RawRecord, Span, append};
+use crate::batch::{Batch, Entry, Found, Malformed, RawBatch, ShardContext};
 use crate::integration::Integrations;
 
-pub(crate) use route::{Arrival, Scratch};
+use kpl::Splitter;
+use route::{Arrival, EntityAt};
+
+pub(crate) use route::Scratch;
 
 /// How records become messages.
 #[derive(Debug, Clone)]
@@ -59,16 +63,25 @@ pub(crate) fn decode(raw: RawBatch, integrations: &Integrations, options: &Decod
         options,
         shard: &raw.shard,
         scratch: Scratch::new(integrations),
-        entries: Vec::with_capacity(raw.records.len()),
+        splitter: Splitter::default(),
+        arena: raw.records.arena,
+        entries: Vec::with_capacity(raw.records.spans.len()),
+        malformed: Vec::new(),
     };
-    for record in raw.records {
+    for record in &raw.records.spans {
         decoder.record(record);
     }
-    let entries = decoder.entries;
-    let bytes = entries.iter().map(charged).sum();
+    let Decoder { arena, entries, malformed, .. } = decoder;
+    // From here on the lanes' budgets count for it.
+    drop(raw.permit);
+    let bytes = arena.capacity()
+        + entries.capacity() * size_of::<Entry>()
+        + malformed.iter().map(|m| size_of::<Malformed>() + m.detail.len()).sum::<usize>();
     Batch {
         shard: raw.shard,
+        arena: Bytes::from(arena),
         entries,
+        malformed,
         upto: raw.upto,
         millis_behind_latest: raw.millis_behind_latest,
         children: raw.children,
@@ -77,85 +90,102 @@ pub(crate) fn decode(raw: RawBatch, integrations: &Integrations, options: &Decod
     }
 }
 
-/// What an entry costs in memory, about: itself, its payload and its key.
-fn charged(entry: &Entry) -> usize {
-    size_of::<Entry>() + entry.payload.len() + entry.partition_key.len()
-}
-
 /// What is under way with one event.
 struct Decoder<'a> {
     integrations: &'a Integrations,
     options: &'a DecodeOptions,
     shard: &'a ShardContext,
     scratch: Scratch,
+    splitter: Splitter,
+    /// The records' bytes; behind them, what had to be written down in another form.
+    arena: Vec<u8>,
     entries: Vec<Entry>,
+    malformed: Vec<Malformed>,
+}
+
+/// A user record: its place in the aggregate, its key and its data.
+struct UserRecord {
+    index: u32,
+    partition_key: Span,
+    data: Span,
 }
 
 impl Decoder<'_> {
-    fn record(&mut self, record: RawRecord) {
-        if !kpl::is_aggregate(&record.data) {
-            let key = Arc::clone(&record.partition_key);
-            let payload = record.data.clone();
-            return self.user_record(&record, 0, key, payload);
+    fn record(&mut self, record: &RawRecord) {
+        let (partition_key, data) = (record.partition_key, record.data);
+        let whole = UserRecord { index: 0, partition_key, data };
+        if !kpl::is_aggregate(data.bytes(&self.arena)) {
+            return self.user_record(record, &whole);
         }
-        match kpl::split(&record.data, self.options.max_user_records) {
-            Ok(aggregate) => self.aggregate(&record, aggregate),
-            Err(broken) => {
-                let malformed = Malformed {
-                    reason: DeadReason::BrokenAggregate,
-                    detail: broken.to_string(),
-                    integration: self.default_name(),
-                };
-                self.push(
-                    &record,
-                    0,
-                    Arc::clone(&record.partition_key),
-                    record.data.clone(),
-                    Err(malformed),
-                );
-            }
+        if let Err(broken) = self.aggregate(record) {
+            let malformed = Malformed {
+                reason: DeadReason::BrokenAggregate,
+                detail: broken.to_string(),
+                integration: self.default_name(),
+            };
+            self.push_malformed(record, &whole, malformed);
         }
     }
 
     /// Positions keep their index in the aggregate, whatever the policy drops.
-    fn aggregate(&mut self, record: &RawRecord, aggregate: kpl::Aggregate) {
+    fn aggregate(&mut self, record: &RawRecord) -> Result<(), kpl::BrokenAggregate> {
         let range = self.shard.starting_hash_key..=self.shard.ending_hash_key;
+        let keep = self.options.out_of_range == OutOfRange::Keep;
+        let mut splitter = std::mem::take(&mut self.splitter);
+        let bytes = record.data.bytes(&self.arena);
+        let users = splitter.split(bytes, self.options.max_user_records)?;
         let mut outside = 0;
-        for user in aggregate.records {
+        for (index, user) in (0..).zip(users) {
             let inside = range.contains(&user.hash_key);
             outside += u64::from(!inside);
-            if inside || self.options.out_of_range == OutOfRange::Keep {
-                self.user_record(record, user.index, user.partition_key, user.data);
+            if inside || keep {
+                let within = |inner: &Range<usize>| record.data.within(inner.clone());
+                let partition_key = within(&user.partition_key);
+                let user = UserRecord { index, partition_key, data: within(&user.data) };
+                self.user_record(record, &user);
             }
         }
         if outside > 0 {
-            metrics::out_of_range(outside, self.options.out_of_range == OutOfRange::Keep);
+            metrics::out_of_range(outside, keep);
         }
+        self.splitter = splitter;
+        Ok(())
     }
 
-    fn user_record(&mut self, record: &RawRecord, index: u32, key: Arc<str>, payload: Bytes) {
-        let arrival = Arrival { partition_key: &key, arrived_at_ms: record.arrived_at_ms };
-        let route = route::route(self.integrations, &mut self.scratch, &payload, arrival);
-        self.push(record, index, key, payload, route);
-    }
-
-    fn push(
-        &mut self,
-        record: &RawRecord,
-        index: u32,
-        partition_key: Arc<str>,
-        payload: Bytes,
-        route: Result<crate::batch::Route, Malformed>,
-    ) {
-        if let Err(malformed) = &route {
-            metrics::malformed(malformed.reason);
-        }
-        self.entries.push(Entry {
-            place: (record.sequence.clone(), index),
-            partition_key,
+    fn user_record(&mut self, record: &RawRecord, user: &UserRecord) {
+        let arrival = Arrival {
+            partition_key: user.partition_key.text(&self.arena),
             arrived_at_ms: record.arrived_at_ms,
-            payload,
-            route,
+        };
+        let payload = user.data.bytes(&self.arena);
+        let route = match route::route(self.integrations, &mut self.scratch, payload, arrival) {
+            Ok(route) => route,
+            Err(malformed) => return self.push_malformed(record, user, malformed),
+        };
+        let entity = match route.entity {
+            EntityAt::Payload(range) => user.data.within(range),
+            EntityAt::PartitionKey => user.partition_key,
+            EntityAt::Escaped(text) => append(&mut self.arena, text.as_bytes()),
+        };
+        let integration = route.integration as u32;
+        self.push(record, user, Found::Message { integration, entity, time_ms: route.time_ms });
+    }
+
+    fn push_malformed(&mut self, record: &RawRecord, user: &UserRecord, malformed: Malformed) {
+        metrics::malformed(malformed.reason);
+        let found = Found::Malformed(self.malformed.len() as u32);
+        self.malformed.push(malformed);
+        self.push(record, user, found);
+    }
+
+    fn push(&mut self, record: &RawRecord, user: &UserRecord, found: Found) {
+        self.entries.push(Entry {
+            sequence: record.sequence,
+            partition_key: user.partition_key,
+            payload: user.data,
+            arrived_at_ms: record.arrived_at_ms,
+            index: user.index,
+            found,
         });
     }
 

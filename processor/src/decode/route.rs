@@ -10,7 +10,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::ops::Range;
 
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
@@ -18,7 +18,7 @@ use serde::de::{
 use serde_json::value::RawValue;
 use store::{DeadReason, Entity};
 
-use crate::batch::{Malformed, Route};
+use crate::batch::Malformed;
 use crate::integration::{
     FieldValue, Integration, Integrations, NodeId, Pointer, Rule, SlotId, Tree, parse_rfc3339_ms,
 };
@@ -26,8 +26,28 @@ use crate::integration::{
 /// What the stream says about a record, for the defaults.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival<'a> {
-    pub(crate) partition_key: &'a Arc<str>,
+    pub(crate) partition_key: &'a str,
     pub(crate) arrived_at_ms: i64,
+}
+
+/// Where a message belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Route {
+    /// Index into the compiled integrations.
+    pub(crate) integration: usize,
+    pub(crate) entity: EntityAt,
+    pub(crate) time_ms: i64,
+}
+
+/// Where a message's entity stands; within the limits of [`Entity`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EntityAt {
+    /// In this range of the payload, as it is.
+    Payload(Range<usize>),
+    /// It is the record's partition key.
+    PartitionKey,
+    /// In the payload, written with escapes.
+    Escaped(String),
 }
 
 /// What a walk writes into; made once for many messages.
@@ -185,18 +205,32 @@ impl Found<'_> {
         Ok(())
     }
 
-    fn entity(&self) -> Result<Entity, Defect> {
+    fn entity(&self) -> Result<EntityAt, Defect> {
         if let (Some(pointer), Some(slot)) = (self.integration.entity(), self.rule().entity) {
-            return configured_entity(pointer, self.message.value(slot));
+            let text = configured_entity(pointer, self.message.value(slot))?;
+            check_entity(&format_args!("the value at {pointer}"), &text)?;
+            return Ok(self.entity_at(text));
         }
         if self.is_cloud_event
             && let Some(FieldValue::String(subject)) =
                 self.message.value(self.integrations.cloud_event().subject)
             && !subject.is_empty()
         {
-            return checked_entity("the CloudEvent's subject", &subject);
+            check_entity("the CloudEvent's subject", &subject)?;
+            return Ok(self.entity_at(subject));
         }
-        checked_entity("the partition key", self.arrival.partition_key)
+        check_entity("the partition key", self.arrival.partition_key)?;
+        Ok(EntityAt::PartitionKey)
+    }
+
+    fn entity_at(&self, text: Cow<'_, str>) -> EntityAt {
+        match text {
+            Cow::Borrowed(text) => {
+                let start = text.as_ptr().addr() - self.message.text.as_ptr().addr();
+                EntityAt::Payload(start..start + text.len())
+            }
+            Cow::Owned(text) => EntityAt::Escaped(text),
+        }
     }
 
     /// The configured field, else a CloudEvent's `time`, else the arrival. A configured field that
@@ -227,31 +261,29 @@ impl Found<'_> {
 }
 
 /// The entity where the configuration says that it is.
-fn configured_entity(pointer: &Pointer, value: Option<FieldValue<'_>>) -> Result<Entity, Defect> {
-    let text = match &value {
-        Some(FieldValue::String(s)) => s.as_ref(),
-        Some(FieldValue::Number(n)) => n,
-        None => {
-            return Err((
-                DeadReason::MissingField,
-                format!("the entity at {pointer} is not there"),
-            ));
-        }
-        Some(FieldValue::Null) => {
-            return Err((DeadReason::MissingField, format!("the entity at {pointer} is null")));
-        }
+fn configured_entity<'a>(
+    pointer: &Pointer,
+    value: Option<FieldValue<'a>>,
+) -> Result<Cow<'a, str>, Defect> {
+    let missing = |state: &str| {
+        Err((DeadReason::MissingField, format!("the entity at {pointer} is {state}")))
+    };
+    match value {
+        Some(FieldValue::String(text)) => Ok(text),
+        Some(FieldValue::Number(text)) => Ok(Cow::Borrowed(text)),
+        None => missing("not there"),
+        Some(FieldValue::Null) => missing("null"),
         Some(other) => {
             let kind = other.kind();
             let detail =
                 format!("the entity at {pointer} is {kind}; a string or a number is needed");
-            return Err((DeadReason::InvalidField, detail));
+            Err((DeadReason::InvalidField, detail))
         }
-    };
-    checked_entity(&format_args!("the value at {pointer}"), text)
+    }
 }
 
-fn checked_entity(what: &(impl fmt::Display + ?Sized), text: &str) -> Result<Entity, Defect> {
-    Entity::parse(text)
+fn check_entity(what: &(impl fmt::Display + ?Sized), text: &str) -> Result<(), Defect> {
+    Entity::check(text)
         .map_err(|e| (DeadReason::InvalidField, format!("{what} cannot be the entity: {e}")))
 }
 

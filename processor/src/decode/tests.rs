@@ -1,12 +1,11 @@
 use std::sync::Arc;
 
-use bytes::Bytes;
 use lease_manager::SequenceNumber;
 use md5::{Digest, Md5};
 use store::DeadReason;
 
 use super::*;
-use crate::batch::Route;
+use crate::arena::Records;
 use crate::integration::Integration;
 
 const QUAKES: &str = include_str!("../../../tests/data/earthquakes.ndjson");
@@ -38,29 +37,44 @@ fn shard(range: std::ops::RangeInclusive<u128>) -> Arc<ShardContext> {
 }
 
 fn raw(shard: Arc<ShardContext>, payloads: &[&[u8]]) -> RawBatch {
-    let records = payloads.iter().enumerate().map(|(i, data)| RawRecord {
-        sequence: SequenceNumber::parse(format!("{}", 100 + i)).unwrap(),
-        partition_key: Arc::from("key"),
-        arrived_at_ms: 42,
-        data: Bytes::copy_from_slice(data),
-    });
+    let mut records = Records::default();
+    for (i, data) in payloads.iter().enumerate() {
+        let arena = &mut records.arena;
+        records.spans.push(RawRecord {
+            sequence: append(arena, (100 + i).to_string().as_bytes()),
+            partition_key: append(arena, b"key"),
+            arrived_at_ms: 42,
+            data: append(arena, data),
+        });
+    }
     RawBatch {
         shard,
-        records: records.collect(),
+        records,
         upto: Some(SequenceNumber::parse("200").unwrap()),
         millis_behind_latest: 7,
         children: Vec::new(),
         shard_ended: false,
         wire_bytes: 1,
+        permit: None,
     }
 }
 
-fn one(integrations: &Integrations, payload: &[u8]) -> Result<Route, Malformed> {
+/// What a payload alone in a batch becomes: integration, entity, time.
+#[derive(Debug)]
+struct Routed {
+    integration: usize,
+    entity: String,
+    time_ms: i64,
+}
+
+fn one(integrations: &Integrations, payload: &[u8]) -> Result<Routed, Malformed> {
     let raw = raw(shard(0..=u128::MAX), &[payload]);
-    let mut batch = decode(raw, integrations, &DecodeOptions::default());
+    let batch = decode(raw, integrations, &DecodeOptions::default());
     assert_eq!(batch.entries.len(), 1);
-    assert_eq!(batch.entries[0].payload, payload);
-    batch.entries.remove(0).route
+    assert_eq!(batch.payload(&batch.entries[0]), payload);
+    let route = batch.route(&batch.entries[0]).map_err(Malformed::clone)?;
+    let (integration, time_ms) = (route.integration, route.time_ms);
+    Ok(Routed { integration, entity: route.entity.to_owned(), time_ms })
 }
 
 fn defect(integrations: &Integrations, payload: &[u8]) -> (DeadReason, String, String) {
@@ -78,10 +92,10 @@ fn real_earthquakes_find_their_integration_entity_and_time() {
     let mut times = Vec::new();
     let mut blasts = 0;
     for (entry, line) in batch.entries.iter().zip(&lines) {
-        let route = entry.route.as_ref().unwrap();
+        let route = batch.route(entry).unwrap();
         // An independent reading of the same line.
         let value: serde_json::Value = serde_json::from_slice(line).unwrap();
-        assert_eq!(value["properties"]["net"], route.entity.as_str());
+        assert_eq!(value["properties"]["net"], route.entity);
         assert_eq!(value["properties"]["time"], route.time_ms);
         let blast =
             matches!(value["properties"]["type"].as_str(), Some("quarry blast" | "explosion"));
@@ -273,11 +287,12 @@ fn an_aggregate_of_the_kpl_becomes_its_user_records() {
     let payload: &[&[u8]] = &[b"{\"before\":1}", AGGREGATE, b"{\"after\":1}"];
     let batch = decode(raw(shard(0..=u128::MAX), payload), &none, &DecodeOptions::default());
     assert_eq!(batch.entries.len(), 52);
-    assert!(batch.entries.is_sorted_by(|a, b| a.place < b.place));
+    assert!(batch.entries.is_sorted_by(|a, b| batch.place(a) < batch.place(b)));
     for (i, entry) in batch.entries[1..51].iter().enumerate() {
-        assert_eq!((entry.place.0.as_str(), entry.place.1), ("101", u32::try_from(i).unwrap()));
-        assert_eq!(*entry.partition_key, *format!("pk{i}"));
-        assert!(!entry.payload.is_empty());
+        let (sequence, index) = batch.place(entry).to_place();
+        assert_eq!((sequence.as_str(), index), ("101", u32::try_from(i).unwrap()));
+        assert_eq!(batch.partition_key(entry), format!("pk{i}"));
+        assert!(!batch.payload(entry).is_empty());
         assert_eq!(entry.arrived_at_ms, 42);
     }
 }
@@ -293,7 +308,7 @@ fn user_records_outside_the_shard_are_kept_unless_the_policy_drops_them() {
     let lower = |key: &str| u128::from_be_bytes(Md5::digest(key).into()) <= u128::MAX / 2;
     let expected: Vec<u32> = (0..50).filter(|i| lower(&format!("pk{i}"))).collect();
     assert!(!expected.is_empty() && expected.len() < 50);
-    assert_eq!(inside.entries.iter().map(|e| e.place.1).collect::<Vec<_>>(), expected);
+    assert_eq!(inside.entries.iter().map(|e| e.index).collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -332,23 +347,25 @@ fn an_aggregate_cannot_grow_into_more_than_its_bound() {
     let data = sealed(&message);
     let of = |max_user_records| {
         let options = DecodeOptions { max_user_records, ..DecodeOptions::default() };
-        decode(raw(shard(0..=u128::MAX), &[&data]), &none, &options).entries
+        let batch = decode(raw(shard(0..=u128::MAX), &[&data]), &none, &options);
+        let reasons = batch.entries.iter().map(|e| batch.route(e).unwrap_err().reason);
+        reasons.collect::<Vec<_>>()
     };
-    assert_eq!(of(11).len(), 11);
     // Each of them is empty, and says so for itself.
-    assert_eq!(of(11)[3].route.as_ref().unwrap_err().reason, DeadReason::Empty);
-    let refused = of(10);
-    assert_eq!(refused.len(), 1);
-    assert_eq!(refused[0].route.as_ref().unwrap_err().reason, DeadReason::BrokenAggregate);
+    assert_eq!(of(11), [DeadReason::Empty; 11]);
+    assert_eq!(of(10), [DeadReason::BrokenAggregate]);
 }
 
 #[test]
 fn an_explicit_hash_key_wins_over_the_partition_key() {
-    let data = Bytes::from(sealed(b"\x0a\x01k\x12\x0217\x1a\x08\x08\x00\x10\x00\x1a\x02{}"));
-    let aggregate = kpl::split(&data, 10).unwrap();
-    assert_eq!(aggregate.records[0].hash_key, 17);
-    assert_eq!(&*aggregate.records[0].partition_key, "k");
-    assert_eq!(aggregate.records[0].data, "{}");
+    let data = sealed(b"\x0a\x01k\x12\x0217\x1a\x08\x08\x00\x10\x00\x1a\x02{}");
+    let mut splitter = Splitter::default();
+    let user = &splitter.split(&data, 10).unwrap()[0];
+    assert_eq!(user.hash_key, 17);
+    assert_eq!(
+        (&data[user.partition_key.clone()], &data[user.data.clone()]),
+        (&b"k"[..], &b"{}"[..])
+    );
 }
 
 /// An aggregate of this protobuf message with the right digest.

@@ -1,7 +1,6 @@
 //! Frames of an event stream: `prelude | prelude CRC | headers | payload | message CRC`.
 //!
-//! Bytes arrive in any pieces; a frame comes out whole, checked, in a buffer of its own that its
-//! reader may write into. A frame's length is known, and refused, before it is read.
+//! Bytes arrive in any pieces; a frame comes out whole, checked, in a buffer of its own. A frame's length is known, and refused, before it is read.
 
 use std::ops::Range;
 
@@ -13,8 +12,6 @@ const PRELUDE_BYTES: usize = 12;
 const CRC_BYTES: usize = 4;
 /// The smallest frame: no headers, no payload.
 const MIN_FRAME_BYTES: usize = PRELUDE_BYTES + CRC_BYTES;
-/// Readers that look at many bytes at once may look this far behind the payload.
-pub(super) const PADDING_BYTES: usize = simd_json::INPUT_PADDING;
 
 /// A frame that cannot be trusted: what follows it cannot be read either.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +45,6 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Frame {
     kind: Kind,
-    /// The whole frame and the padding.
     buffer: Vec<u8>,
     payload: Range<usize>,
 }
@@ -65,12 +61,6 @@ impl Frame {
 
     pub(super) fn payload(&self) -> &[u8] {
         &self.buffer[self.payload.clone()]
-    }
-
-    /// The payload and at least [`PADDING_BYTES`] more, to be written into; and how much of it is
-    /// payload.
-    pub(super) fn payload_padded_mut(&mut self) -> (&mut [u8], usize) {
-        (&mut self.buffer[self.payload.start..], self.payload.len())
     }
 }
 
@@ -117,7 +107,7 @@ impl FrameReader {
                     return Ok(None);
                 }
                 let prelude = read_prelude(&self.buffer, self.max_frame_bytes)?;
-                self.buffer.reserve_exact(prelude.total + PADDING_BYTES - self.buffer.len());
+                self.buffer.reserve_exact(prelude.total - self.buffer.len());
                 *self.prelude.insert(prelude)
             }
         };
@@ -154,7 +144,7 @@ fn read_prelude(bytes: &[u8], max: usize) -> Result<Prelude, FrameError> {
 }
 
 /// Checks a whole frame and reads its headers.
-fn finish(mut buffer: Vec<u8>, prelude: Prelude) -> Result<Frame, FrameError> {
+fn finish(buffer: Vec<u8>, prelude: Prelude) -> Result<Frame, FrameError> {
     let end = prelude.total - CRC_BYTES;
     let (found, computed) = (be_u32(&buffer, end), crc32fast::hash(&buffer[..end]));
     if found != computed {
@@ -162,7 +152,6 @@ fn finish(mut buffer: Vec<u8>, prelude: Prelude) -> Result<Frame, FrameError> {
     }
     let payload = PRELUDE_BYTES + prelude.headers..end;
     let kind = read_headers(&buffer[PRELUDE_BYTES..payload.start])?;
-    buffer.resize(prelude.total + PADDING_BYTES, 0);
     Ok(Frame { kind, buffer, payload })
 }
 

@@ -2,14 +2,12 @@
 //!
 //! [`FanOut::next`] subscribes, reads, and resumes after the last event's continuation whenever a
 //! subscription ends, until the shard itself does. The SDK finds the endpoint, signs and sends;
-//! the answer's body is taken over and read here: frames, the event's envelope in place, and all
-//! record data of an event in one arena. What happens after a subscription's end is decided in
-//! [`plan`], without I/O.
+//! the answer's body is taken over and read here, frame by frame, and `envelope` reads what is in
+//! them. What happens after a subscription's end is decided in [`plan`], without I/O.
 //!
 //! It never looks into a record, never decides who owns the shard, and never takes an error for a
 //! shard's end. Start reading at [`FanOut::next`].
 
-mod event;
 mod frame;
 mod metrics;
 mod pacer;
@@ -28,8 +26,8 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::batch::{RawBatch, ShardContext};
+use crate::envelope::Event;
 
-use event::Event;
 use plan::{Ended, History, Plan};
 use subscribe::Subscription;
 
@@ -271,6 +269,7 @@ impl FanOut {
             children: event.children,
             shard_ended,
             wire_bytes: event.wire_bytes,
+            permit: None,
         }
     }
 }

@@ -20,9 +20,9 @@ use http_body_util::BodyExt;
 use tokio::time::Instant;
 
 use crate::batch::ShardContext;
+use crate::envelope::{self, Event};
 
 use super::StartingAt;
-use super::event::{self, Event};
 use super::frame::{Frame, FrameReader, Kind};
 use super::plan::{Ended, Refusal};
 
@@ -124,7 +124,7 @@ impl Subscription {
     ) -> Result<Event, Ended> {
         loop {
             if let Some(frame) = self.frames.next().map_err(|e| Ended::Broken(e.to_string()))? {
-                if let Some(event) = read(frame, shard)? {
+                if let Some(event) = read(&frame, shard)? {
                     return Ok(event);
                 }
                 continue;
@@ -153,16 +153,16 @@ impl Subscription {
 }
 
 /// What a frame says: an event, or nothing that matters here, or the stream's end.
-fn read(mut frame: Frame, shard: &ShardContext) -> Result<Option<Event>, Ended> {
+fn read(frame: &Frame, shard: &ShardContext) -> Result<Option<Event>, Ended> {
     match frame.kind() {
-        Kind::Event => match event::decode(&mut frame, shard) {
+        Kind::Event => match envelope::event(frame.payload(), frame.wire_bytes(), shard) {
             Ok(event) => Ok(Some(event)),
             Err(error) => Err(Ended::Broken(error.to_string())),
         },
         Kind::Other => Ok(None),
         Kind::Exception { code } => Err(Ended::Refused(Refusal {
             code: code.clone(),
-            detail: event::exception_message(frame.payload()),
+            detail: envelope::exception_message(frame.payload()),
             in_stream: true,
         })),
         Kind::Error { code, message } => Err(Ended::Refused(Refusal {

@@ -15,6 +15,7 @@ use local_aws::{Effect, Fault, LocalAws, Options, Service};
 use tokio::time::Instant;
 
 use super::*;
+use crate::arena::{RawRecord, Records};
 
 const STREAM: &str = "events";
 
@@ -93,8 +94,8 @@ async fn put(client: &Client, n: u32) {
 
 /// The numbers in an event, in order.
 fn numbers(batch: &RawBatch) -> Vec<u32> {
-    let number = |r: &crate::batch::RawRecord| str::from_utf8(&r.data).unwrap().parse().unwrap();
-    batch.records.iter().map(number).collect()
+    let arena = &batch.records.arena;
+    batch.records.spans.iter().map(|r| r.data.text(arena).parse().unwrap()).collect()
 }
 
 /// Reads until `count` numbers have come, and no further.
@@ -122,9 +123,10 @@ async fn records_are_pushed_in_order_and_silence_still_moves_the_position() {
         let event = fan_out.next().await.unwrap();
         assert_eq!(numbers(&event), [n]);
         assert!(before.elapsed() < Duration::from_millis(100), "{:?}", before.elapsed());
-        assert_eq!(*event.records[0].partition_key, *format!("k{n}"));
-        assert!(event.upto.unwrap() >= event.records[0].sequence);
-        assert!(event.wire_bytes > 100 && event.records[0].arrived_at_ms > 1_500_000_000_000);
+        let record = event.records.spans[0];
+        assert_eq!(record.partition_key.text(&event.records.arena), format!("k{n}"));
+        assert!(event.upto >= event.records.last_sequence());
+        assert!(event.wire_bytes > 100 && record.arrived_at_ms > 1_500_000_000_000);
     }
     let before = Instant::now();
     let idle = fan_out.next().await.unwrap();
@@ -158,7 +160,9 @@ async fn a_start_at_a_checkpoint_reads_that_record_again_and_after_it_does_not()
     let mut all = kinesis.fan_out(StartingAt::TrimHorizon);
     let mut sequences: Vec<SequenceNumber> = Vec::new();
     while sequences.len() < 5 {
-        sequences.extend(all.next().await.unwrap().records.iter().map(|r| r.sequence.clone()));
+        let Records { arena, spans } = all.next().await.unwrap().records;
+        let sequence = |r: &RawRecord| SequenceNumber::parse(r.sequence.text(&arena)).unwrap();
+        sequences.extend(spans.iter().map(sequence));
     }
     all.cancel();
     tokio::time::sleep(Duration::from_secs(6)).await;

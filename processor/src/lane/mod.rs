@@ -208,16 +208,16 @@ impl Lane {
 
 /// How many entries of the batch the lane has still to settle.
 fn owed(batch: &Batch, skip_to: Option<&Place>) -> usize {
-    batch.entries.len() - crate::batch::first_unsettled(&batch.entries, skip_to)
+    batch.entries.len() - batch.first_unsettled(skip_to)
 }
 
 /// Where the lane stands once the batch is settled: the subscription's continuation, or the last
 /// user record where the continuation adds nothing (and would lose the index in an aggregate).
 fn end_of(batch: &Batch) -> Option<Checkpoint> {
-    let last = batch.entries.last().map(|e| &e.place);
+    let last = batch.entries.last().map(|entry| batch.place(entry).to_place());
     match (&batch.upto, last) {
-        (Some(upto), Some((sequence, _))) if upto > sequence => Some(at(upto.clone(), 0)),
-        (_, Some((sequence, index))) => Some(at(sequence.clone(), u64::from(*index))),
+        (Some(upto), Some((sequence, _))) if *upto > sequence => Some(at(upto.clone(), 0)),
+        (_, Some((sequence, index))) => Some(at(sequence, u64::from(index))),
         (Some(upto), None) => Some(at(upto.clone(), 0)),
         (None, None) => None,
     }

@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use lease_manager::SequenceNumber;
 
 use super::*;
-use crate::batch::{Entry, Malformed, ShardContext};
+use crate::batch::testing::{At, BatchBuilder};
+use crate::batch::{Malformed, ShardContext};
 use store::{DeadReason, IntegrationName};
 
 /// Keeps what it accepts until the test takes it; refuses while full.
@@ -45,33 +45,30 @@ fn place(sequence: u64, index: u64) -> Checkpoint {
 }
 
 fn batch(places: &[(u64, u32)], upto: Option<u64>) -> Arc<Batch> {
-    let entries = places.iter().map(|(sequence, index)| Entry {
-        place: (number(*sequence), *index),
-        partition_key: Arc::from("key"),
-        arrived_at_ms: 1_000 + *sequence as i64,
-        payload: Bytes::from_static(b"{}"),
-        route: Err(Malformed {
+    let mut builder = BatchBuilder::new(ShardContext {
+        stream_arn: Arc::from("arn"),
+        shard_id: Arc::from("shardId-000000000000"),
+        consumer_arn: Arc::from("consumer"),
+        fence: 1,
+        starting_hash_key: 0,
+        ending_hash_key: u128::MAX,
+    });
+    for (sequence, index) in places {
+        let at = At {
+            sequence: &sequence.to_string(),
+            index: *index,
+            partition_key: "key",
+            arrived_at_ms: 1_000 + *sequence as i64,
+        };
+        let malformed = Malformed {
             reason: DeadReason::NotJson,
             detail: String::new(),
             integration: IntegrationName::parse("default").unwrap(),
-        }),
-    });
-    Arc::new(Batch {
-        shard: Arc::new(ShardContext {
-            stream_arn: Arc::from("arn"),
-            shard_id: Arc::from("shardId-000000000000"),
-            consumer_arn: Arc::from("consumer"),
-            fence: 1,
-            starting_hash_key: 0,
-            ending_hash_key: u128::MAX,
-        }),
-        entries: entries.collect(),
-        upto: upto.map(number),
-        millis_behind_latest: 0,
-        children: Vec::new(),
-        shard_ended: upto.is_none(),
-        bytes: 10 * places.len(),
-    })
+        };
+        builder.malformed(at, b"{}", malformed);
+    }
+    let batch = builder.build(upto.map(number), 10 * places.len());
+    Arc::new(Batch { shard_ended: upto.is_none(), ..batch })
 }
 
 struct Rig {
@@ -133,7 +130,8 @@ fn what_an_earlier_owner_settled_is_not_offered_again() {
     assert_eq!(*rig.lane.position(), place(7, 1), "a position never goes back");
     rig.take(&batch(&[(7, 1), (7, 2), (8, 0)], Some(8)));
     let held = rig.sink.take();
-    let places: Vec<_> = held[0].entries().iter().map(|e| e.place.clone()).collect();
+    let places: Vec<_> =
+        held[0].entries().iter().map(|e| held[0].batch.place(e).to_place()).collect();
     assert_eq!(places, [(number(7), 2), (number(8), 0)]);
     held[0].ack.settle(2);
     rig.lane.advance().unwrap();

@@ -67,7 +67,7 @@ impl Calls {
     fn letter(&self, item: &Item, at_ms: i64) -> DeadLetter {
         let entry = item.entry();
         let batch = &item.owner.batch;
-        let integration = match &entry.route {
+        let integration = match batch.route(entry) {
             Ok(route) => self.integrations.get(route.integration).name().clone(),
             Err(malformed) => malformed.integration.clone(),
         };
@@ -78,11 +78,11 @@ impl Calls {
             reason,
             detail,
             position: batch.position(entry),
-            partition_key: Arc::clone(&entry.partition_key),
+            partition_key: Arc::from(batch.partition_key(entry)),
             arrived_at_ms: entry.arrived_at_ms,
             fence: batch.shard.fence,
             attempts: item.attempts,
-            payload: entry.payload.clone(),
+            payload: batch.payload(entry),
             subscription: None,
             at_ms,
         }
@@ -91,11 +91,12 @@ impl Calls {
 
 /// The item as the store takes it. Only messages are queued for the store.
 fn to_store(item: &Item, integrations: &Integrations) -> Option<StoreItem> {
-    let route = item.entry().route.as_ref().ok()?;
+    let batch = &item.owner.batch;
+    let route = batch.route(item.entry()).ok()?;
     Some(StoreItem {
-        message: item.owner.batch.message(item.entry(), integrations)?,
+        message: batch.message(item.entry(), integrations)?,
         retention: integrations.get(route.integration).retention(),
-        fence: item.owner.batch.shard.fence,
+        fence: batch.shard.fence,
     })
 }
 

@@ -5,17 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_async::time::StaticTimeSource;
 use aws_smithy_types::timeout::TimeoutConfig;
-use bytes::Bytes;
 use lease_manager::SequenceNumber;
 use local_aws::{Effect, Fault, LocalAws, Service};
-use store::{DeadReason, DeliveryStore, DynamoMessages, Entity, IntegrationName};
+use store::{DeadReason, DeliveryStore, DynamoMessages, IntegrationName};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::batch::{
-    Ack, AckCell, AckState, Batch, Entry, LeaseCheck, Malformed, Route, ShardContext,
-};
+use crate::batch::testing::{At, BatchBuilder};
+use crate::batch::{Ack, AckCell, AckState, Batch, LeaseCheck, Malformed, ShardContext};
 use crate::integration::Integrations;
 
 const APP: &str = "test";
@@ -81,38 +79,35 @@ impl Rig {
     }
 }
 
-fn batch(shard: u32, count: u64, route: impl Fn(u64) -> Result<Route, Malformed>) -> Batch {
-    let entries = (0..count).map(|n| Entry {
-        place: (SequenceNumber::parse((1_000 + n).to_string()).unwrap(), 0),
-        partition_key: Arc::from("key"),
-        arrived_at_ms: 1_799_999_999_000,
-        payload: Bytes::from(format!("{{\"n\":{n}}}")),
-        route: route(n),
+/// A batch of `count` entries; `malformed` says which of them are no messages.
+fn batch(shard: u32, count: u64, malformed: impl Fn(u64) -> Option<Malformed>) -> Batch {
+    let mut builder = BatchBuilder::new(ShardContext {
+        stream_arn: Arc::from("arn:aws:kinesis:us-east-1:000000000000:stream/s"),
+        shard_id: Arc::from(format!("shardId-{shard:012}")),
+        consumer_arn: Arc::from("consumer"),
+        fence: 3,
+        starting_hash_key: 0,
+        ending_hash_key: u128::MAX,
     });
-    Batch {
-        shard: Arc::new(ShardContext {
-            stream_arn: Arc::from("arn:aws:kinesis:us-east-1:000000000000:stream/s"),
-            shard_id: Arc::from(format!("shardId-{shard:012}")),
-            consumer_arn: Arc::from("consumer"),
-            fence: 3,
-            starting_hash_key: 0,
-            ending_hash_key: u128::MAX,
-        }),
-        entries: entries.collect(),
-        upto: Some(SequenceNumber::parse("9999").unwrap()),
-        millis_behind_latest: 0,
-        children: Vec::new(),
-        shard_ended: false,
-        bytes: 100,
+    for n in 0..count {
+        let sequence = (1_000 + n).to_string();
+        let at = At {
+            sequence: &sequence,
+            index: 0,
+            partition_key: "key",
+            arrived_at_ms: 1_799_999_999_000,
+        };
+        let payload = format!("{{\"n\":{n}}}");
+        match malformed(n) {
+            Some(malformed) => builder.malformed(at, payload.as_bytes(), malformed),
+            None => builder.message(at, payload.as_bytes(), &format!("e{}", n % 3), n as i64),
+        }
     }
+    builder.build(Some(SequenceNumber::parse("9999").unwrap()), 100)
 }
 
-fn message(n: u64) -> Result<Route, Malformed> {
-    Ok(Route {
-        integration: 0,
-        entity: Entity::parse(&format!("e{}", n % 3)).unwrap(),
-        time_ms: n as i64,
-    })
+fn message(_: u64) -> Option<Malformed> {
+    None
 }
 
 fn valid() -> LeaseCheck {
@@ -154,7 +149,7 @@ async fn malformed_records_become_dead_letters_and_the_rest_is_stored() {
     let rig = Rig::start().await;
     let malformed = |n: u64| match n % 2 {
         0 => message(n),
-        _ => Err(Malformed {
+        _ => Some(Malformed {
             reason: DeadReason::NotJson,
             detail: "expected value at line 1 column 1".to_owned(),
             integration: IntegrationName::parse("default").unwrap(),
@@ -173,7 +168,7 @@ async fn a_failing_dead_letter_store_stops_the_lane_and_nothing_is_skipped() {
         Fault::new(Service::Dynamodb, Effect::InternalError).resource(&format!("{APP}-deliveries"));
     let fault = rig.aws.faults().inject(fault);
     let malformed = |_| {
-        Err(Malformed {
+        Some(Malformed {
             reason: DeadReason::Empty,
             detail: "0 bytes".to_owned(),
             integration: IntegrationName::parse("default").unwrap(),

@@ -15,7 +15,7 @@ use super::call::{Calls, Done, Verdict};
 use super::limit::AdaptiveLimit;
 use super::queue::{Item, Queue};
 use super::{SyncStoreOptions, WriterHandle, WriterStats};
-use crate::batch::{LaneBatch, first_unsettled};
+use crate::batch::LaneBatch;
 use crate::clock::wall_ms;
 use crate::integration::Integrations;
 use crate::metrics;
@@ -133,10 +133,10 @@ impl Writer {
         let now = Instant::now();
         let owner = Arc::new(batch);
         let mut unstored = 0;
-        let first = first_unsettled(&owner.batch.entries, owner.skip_to.as_ref());
+        let first = owner.batch.first_unsettled(owner.skip_to.as_ref());
         for (index, entry) in owner.batch.entries.iter().enumerate().skip(first) {
             let item = |dead| Item { owner: Arc::clone(&owner), index, attempts: 0, dead };
-            match &entry.route {
+            match owner.batch.route(entry) {
                 Ok(route) if self.calls.integrations.get(route.integration).keeps_messages() => {
                     self.store.push(item(None), now);
                 }

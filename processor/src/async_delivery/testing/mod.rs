@@ -10,12 +10,10 @@ use std::time::{Duration, SystemTime};
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_async::time::{SharedTimeSource, TimeSource};
-use bytes::Bytes;
-use lease_manager::SequenceNumber;
 use local_aws::{Clock, LocalAws};
 use store::{
     AccessStore, Action, Change, Client, ClientId, DeadLetter, DeliveryPolicy, DeliveryStore,
-    Destination, Entity, Grant, GrantScope, IntegrationName, Pepper, SigningSecret, Subscription,
+    Destination, Grant, GrantScope, IntegrationName, Pepper, SigningSecret, Subscription,
     SubscriptionEpochs, SubscriptionId, SubscriptionSnapshot, SubscriptionStore, WebhookUrl,
 };
 use tokio::sync::Notify;
@@ -25,9 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::courier::{Courier, CourierExit, CourierHandle, CourierOptions, CourierParts};
 use super::mandate::Mandate;
-use crate::batch::{
-    Ack, AckCell, AckState, Batch, Entry, LaneBatch, LeaseCheck, Route, ShardContext,
-};
+use crate::batch::testing::{At, BatchBuilder};
+use crate::batch::{Ack, AckCell, AckState, Batch, LaneBatch, LeaseCheck, Malformed, ShardContext};
 use crate::clock::wall_ms;
 use crate::integration::Integrations;
 use receivers::ScriptedTransports;
@@ -215,54 +212,48 @@ impl World {
 
     /// A batch of `n` messages that arrive now.
     pub(super) fn batch(&self, n: usize, lease: &LeaseCheck) -> (LaneBatch, Offered) {
-        let mut next = self.next_sequence.lock().unwrap();
-        let arrived_at_ms = wall_ms(&self.time);
-        let entries: Vec<Entry> = (0..n)
-            .map(|_| {
-                *next += 1;
-                Entry {
-                    place: (SequenceNumber::parse(format!("4959{:052}", *next)).unwrap(), 0),
-                    partition_key: "key".into(),
-                    arrived_at_ms,
-                    payload: Bytes::from(format!("{{\"number\":{}}}", *next)),
-                    route: Ok(Route {
-                        integration: 0,
-                        entity: Entity::parse(&format!("entity-{}", *next % 10)).unwrap(),
-                        time_ms: arrived_at_ms,
-                    }),
-                }
-            })
-            .collect();
-        self.lane_batch(entries, lease)
+        self.batch_where(n, lease, |_| None)
     }
 
-    /// A batch of these entries.
-    pub(super) fn lane_batch(
+    /// The same, but for the entries that `malformed` says are no messages.
+    pub(super) fn batch_where(
         &self,
-        entries: Vec<Entry>,
+        n: usize,
         lease: &LeaseCheck,
+        malformed: impl Fn(usize) -> Option<Malformed>,
     ) -> (LaneBatch, Offered) {
-        let (ack, cell) = Ack::new(entries.len(), Arc::new(Notify::new()));
-        let batch = Batch {
-            shard: Arc::new(ShardContext {
-                stream_arn: "arn:aws:kinesis:us-east-1:000000000000:stream/test".into(),
-                shard_id: "shardId-000000000000".into(),
-                consumer_arn: "arn:consumer".into(),
-                fence: 7,
-                starting_hash_key: 0,
-                ending_hash_key: u128::MAX,
-            }),
-            entries,
-            upto: None,
-            millis_behind_latest: 0,
-            children: Vec::new(),
-            shard_ended: false,
-            bytes: 100,
-        };
+        let mut next = self.next_sequence.lock().unwrap();
+        let arrived_at_ms = wall_ms(&self.time);
+        let mut builder = BatchBuilder::new(ShardContext {
+            stream_arn: "arn:aws:kinesis:us-east-1:000000000000:stream/test".into(),
+            shard_id: "shardId-000000000000".into(),
+            consumer_arn: "arn:consumer".into(),
+            fence: 7,
+            starting_hash_key: 0,
+            ending_hash_key: u128::MAX,
+        });
+        for index in 0..n {
+            *next += 1;
+            let sequence = format!("4959{:052}", *next);
+            let at = At { sequence: &sequence, index: 0, partition_key: "key", arrived_at_ms };
+            let payload = format!("{{\"number\":{}}}", *next);
+            match malformed(index) {
+                Some(malformed) => builder.malformed(at, payload.as_bytes(), malformed),
+                None => {
+                    let entity = format!("entity-{}", *next % 10);
+                    builder.message(at, payload.as_bytes(), &entity, arrived_at_ms);
+                }
+            }
+        }
+        self.lane_batch(Arc::new(builder.build(None, 100)), lease)
+    }
+
+    /// The batch, as a lane offers it.
+    pub(super) fn lane_batch(&self, batch: Arc<Batch>, lease: &LeaseCheck) -> (LaneBatch, Offered) {
+        let (ack, cell) = Ack::new(batch.entries.len(), Arc::new(Notify::new()));
         let messages =
             batch.entries.iter().filter_map(|entry| batch.message(entry, &self.integrations));
         let ids = messages.map(|message| message.id.to_string()).collect();
-        let batch = Arc::new(batch);
         (
             LaneBatch { batch, skip_to: None, ack, lease: lease.clone(), permit: None },
             Offered { cell, ids },

@@ -42,14 +42,13 @@ async fn malformed_and_unwanted_entries_are_settled_without_an_attempt() {
     let mut picky = subscription("picky", "https://picky.example/");
     picky.entity_prefix = Some("nobody".into());
     let world = World::with(&[picky]).await;
-    let (batch, _) = world.batch(3, &LeaseCheck::new(|| true));
-    let mut entries = batch.batch.entries.clone();
-    entries[1].route = Err(Malformed {
+    let malformed = Malformed {
         reason: DeadReason::NotJson,
         detail: "not JSON".into(),
         integration: IntegrationName::parse("default").unwrap(),
-    });
-    let (batch, offered) = world.lane_batch(entries, &LeaseCheck::new(|| true));
+    };
+    let (batch, offered) =
+        world.batch_where(3, &LeaseCheck::new(|| true), |n| (n == 1).then_some(malformed.clone()));
     world.handle.accept(batch).unwrap();
     world.settled(&offered, SOON).await;
     assert!(world.receivers.got("picky.example").is_empty());

@@ -132,7 +132,7 @@ async fn a_record_that_is_read_again_is_parked_once() {
     world.receivers.set("receiver.example", Behaviour::IsDown);
     let lease = LeaseCheck::new(|| true);
     let (batch, first) = world.batch(6, &lease);
-    let (again, second) = world.lane_batch(batch.batch.entries.clone(), &lease);
+    let (again, second) = world.lane_batch(Arc::clone(&batch.batch), &lease);
     world.handle.accept(batch).unwrap();
     world.settled(&first, SOON).await;
     world.handle.accept(again).unwrap();

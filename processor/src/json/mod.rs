@@ -1,0 +1,342 @@
+//! JSON text, read in the place where it stands.
+//!
+//! [`Scanner`] goes over a text value by value, exactly as strict as RFC 8259, and builds nothing:
+//! its callers take from it the values that they know and have it pass over the others. Strings
+//! come out as they are written ([`Text`]); whether they are UTF-8 is asked where they are used.
+//! Nothing here recurses, so no nesting can exhaust the stack, and nothing allocates but for
+//! nesting deeper than 64 levels and for strings with escapes that are undone.
+
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use text::Text;
+
+/// Where a text is not JSON, and what would have been.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Broken {
+    /// Bytes before it.
+    pub(crate) at: usize,
+    /// What could have stood there.
+    pub(crate) wanted: &'static str,
+}
+
+impl Broken {
+    /// The same, in words for people who have the text in front of them.
+    pub(crate) fn describe(self, text: &[u8]) -> String {
+        let before = &text[..self.at.min(text.len())];
+        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+        let column = before.iter().rev().take_while(|b| **b != b'\n').count() + 1;
+        let found = match text.get(self.at) {
+            Some(byte) => format!("`{}`", byte.escape_ascii()),
+            None => "the end".to_owned(),
+        };
+        format!("{found} at line {line} column {column}, where {} is wanted", self.wanted)
+    }
+}
+
+/// Goes over a text.
+#[derive(Debug, Clone)]
+pub(crate) struct Scanner<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Scanner<'a> {
+    /// A scanner before the first value of `text`.
+    pub(crate) fn new(text: &'a [u8]) -> Scanner<'a> {
+        Scanner { text, at: 0 }
+    }
+
+    /// Bytes that it has gone over.
+    pub(crate) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// The text that is gone over.
+    pub(crate) fn text(&self) -> &'a [u8] {
+        self.text
+    }
+
+    /// The error that something else stands here.
+    #[cold]
+    pub(crate) fn wanted<T>(&self, wanted: &'static str) -> Result<T, Broken> {
+        Err(Broken { at: self.at, wanted })
+    }
+
+    /// Passes over white space; what stands behind it, 0 at the end of the text.
+    #[inline]
+    pub(crate) fn peek(&mut self) -> u8 {
+        // Compact JSON is the rule.
+        match self.text.get(self.at) {
+            Some(byte) if *byte > b' ' => *byte,
+            _ => self.peek_behind_space(),
+        }
+    }
+
+    fn peek_behind_space(&mut self) -> u8 {
+        while let Some(byte) = self.text.get(self.at) {
+            match byte {
+                b' ' | b'\t' | b'\n' | b'\r' => self.at += 1,
+                other => return *other,
+            }
+        }
+        0
+    }
+
+    /// Passes over `byte`, or says what is wanted instead of what is there.
+    #[inline]
+    pub(crate) fn expect(&mut self, byte: u8, wanted: &'static str) -> Result<(), Broken> {
+        if self.peek() != byte {
+            return self.wanted(wanted);
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Nothing but white space is left.
+    pub(crate) fn end(&mut self) -> Result<(), Broken> {
+        self.peek();
+        if self.at < self.text.len() { self.wanted("the end") } else { Ok(()) }
+    }
+
+    /// The name of an object's next member, and passes over its colon.
+    #[inline]
+    pub(crate) fn key(&mut self) -> Result<Text<'a>, Broken> {
+        if self.peek() != b'"' {
+            return self.wanted("a member's name");
+        }
+        let key = self.string()?;
+        self.expect(b':', "`:`")?;
+        Ok(key)
+    }
+
+    /// A string whose opening quote [`Scanner::peek`] showed.
+    #[inline]
+    pub(crate) fn string(&mut self) -> Result<Text<'a>, Broken> {
+        let start = self.at + 1;
+        self.at = text::find_special(self.text, start);
+        if self.text.get(self.at) == Some(&b'"') {
+            self.at += 1;
+            return Ok(Text::plain(&self.text[start..self.at - 1]));
+        }
+        self.string_with_escapes(start)
+    }
+
+    /// What is written between the quotes of a string whose opening quote [`Scanner::peek`] showed,
+    /// for a caller who checks all of it: no byte of it is looked at here.
+    #[inline]
+    pub(crate) fn string_unchecked(&mut self) -> Result<&'a [u8], Broken> {
+        let start = self.at + 1;
+        let mut from = start;
+        while let Some(found) = memchr::memchr(b'"', &self.text[from..]) {
+            let end = from + found;
+            // A quote is escaped when an odd number of backslashes stands right before it.
+            let slashes = self.text[start..end].iter().rev().take_while(|b| **b == b'\\').count();
+            if slashes.is_multiple_of(2) {
+                self.at = end + 1;
+                return Ok(&self.text[start..end]);
+            }
+            from = end + 1;
+        }
+        self.wanted("a string that ends")
+    }
+
+    fn string_with_escapes(&mut self, start: usize) -> Result<Text<'a>, Broken> {
+        loop {
+            match self.text.get(self.at) {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(Text::escaped(&self.text[start..self.at - 1]));
+                }
+                Some(b'\\') => self.escape()?,
+                _ => return self.wanted("the rest of a string"),
+            }
+            self.at = text::find_special(self.text, self.at);
+        }
+    }
+
+    fn escape(&mut self) -> Result<(), Broken> {
+        match self.text.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
+            Some(b'u') => {
+                let digits = self.text.get(self.at + 2..self.at + 6);
+                if !digits.is_some_and(|d| d.iter().all(u8::is_ascii_hexdigit)) {
+                    return self.wanted("`\\u` and four hexadecimal digits");
+                }
+                self.at += 6;
+            }
+            _ => return self.wanted("an escape sequence"),
+        }
+        Ok(())
+    }
+
+    /// A number whose first byte [`Scanner::peek`] showed, as it is written.
+    #[inline]
+    pub(crate) fn number(&mut self) -> Result<&'a str, Broken> {
+        let start = self.at;
+        if self.text.get(self.at) == Some(&b'-') {
+            self.at += 1;
+        }
+        match self.text.get(self.at) {
+            Some(b'0') => self.at += 1,
+            _ => self.digits()?,
+        }
+        if self.text.get(self.at) == Some(&b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.text.get(self.at) {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.text.get(self.at) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        // ASCII alone was passed over.
+        Ok(str::from_utf8(&self.text[start..self.at]).unwrap_or_default())
+    }
+
+    /// One digit and those behind it.
+    #[inline]
+    fn digits(&mut self) -> Result<(), Broken> {
+        let start = self.at;
+        while self.text.get(self.at).is_some_and(u8::is_ascii_digit) {
+            self.at += 1;
+        }
+        if self.at == start { self.wanted("a digit") } else { Ok(()) }
+    }
+
+    /// `true`, `false` or `null`.
+    #[inline]
+    fn word(&mut self, word: &'static str) -> Result<(), Broken> {
+        if !self.text[self.at..].starts_with(word.as_bytes()) {
+            return self.wanted("a value");
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    /// Passes over a `null` if there is one.
+    pub(crate) fn is_null(&mut self) -> Result<bool, Broken> {
+        if self.peek() != b'n' {
+            return Ok(false);
+        }
+        self.word("null").map(|()| true)
+    }
+
+    /// Whether another member or element follows: behind an opening bracket (`first`) or behind a
+    /// value. Passes over the comma, or over `close`.
+    #[inline]
+    pub(crate) fn more(&mut self, first: bool, close: u8) -> Result<bool, Broken> {
+        match self.peek() {
+            byte if byte == close => {
+                self.at += 1;
+                Ok(false)
+            }
+            _ if first => Ok(true),
+            b',' => {
+                self.at += 1;
+                Ok(true)
+            }
+            _ => self.wanted("`,` or the closing bracket"),
+        }
+    }
+
+    /// Passes over one value, with all that it holds.
+    pub(crate) fn skip(&mut self) -> Result<(), Broken> {
+        let mut open = Nesting::default();
+        loop {
+            self.skip_scalar_or_open(&mut open)?;
+            // Behind a value: closing brackets, then a comma, or the end of it all.
+            loop {
+                let Some(is_object) = open.innermost() else { return Ok(()) };
+                match (self.peek(), is_object) {
+                    (b'}', true) | (b']', false) => {
+                        self.at += 1;
+                        open.close();
+                    }
+                    (b',', true) => {
+                        self.at += 1;
+                        self.key()?;
+                        break;
+                    }
+                    (b',', false) => {
+                        self.at += 1;
+                        break;
+                    }
+                    (_, true) => return self.wanted("`,` or `}`"),
+                    (_, false) => return self.wanted("`,` or `]`"),
+                }
+            }
+        }
+    }
+
+    /// Goes as deep as brackets open, and over the first scalar or empty bracket found there.
+    #[inline]
+    fn skip_scalar_or_open(&mut self, open: &mut Nesting) -> Result<(), Broken> {
+        loop {
+            match self.peek() {
+                b'"' => return self.string().map(|_| ()),
+                b'-' | b'0'..=b'9' => return self.number().map(|_| ()),
+                b'{' => {
+                    self.at += 1;
+                    if self.peek() == b'}' {
+                        self.at += 1;
+                        return Ok(());
+                    }
+                    open.open(true);
+                    self.key()?;
+                }
+                b'[' => {
+                    self.at += 1;
+                    if self.peek() == b']' {
+                        self.at += 1;
+                        return Ok(());
+                    }
+                    open.open(false);
+                }
+                b't' => return self.word("true"),
+                b'f' => return self.word("false"),
+                b'n' => return self.word("null"),
+                _ => return self.wanted("a value"),
+            }
+        }
+    }
+}
+
+/// Which brackets are open, one bit for each: set for an object's.
+#[derive(Debug, Default)]
+struct Nesting {
+    innermost: u64,
+    depth: usize,
+    /// The bits of those further out, 64 at a time.
+    outer: Vec<u64>,
+}
+
+impl Nesting {
+    #[inline]
+    fn open(&mut self, is_object: bool) {
+        if self.depth > 0 && self.depth.is_multiple_of(64) {
+            self.outer.push(self.innermost);
+        }
+        self.innermost = self.innermost << 1 | u64::from(is_object);
+        self.depth += 1;
+    }
+
+    #[inline]
+    fn close(&mut self) {
+        self.depth -= 1;
+        self.innermost >>= 1;
+        if self.depth.is_multiple_of(64) {
+            self.innermost = self.outer.pop().unwrap_or_default();
+        }
+    }
+
+    /// Whether the innermost open bracket is an object's; `None` when none is open.
+    #[inline]
+    fn innermost(&self) -> Option<bool> {
+        (self.depth > 0).then_some(self.innermost & 1 == 1)
+    }
+}
