@@ -3,15 +3,20 @@
 //! Credentials come from the standard chain (environment, profile, web identity, ECS, EC2); towards a
 //! loopback endpoint, where nobody checks them, fixed ones are used so that a laptop needs none.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_smithy_async::time::{SharedTimeSource, SystemTimeSource};
 use aws_smithy_http_client::Builder as HttpBuilder;
-use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
+use aws_smithy_http_client::tls::{self, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 /// How the SDK clients reach AWS.
 #[derive(Debug, Clone)]
@@ -20,6 +25,12 @@ pub(crate) struct AwsOptions {
     pub(crate) region: Option<String>,
     /// Another endpoint than AWS's own, for all services.
     pub(crate) endpoint_url: Option<String>,
+    /// Another endpoint for Kinesis alone.
+    pub(crate) kinesis_endpoint_url: Option<String>,
+    /// Another endpoint for DynamoDB alone.
+    pub(crate) dynamodb_endpoint_url: Option<String>,
+    /// PEM file of the authorities that endpoints are verified with, instead of the system's.
+    pub(crate) ca_bundle: Option<PathBuf>,
     /// How long a connection may take to be made.
     pub(crate) connect_timeout: Duration,
     /// How long one try of an operation may take.
@@ -39,21 +50,45 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    /// Makes the clients; reads the environment and profile files, opens no connection.
-    pub(crate) async fn make(options: &AwsOptions) -> Clients {
+    /// Makes the clients; reads the environment, profile files and the CA bundle, opens no connection.
+    ///
+    /// # Errors
+    /// When the CA bundle cannot be read or holds no certificate.
+    pub(crate) async fn make(options: &AwsOptions) -> anyhow::Result<Clients> {
         let time = SharedTimeSource::new(SystemTimeSource::new());
-        let config = sdk_config(options, time.clone()).await;
-        Clients {
-            kinesis: aws_sdk_kinesis::Client::new(&config),
-            dynamodb: aws_sdk_dynamodb::Client::new(&config),
-            time,
+        let config = sdk_config(options, time.clone()).await?;
+        let mut kinesis = aws_sdk_kinesis::config::Builder::from(&config);
+        if let Some(endpoint) =
+            options.kinesis_endpoint_url.as_ref().or(options.endpoint_url.as_ref())
+        {
+            kinesis.set_endpoint_url(Some(endpoint.clone()));
+            if is_loopback(endpoint) {
+                kinesis = kinesis.credentials_provider(loopback_credentials());
+            }
         }
+        let mut dynamodb = aws_sdk_dynamodb::config::Builder::from(&config);
+        if let Some(endpoint) =
+            options.dynamodb_endpoint_url.as_ref().or(options.endpoint_url.as_ref())
+        {
+            dynamodb.set_endpoint_url(Some(endpoint.clone()));
+            if is_loopback(endpoint) {
+                dynamodb = dynamodb.credentials_provider(loopback_credentials());
+            }
+        }
+        Ok(Clients {
+            kinesis: aws_sdk_kinesis::Client::from_conf(kinesis.build()),
+            dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
+            time,
+        })
     }
 }
 
-async fn sdk_config(options: &AwsOptions, time: SharedTimeSource) -> SdkConfig {
-    let http =
-        HttpBuilder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
+/// What all clients have in common: everything but their endpoints.
+async fn sdk_config(options: &AwsOptions, time: SharedTimeSource) -> anyhow::Result<SdkConfig> {
+    let http = HttpBuilder::new()
+        .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
+        .tls_context(tls_context(options.ca_bundle.as_deref())?)
+        .build_https();
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(options.connect_timeout)
         .operation_attempt_timeout(options.attempt_timeout)
@@ -67,13 +102,30 @@ async fn sdk_config(options: &AwsOptions, time: SharedTimeSource) -> SdkConfig {
     if let Some(region) = &options.region {
         loader = loader.region(Region::new(region.clone()));
     }
-    if let Some(endpoint) = &options.endpoint_url {
-        loader = loader.endpoint_url(endpoint);
-        if is_loopback(endpoint) {
-            loader = loader.credentials_provider(loopback_credentials());
+    Ok(loader.load().await)
+}
+
+/// Whom the clients trust: the authorities in a PEM file, or the system's.
+fn tls_context(ca_bundle: Option<&Path>) -> anyhow::Result<TlsContext> {
+    let trust = match ca_bundle {
+        None => TrustStore::default(),
+        Some(path) => {
+            let what = || format!("aws.ca_bundle: {}", path.display());
+            let pem = std::fs::read(path).with_context(what)?;
+            // Looked at here because the connector would panic over what it cannot read.
+            let mut roots = RootCertStore::empty();
+            for certificate in CertificateDer::pem_slice_iter(&pem) {
+                roots.add(certificate.with_context(what)?).with_context(what)?;
+            }
+            anyhow::ensure!(
+                !roots.is_empty(),
+                "{}: no certificate in it; wanted are PEM blocks that begin with -----BEGIN CERTIFICATE-----",
+                what()
+            );
+            TrustStore::empty().with_pem_certificate(pem)
         }
-    }
-    loader.load().await
+    };
+    Ok(TlsContext::builder().with_trust_store(trust).build()?)
 }
 
 /// True for an endpoint on this machine, where credentials mean nothing.
@@ -105,5 +157,25 @@ mod tests {
         ] {
             assert!(!is_loopback(no), "{no}");
         }
+    }
+
+    #[test]
+    fn a_ca_bundle_without_certificates_is_refused_and_named() {
+        let directory = std::env::temp_dir().join(format!("ca-bundle-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("ca.pem");
+        let refused = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            format!("{:#}", tls_context(Some(&file)).unwrap_err())
+        };
+        assert!(refused("").contains("no certificate in it"));
+        let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(refused(garbage).contains("aws.ca_bundle"), "{}", refused(garbage));
+        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(&file, own.cert.pem()).unwrap();
+        assert!(tls_context(Some(&file)).is_ok());
+        std::fs::remove_dir_all(&directory).unwrap();
+        let missing = format!("{:#}", tls_context(Some(&file)).unwrap_err());
+        assert!(missing.contains("aws.ca_bundle") && missing.contains("ca.pem"), "{missing}");
     }
 }

@@ -60,7 +60,7 @@ pub(crate) async fn processor(
         return Ok(ExitCode::SUCCESS);
     };
     let metrics = telemetry(&config, "sluicegate-processor")?;
-    let clients = Clients::make(&config.aws).await;
+    let clients = Clients::make(&config.aws).await?;
     let port = OperatorPort::bind(config.operators.listen)
         .await
         .with_context(|| format!("operators.listen: {}", config.operators.listen))?;
@@ -87,7 +87,7 @@ pub(crate) async fn api(args: ConfigArgs, stop: CancellationToken) -> anyhow::Re
         return Ok(ExitCode::SUCCESS);
     };
     let metrics = telemetry(&config, "sluicegate-api")?;
-    let clients = Clients::make(&config.aws).await;
+    let clients = Clients::make(&config.aws).await?;
     let service = ApiService::prepare(&config, &clients).await?;
     print(&format!("api: listening on {}\n", service.handle().address()));
     let ended = service.run(stop).await;
@@ -150,7 +150,7 @@ pub(crate) async fn init(args: InitArgs) -> anyhow::Result<ExitCode> {
         .iter()
         .map(|stream| (stream.stream.name().to_owned(), stream.consumer.clone()));
     let plan = Plan { app: config.app.name.clone(), streams: streams.collect(), dev };
-    let clients = Clients::make(&config.aws).await;
+    let clients = Clients::make(&config.aws).await?;
     let report = init::run(plan, &clients).await?;
     match args.output {
         Output::Json => print(&format!("{}\n", serde_json::to_string_pretty(&report)?)),

@@ -69,8 +69,12 @@ pub(super) fn read(section: &mut Section<'_>) -> ApiConfig {
     ApiConfig { listen, transport, public_url, hsts, limits }
 }
 
+/// A path that may be one.
+pub(super) fn path(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
 fn tls(section: &mut Section<'_>) -> Option<ApiTransport> {
-    let path = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let cert = section.optional("cert", "a path of a PEM file", path);
     let key = section.optional("key", "a path of a PEM file", path);
     match (cert, key) {

@@ -149,6 +149,11 @@ pub(super) fn aws(section: &mut Section<'_>) -> AwsOptions {
     AwsOptions {
         region: section.optional("region", "a region, such as \"eu-west-1\"", region),
         endpoint_url: section.optional("endpoint_url", endpoint, url),
+        kinesis_endpoint_url: section.optional("kinesis_endpoint_url", endpoint, url),
+        dynamodb_endpoint_url: section.optional("dynamodb_endpoint_url", endpoint, url),
+        ca_bundle: section
+            .optional("ca_bundle", "a path of a PEM file", super::api::path)
+            .map(Into::into),
         connect_timeout: section.duration("connect_timeout", seconds(3), range.clone()),
         attempt_timeout: section.duration("attempt_timeout", seconds(5), range.clone()),
         operation_timeout: section.duration("operation_timeout", seconds(15), range),

@@ -75,7 +75,7 @@ impl Stage {
         let receiver = Receiver::start(log).await?;
         let directory = Directory::make()?;
         let mut config = configuration(&endpoint, args.listen, &receiver, &directory)?;
-        let clients = Clients::make(&config.aws).await;
+        let clients = Clients::make(&config.aws).await?;
         let dev = initialise(&config, &clients, &receiver).await?;
         let secret = dev.signing_secret.as_deref().context("no subscription was made")?;
         receiver.expect_secret(secret)?;

@@ -51,7 +51,7 @@ pub(crate) async fn run(args: LeasesArgs, stop: CancellationToken) -> anyhow::Re
 /// The operator's view of the configured fleet; `None` when the configuration was only to be printed.
 async fn operator(args: &ConfigArgs) -> anyhow::Result<Option<Operator>> {
     let Some(config) = configuration(args, None)? else { return Ok(None) };
-    let clients = Clients::make(&config.aws).await;
+    let clients = Clients::make(&config.aws).await?;
     let lanes = PIPELINES.map(LaneName::parse).into_iter().collect::<Result<Vec<_>, _>>()?;
     let me = WorkerId::parse("operator")?;
     let mut options = lease_manager::Options::new(config.app.name.clone(), me, lanes, Vec::new());
