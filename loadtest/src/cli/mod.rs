@@ -2,13 +2,14 @@
 
 mod client;
 mod produce;
+mod source;
 mod units;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// Loads a Kinesis stream.
+/// Loads Kinesis streams, and those who read them.
 #[derive(Debug, Parser)]
 #[command(version, about, arg_required_else_help = true)]
 pub(crate) struct Arguments {
@@ -20,6 +21,8 @@ pub(crate) struct Arguments {
 enum Command {
     /// Put messages into a stream: replayed from NDJSON files, or generated.
     Produce(Box<produce::ProduceArguments>),
+    /// Serve a synthetic stream at the highest rate that the machine gives, to load a consumer with.
+    Source(Box<source::SourceArguments>),
 }
 
 /// How results are written to standard output.
@@ -40,5 +43,22 @@ pub(crate) struct Usage(String);
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Produce(arguments) => produce::run(*arguments).await,
+        Command::Source(arguments) => source::run(*arguments).await,
+    }
+}
+
+/// Waits until the process is asked to end: SIGINT or SIGTERM.
+async fn until_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    // Without a handler there is no other way to stop than the default one.
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        biased;
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
 }
