@@ -150,7 +150,7 @@ fn set_checkpoint(
         if *checkpoint == Checkpoint::ShardEnd {
             return Err(ChangeError::EndIsNotSet);
         }
-        *at = LanePosition { checkpoint: checkpoint.clone(), behind_ms: 0 };
+        *at = LanePosition::at(checkpoint.clone());
     }
     let comparable = |at: &Checkpoint| at.has_moved() || *at == Checkpoint::TrimHorizon;
     let odd = |(lane, at): &(&LaneName, &LanePosition)| {

@@ -86,8 +86,7 @@ mod tests {
     }
 
     fn at(lease: &mut LeaseRecord, positions: [&str; 2]) {
-        let position =
-            |text| LanePosition { checkpoint: Checkpoint::parse(text, 0).unwrap(), behind_ms: 0 };
+        let position = |text| LanePosition::at(Checkpoint::parse(text, 0).unwrap());
         lease.lanes = lanes().into_iter().zip(positions.map(position)).collect();
         lease.checkpoint = lease.lanes.values().map(|at| at.checkpoint.clone()).min().unwrap();
     }

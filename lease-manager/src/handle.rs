@@ -118,11 +118,10 @@ impl LeaseHandle {
         self.held.open_lanes.borrow().clone()
     }
 
-    /// Completes when every lane may read the shard. May be polled anew at any time.
-    pub async fn all_lanes_open(&self) {
-        let all = self.held.lease.lanes.len();
+    /// Completes when more than `known` lanes may read the shard. May be polled anew at any time.
+    pub async fn lane_opens(&self, known: usize) {
         // The sender lives in `self.held`, so the wait cannot end otherwise.
-        let _ = self.held.open_lanes.subscribe().wait_for(|open| open.len() >= all).await;
+        let _ = self.held.open_lanes.subscribe().wait_for(|open| open.len() > known).await;
     }
 
     /// True if the shard may be better off with another worker: one that works, and is in no worse health. A consumer that

@@ -211,11 +211,15 @@ fn hash_range(read: &mut Reader) -> Result<Option<HashRange>, ItemError> {
 
 fn lanes_value(lanes: &BTreeMap<LaneName, LanePosition>) -> AttributeValue {
     let lane = |position: &LanePosition| {
-        AttributeValue::M(HashMap::from([
+        let mut fields = HashMap::from([
             ("sequence".to_owned(), AttributeValue::S(position.checkpoint.text().to_owned())),
             ("subSequence".to_owned(), number(position.checkpoint.sub_sequence())),
             ("behindMs".to_owned(), number(position.behind_ms)),
-        ]))
+        ]);
+        if let Some(since_ms) = position.unsettled_since_ms {
+            fields.insert("unsettledSinceMs".to_owned(), AttributeValue::N(since_ms.to_string()));
+        }
+        AttributeValue::M(fields)
     };
     AttributeValue::M(lanes.iter().map(|(name, at)| (name.as_str().to_owned(), lane(at))).collect())
 }
@@ -229,7 +233,9 @@ fn read_lanes(value: Option<AttributeValue>) -> BTreeMap<LaneName, LanePosition>
         let sequence = fields.get("sequence")?.as_s().ok()?;
         let checkpoint = Checkpoint::parse(sequence, digits("subSequence")?).ok()?;
         let behind_ms = digits("behindMs").unwrap_or(0);
-        Some((LaneName::parse(name).ok()?, LanePosition { checkpoint, behind_ms }))
+        let since_ms = fields.get("unsettledSinceMs").and_then(|v| v.as_n().ok()?.parse().ok());
+        let position = LanePosition { checkpoint, behind_ms, unsettled_since_ms: since_ms };
+        Some((LaneName::parse(name).ok()?, position))
     };
     lanes.into_iter().map(lane).collect::<Option<_>>().unwrap_or_default()
 }

@@ -20,6 +20,16 @@ pub struct LanePosition {
     pub checkpoint: Checkpoint,
     /// How far behind the shard's tip the lane was then, in milliseconds.
     pub behind_ms: u64,
+    /// What the lane has not settled arrived no earlier, in milliseconds since 1970: older than the stream keeps records, some of
+    /// it may be gone. `None` where nobody wrote it down.
+    pub unsettled_since_ms: Option<i64>,
+}
+
+impl LanePosition {
+    /// A position of which nothing else is known.
+    pub fn at(checkpoint: Checkpoint) -> Self {
+        LanePosition { checkpoint, behind_ms: 0, unsettled_since_ms: None }
+    }
 }
 
 /// What a consumer reports with a checkpoint. Lanes that it leaves out keep their position.
@@ -173,7 +183,7 @@ impl LeaseRecord {
     pub fn believed_lanes(&self, wanted: &[LaneName]) -> BTreeMap<LaneName, LanePosition> {
         let believed =
             self.lanes.values().map(|lane| &lane.checkpoint).min() == Some(&self.checkpoint);
-        let at_checkpoint = || LanePosition { checkpoint: self.checkpoint.clone(), behind_ms: 0 };
+        let at_checkpoint = || LanePosition::at(self.checkpoint.clone());
         let position =
             |lane| self.lanes.get(lane).filter(|_| believed).cloned().unwrap_or_else(at_checkpoint);
         wanted.iter().map(|lane| (lane.clone(), position(lane))).collect()

@@ -15,9 +15,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use bytes::Bytes;
 use lease_manager::{ChildShard, SequenceNumber};
 use store::{DeadReason, Entity, IntegrationName, Message, MessageId, Position};
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 
-use crate::arena::{Records, Span};
+use crate::arena::{Records, Span, append};
+use crate::budget::Permit;
 use crate::integration::Integrations;
 
 /// The shard that a batch came from, as every room behind the reader needs to know it.
@@ -27,8 +28,6 @@ pub(crate) struct ShardContext {
     pub(crate) stream_arn: Arc<str>,
     /// Id of the shard within the stream.
     pub(crate) shard_id: Arc<str>,
-    /// ARN of the registered enhanced fan-out consumer.
-    pub(crate) consumer_arn: Arc<str>,
     /// Fencing token: the lease counter at acquisition, carried to every sink.
     pub(crate) fence: u64,
     /// First hash key of the shard, inclusive.
@@ -49,10 +48,10 @@ pub(crate) struct RawBatch {
     /// The shard's children; filled only at the shard's end.
     pub(crate) children: Vec<ChildShard>,
     pub(crate) shard_ended: bool,
-    /// Bytes of the event on the wire.
+    /// Bytes on the wire.
     pub(crate) wire_bytes: usize,
-    /// What reading it was charged for; given back once it is decoded.
-    pub(crate) permit: Option<OwnedSemaphorePermit>,
+    /// The share of the reading budget that is held until the batch is decoded.
+    pub(crate) permit: Option<Permit>,
 }
 
 /// A place within a shard: the record and the user record inside its aggregate (0 if none).
@@ -162,6 +161,36 @@ pub(crate) struct Malformed {
 }
 
 impl Batch {
+    /// A batch of one record that is no message, and not of the stream's either.
+    pub(crate) fn of_one(
+        shard: &Arc<ShardContext>,
+        (sequence, index): &Place,
+        arrived_at_ms: i64,
+        payload: &[u8],
+        malformed: Malformed,
+    ) -> Batch {
+        let mut arena = Vec::new();
+        let entry = Entry {
+            sequence: append(&mut arena, sequence.as_str().as_bytes()),
+            partition_key: Span::default(),
+            payload: append(&mut arena, payload),
+            arrived_at_ms,
+            index: *index,
+            found: Found::Malformed(0),
+        };
+        Batch {
+            shard: Arc::clone(shard),
+            bytes: arena.len(),
+            arena: Bytes::from(arena),
+            entries: vec![entry],
+            malformed: vec![malformed],
+            upto: None,
+            millis_behind_latest: 0,
+            children: Vec::new(),
+            shard_ended: false,
+        }
+    }
+
     /// Where the entry stands in its shard.
     pub(crate) fn place(&self, entry: &Entry) -> PlaceRef<'_> {
         PlaceRef { sequence: entry.sequence.text(&self.arena), index: entry.index }
@@ -232,7 +261,8 @@ pub(crate) struct LaneBatch {
     /// True while the shard's lease can be trusted: checked before every attempt.
     pub(crate) lease: LeaseCheck,
     /// The lane's share of the budget; given back when the sink lets go of the batch.
-    pub(crate) permit: Option<OwnedSemaphorePermit>,
+    #[allow(dead_code, reason = "held until it is dropped")]
+    pub(crate) permit: Option<Permit>,
 }
 
 impl LaneBatch {

@@ -1,6 +1,6 @@
 //! One shard, two pipelines, one checkpoint.
 //!
-//! A `ShardConsumer` per owned lease reads its shard through enhanced fan-out,
+//! A `ShardConsumer` per owned lease reads its shard through enhanced fan-out or by polling,
 //! looks into each record once and offers every batch to two lanes: `sync-store` keeps messages
 //! queryable, `async-delivery` pushes them. A lane's position moves over what is settled in it,
 //! and both positions are written together, in one conditional write of the lease.
@@ -23,10 +23,13 @@ mod json;
 mod lane;
 mod metrics;
 mod null_sink;
+mod polling;
+mod reader;
 mod service;
 mod shard_consumer;
 mod status;
 mod sync_store;
+mod turns;
 
 pub use async_delivery::{
     AddressClass, Allowance, Answer, BadAllowance, BreakerPolicy, BreakerState, CourierOptions,
@@ -37,7 +40,9 @@ pub use decode::{DecodeOptions, OutOfRange};
 pub use fan_out::FanOutOptions;
 pub use handle::ProcessorHandle;
 pub use null_sink::SinkMode;
-pub use service::{Exit, Options, PIPELINES, Processor, Stores, StreamOptions};
+pub use polling::PollingOptions;
+pub use reader::{ReadMode, StreamOptions};
+pub use service::{Exit, Options, PIPELINES, Processor, Stores};
 pub use shard_consumer::ShardConsumerOptions;
 pub use status::{LaneStatus, ProcessorStatus, ShardStatus};
 pub use sync_store::{SyncStoreOptions, SyncStoreStatus};

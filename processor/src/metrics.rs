@@ -4,6 +4,8 @@
 
 use metrics::{counter, gauge, histogram};
 
+use crate::service::PIPELINES;
+
 /// One event of a shard was read: its user records.
 pub(crate) fn batch_read(records: usize) {
     counter!("sluicegate.processor.records_read").increment(records as u64);
@@ -38,4 +40,37 @@ pub(crate) fn shards(count: usize) {
 /// Bytes that a pipeline's lanes hold now.
 pub(crate) fn in_flight_bytes(pipeline: &'static str, bytes: usize) {
     gauge!("sluicegate.processor.in_flight_bytes", "pipeline" => pipeline).set(bytes as f64);
+}
+
+/// A lane had no room, or did not move, and is fed no more.
+pub(crate) fn lane_detached(lane: usize, why: &'static str) {
+    counter!("sluicegate.processor.lanes_detached", "pipeline" => PIPELINES[lane], "why" => why)
+        .increment(1);
+}
+
+/// A lane is fed by the live reader again: `tip` if that was not past its end, `seam` if it had to catch up.
+pub(crate) fn lane_attached(lane: usize, how: &'static str) {
+    counter!("sluicegate.processor.lanes_attached", "pipeline" => PIPELINES[lane], "how" => how)
+        .increment(1);
+}
+
+/// A lane's own reader read records for it.
+pub(crate) fn caught_up(lane: usize, records: usize) {
+    counter!("sluicegate.processor.catch_up_records", "pipeline" => PIPELINES[lane])
+        .increment(records as u64);
+}
+
+/// A lane that was about to meet the live reader had no room for what that one read meanwhile.
+pub(crate) fn seam_given_up(lane: usize) {
+    counter!("sluicegate.processor.seams_given_up", "pipeline" => PIPELINES[lane]).increment(1);
+}
+
+/// Records passed the stream's retention before a lane read them.
+pub(crate) fn lost(lane: usize) {
+    counter!("sluicegate.processor.losses", "pipeline" => PIPELINES[lane]).increment(1);
+}
+
+/// Bytes of frames and answers that are not decoded yet.
+pub(crate) fn reading_bytes(bytes: usize) {
+    gauge!("sluicegate.processor.reading_bytes").set(bytes as f64);
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
-use crate::batch::{Entry, LaneBatch};
+use crate::batch::{Batch, Entry, LaneBatch};
 
 /// What a pipeline does with the messages of its lanes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -31,6 +31,7 @@ impl NullSink {
     /// Takes the batch, whatever it is, and settles it whole.
     pub(crate) fn take(&self, batch: LaneBatch) {
         let entries = batch.entries();
+        let look_at = |entry| look_at(&batch.batch, entry);
         let looked_at = entries.iter().map(look_at).fold(0usize, usize::wrapping_add);
         black_box(looked_at);
         self.entries.fetch_add(entries.len() as u64, Ordering::Relaxed);
@@ -44,9 +45,9 @@ impl NullSink {
 }
 
 /// Reads what a real sink would: where the entry belongs, whose it is, when it happened, how long it is.
-fn look_at(entry: &Entry) -> usize {
-    let routed = match &entry.route {
-        Ok(route) => route.integration ^ route.entity.as_str().len() ^ route.time_ms as usize,
+fn look_at(batch: &Batch, entry: &Entry) -> usize {
+    let routed = match batch.route(entry) {
+        Ok(route) => route.integration ^ route.entity.len() ^ route.time_ms as usize,
         Err(malformed) => malformed.detail.len(),
     };
     routed.wrapping_add(entry.payload.len()).wrapping_add(entry.partition_key.len())
@@ -56,49 +57,40 @@ fn look_at(entry: &Entry) -> usize {
 mod tests {
     use std::sync::Arc;
 
-    use bytes::Bytes;
-    use lease_manager::SequenceNumber;
-    use store::{DeadReason, Entity, IntegrationName};
+    use store::{DeadReason, IntegrationName};
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::batch::{Ack, AckState, Batch, LeaseCheck, Malformed, Route, ShardContext};
+    use crate::batch::testing::{At, BatchBuilder};
+    use crate::batch::{Ack, AckState, LeaseCheck, Malformed, ShardContext};
 
-    fn entry(n: u64, malformed: bool) -> Entry {
-        let route = Route { integration: 0, entity: Entity::parse("e").unwrap(), time_ms: 1 };
-        let broken = Malformed {
-            reason: DeadReason::NotJson,
-            detail: String::from("no"),
-            integration: IntegrationName::parse("default").unwrap(),
-        };
-        Entry {
-            place: (SequenceNumber::parse(n.to_string()).unwrap(), 0),
-            partition_key: Arc::from("k"),
-            arrived_at_ms: 1,
-            payload: Bytes::from_static(b"{}"),
-            route: if malformed { Err(broken) } else { Ok(route) },
+    fn five() -> Batch {
+        let mut builder = BatchBuilder::new(ShardContext {
+            stream_arn: Arc::from("stream"),
+            shard_id: Arc::from("shardId-0"),
+            fence: 1,
+            starting_hash_key: 0,
+            ending_hash_key: u128::MAX,
+        });
+        for sequence in ["1", "2", "3", "4", "5"] {
+            let at = At { sequence, index: 0, partition_key: "k", arrived_at_ms: 1 };
+            let broken = Malformed {
+                reason: DeadReason::NotJson,
+                detail: String::from("no"),
+                integration: IntegrationName::parse("default").unwrap(),
+            };
+            match sequence {
+                "3" => builder.malformed(at, b"{}", broken),
+                _ => builder.message(at, b"{}", "e", 1),
+            }
         }
+        builder.build(None, 10)
     }
 
     #[test]
     fn what_the_lane_still_owes_is_settled_at_once_and_counted() {
-        let batch = Arc::new(Batch {
-            shard: Arc::new(ShardContext {
-                stream_arn: Arc::from("stream"),
-                shard_id: Arc::from("shardId-0"),
-                consumer_arn: Arc::from("consumer"),
-                fence: 1,
-                starting_hash_key: 0,
-                ending_hash_key: u128::MAX,
-            }),
-            entries: (1..=5).map(|n| entry(n, n == 3)).collect(),
-            upto: None,
-            millis_behind_latest: 0,
-            children: Vec::new(),
-            shard_ended: false,
-            bytes: 10,
-        });
-        let skip_to = Some(batch.entries[1].place.clone());
+        let batch = Arc::new(five());
+        let skip_to = Some(batch.place(&batch.entries[1]).to_place());
         let (ack, cell) = Ack::new(3, Arc::new(Notify::new()));
         let lease = LeaseCheck::new(|| true);
         let sink = NullSink::default();

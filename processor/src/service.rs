@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_smithy_async::time::SharedTimeSource;
-use lease_manager::{Checkpoint, FleetHandle, LaneName, Lease, LeaseHandle};
+use lease_manager::{Checkpoint, FleetHandle, LaneName, LanePosition, Lease, LeaseHandle};
 use store::{DeliveryStore, MessageStore, SubscriptionStore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -20,14 +20,17 @@ use crate::batch::{LeaseCheck, ShardContext};
 use crate::budget::Budget;
 use crate::clock::wall_ms;
 use crate::decode::DecodeOptions;
-use crate::fan_out::{FanOut, FanOutOptions, StartingAt, SubscribePacer};
+use crate::fan_out::FanOutOptions;
 use crate::handle::ProcessorHandle;
 use crate::integration::Integrations;
-use crate::lane::{Lane, Sink};
+use crate::lane::Lane;
 use crate::metrics;
-use crate::shard_consumer::{Exit as ConsumerExit, ShardConsumer, ShardConsumerOptions};
+use crate::polling::PollingOptions;
+use crate::reader::{Readers, StartingAt, StreamOptions};
+use crate::shard_consumer::{Exit as ConsumerExit, ShardConsumer, ShardConsumerOptions, Track};
 use crate::status::Registry;
 use crate::sync_store::{SyncStoreOptions, Writer, WriterExit};
+use crate::turns::Turns;
 
 /// The pipelines' names, as leases, metrics and status pages write them.
 pub const PIPELINES: [&str; 2] = ["sync-store", "async-delivery"];
@@ -37,15 +40,6 @@ const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Bytes that each pipeline may hold unless it is configured.
 const DEFAULT_BUDGET_BYTES: usize = 64 * 1024 * 1024;
-
-/// A stream that is read, and the registered consumer it is read through.
-#[derive(Debug, Clone)]
-pub struct StreamOptions {
-    /// ARN of the stream.
-    pub arn: String,
-    /// ARN of the enhanced fan-out consumer.
-    pub consumer_arn: String,
-}
 
 /// How the processor works. Every field is bounded where it is used.
 #[derive(Debug, Clone)]
@@ -58,6 +52,10 @@ pub struct Options {
     pub decode: DecodeOptions,
     /// How shards are subscribed to.
     pub fan_out: FanOutOptions,
+    /// How shards are polled, where they are, and how lanes catch up.
+    pub polling: PollingOptions,
+    /// Bytes that frames and answers may hold until they are decoded, over all shards.
+    pub reading_budget_bytes: usize,
     /// How shards are read and leases written.
     pub shard: ShardConsumerOptions,
     /// The `sync-store` pipeline.
@@ -73,7 +71,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Default options for the worker of this name: 64 MiB for each pipeline.
+    /// Default options for the worker of this name: 64 MiB for each pipeline and for reading.
     pub fn new(
         worker: &str,
         streams: Vec<StreamOptions>,
@@ -84,6 +82,8 @@ impl Options {
             integrations,
             decode: DecodeOptions::default(),
             fan_out: FanOutOptions::default(),
+            polling: PollingOptions::default(),
+            reading_budget_bytes: DEFAULT_BUDGET_BYTES,
             shard: ShardConsumerOptions::default(),
             sync_store: SyncStoreOptions::default(),
             sync_store_budget_bytes: DEFAULT_BUDGET_BYTES,
@@ -117,12 +117,11 @@ pub enum Exit {
 /// Reads shards and feeds both pipelines. One per process.
 pub struct Processor {
     options: Options,
-    kinesis: aws_sdk_kinesis::Client,
     fleet: FleetHandle,
     time: SharedTimeSource,
     writer: Writer,
     courier: Courier,
-    pacer: SubscribePacer,
+    readers: Arc<Readers>,
     handle: ProcessorHandle,
 }
 
@@ -165,18 +164,18 @@ impl Processor {
             ],
             time: time.clone(),
         };
-        let pacer = SubscribePacer::new(options.fan_out.subscribes_per_second);
-        let processor = Processor {
-            options,
+        let readers = Readers::new(
+            options.fan_out.clone(),
+            options.polling.clone(),
             kinesis,
-            fleet,
-            time,
-            writer,
-            courier,
-            pacer,
-            handle: handle.clone(),
-        };
-        (processor, handle)
+            Budget::new(options.reading_budget_bytes),
+            time.clone(),
+            &options.streams,
+        );
+        let readers = Arc::new(readers);
+        let handle_to_it = handle.clone();
+        let processor = Processor { options, fleet, time, writer, courier, readers, handle };
+        (processor, handle_to_it)
     }
 
     /// Runs until the fleet ends, then returns. `stop` is the fleet's as well: when it is cancelled,
@@ -184,7 +183,7 @@ impl Processor {
     pub async fn run(self, stop: CancellationToken) -> Exit {
         let sinks_stop = CancellationToken::new();
         let mut sinks: JoinSet<String> = JoinSet::new();
-        let Processor { options, kinesis, fleet, time, writer, courier, pacer, handle } = self;
+        let Processor { options, fleet, time, writer, courier, readers, handle } = self;
         let (store_stop, delivery_stop) = (sinks_stop.clone(), sinks_stop.clone());
         sinks.spawn(async move {
             match writer.run(store_stop).await {
@@ -199,7 +198,8 @@ impl Processor {
             }
         });
         let drain = drain(stop, handle.courier.clone(), options.shard.drain_deadline);
-        let start = Start { options, kinesis, time, pacer, handle };
+        let turns = Turns::new(options.shard.writes_per_second);
+        let start = Start { options, time, readers, turns, handle };
         let exit = {
             let consume = consume(&start, &fleet, &mut sinks);
             tokio::pin!(consume, drain);
@@ -230,9 +230,9 @@ async fn drain(stop: CancellationToken, courier: CourierHandle, deadline: Durati
 /// Everything a shard consumer is made of.
 struct Start {
     options: Options,
-    kinesis: aws_sdk_kinesis::Client,
     time: SharedTimeSource,
-    pacer: SubscribePacer,
+    readers: Arc<Readers>,
+    turns: Turns,
     handle: ProcessorHandle,
 }
 
@@ -284,6 +284,7 @@ fn log_exit(exit: Result<ConsumerExit, tokio::task::JoinError>) {
 
 impl Start {
     fn gauges(&self) {
+        self.readers.gauge();
         for (name, budget) in PIPELINES.into_iter().zip(&self.handle.budgets) {
             metrics::in_flight_bytes(name, budget.in_use());
         }
@@ -291,40 +292,34 @@ impl Start {
 
     fn consumer(&self, lease: LeaseHandle) -> Result<ShardConsumer, (LeaseHandle, String)> {
         let item = lease.lease();
-        let Some(stream) = self.options.streams.iter().find(|s| *s.arn == *item.stream_arn) else {
-            let why = format!("its stream {} is not configured", item.stream_arn);
-            return Err((lease, why));
-        };
         let shard = Arc::new(ShardContext {
             stream_arn: Arc::from(&*item.stream_arn),
             shard_id: Arc::from(item.shard_id.as_str()),
-            consumer_arn: Arc::from(&*stream.consumer_arn),
             fence: item.counter.0,
             starting_hash_key: item.hash_range.map_or(0, |range| range.start),
             ending_hash_key: item.hash_range.map_or(u128::MAX, |range| range.end),
         });
-        let positions = positions(item);
-        let starting = StartingAt::new(smallest(&positions), item.start_at_ms);
         let seed = self.options.seed ^ fold(&shard.shard_id) ^ shard.fence;
-        let fan_out = FanOut::new(
-            self.options.fan_out.clone(),
-            self.kinesis.clone(),
-            self.pacer.clone(),
-            Arc::clone(&shard),
-            starting,
-            seed,
-        );
+        let Some(readers) = self.readers.of(&shard, seed) else {
+            return Err((lease, format!("its stream {} is not configured", shard.stream_arn)));
+        };
+        let now_ms = wall_ms(&self.time);
+        let starts = starts(item, now_ms);
+        let unread_since_ms = starts.each_ref().map(|start| start.unread_since_ms);
+        let registered =
+            self.handle.registry.enter(&shard, unread_since_ms, readers.retention(), now_ms);
         let validity = lease.validity();
         let check = LeaseCheck::new(move || validity.is_valid());
-        let behind_ms = item.lanes.values().map(|lane| lane.behind_ms).max().unwrap_or(0);
-        let registered = self.handle.registry.enter(&shard, behind_ms, wall_ms(&self.time));
         Ok(ShardConsumer {
             check,
-            fan_out,
+            live: readers.live(StartingAt::new(item.checkpoint.clone(), item.start_at_ms)),
+            readers,
             integrations: Arc::clone(&self.options.integrations),
             decode: self.options.decode.clone(),
-            lanes: self.lanes(positions),
+            tracks: self.tracks(starts),
+            keeper: Arc::new(self.handle.writer.clone()),
             options: self.options.shard.clone(),
+            turns: self.turns.clone(),
             time: self.time.clone(),
             registered,
             shard,
@@ -332,30 +327,41 @@ impl Start {
         })
     }
 
-    fn lanes(&self, positions: [Checkpoint; 2]) -> [Lane; 2] {
-        let [store, delivery] = positions;
-        let sinks: [Arc<dyn Sink>; 2] =
-            [Arc::new(self.handle.writer.clone()), Arc::new(self.handle.courier.clone())];
-        let [to_store, to_courier] = sinks;
-        let [store_budget, delivery_budget] = self.handle.budgets.clone();
+    fn tracks(&self, starts: [LaneStart; 2]) -> [Track; 2] {
+        let [to_store, to_courier] = starts;
+        let [store, delivery] = &self.handle.budgets;
+        let track = |pipeline, sink, budget: &Budget, start: LaneStart| {
+            let lane = Lane::new(lane_name(pipeline), sink, budget.share(), start.position);
+            Track::new(lane, start.unread_since_ms)
+        };
         [
-            Lane::new(lane_name(PIPELINES[0]), to_store, store_budget, store),
-            Lane::new(lane_name(PIPELINES[1]), to_courier, delivery_budget, delivery),
+            track(PIPELINES[0], Arc::new(self.handle.writer.clone()), store, to_store),
+            track(PIPELINES[1], Arc::new(self.handle.courier.clone()), delivery, to_courier),
         ]
     }
 }
 
-/// Where each lane goes on: its own position, or the lease's checkpoint when it has none.
-fn positions(lease: &Lease) -> [Checkpoint; 2] {
-    let known: BTreeMap<&str, &Checkpoint> =
-        lease.lanes.iter().map(|(name, lane)| (name.as_str(), &lane.checkpoint)).collect();
-    PIPELINES
-        .map(|name| known.get(name).map_or_else(|| lease.checkpoint.clone(), |at| (*at).clone()))
+/// Where a lane goes on.
+struct LaneStart {
+    position: Checkpoint,
+    unread_since_ms: i64,
 }
 
-/// Where the reader starts: at the lane that is furthest behind; the other skips what it has settled.
-fn smallest(positions: &[Checkpoint; 2]) -> Checkpoint {
-    positions.iter().min().cloned().unwrap_or(Checkpoint::TrimHorizon)
+/// Where each lane goes on: at its own position, or the lease's checkpoint when it has none. What a lane that never read
+/// anything has to read arrived no earlier than its lease was made.
+fn starts(lease: &Lease, now_ms: i64) -> [LaneStart; 2] {
+    let known: BTreeMap<&str, &LanePosition> =
+        lease.lanes.iter().map(|(name, lane)| (name.as_str(), lane)).collect();
+    PIPELINES.map(|name| {
+        let lane = known.get(name);
+        let position = lane.map_or(&lease.checkpoint, |lane| &lane.checkpoint).clone();
+        let noted = lane.and_then(|lane| lane.unsettled_since_ms);
+        let began = lease.start_at_ms.filter(|_| !position.has_moved());
+        let behind_ms = lane.map_or(0, |lane| lane.behind_ms);
+        let behind = now_ms.saturating_sub_unsigned(behind_ms);
+        let unread_since_ms = noted.or(began).unwrap_or(behind).min(now_ms);
+        LaneStart { position, unread_since_ms }
+    })
 }
 
 #[allow(clippy::expect_used)]

@@ -1,13 +1,15 @@
 //! What the processor is doing, for status pages: a snapshot of counters, never a lock on the hot path.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::async_delivery::CourierStats;
 use crate::batch::ShardContext;
+use crate::lane::feed::Fed;
 use crate::sync_store::SyncStoreStatus;
 
 /// One lane of one shard.
@@ -15,8 +17,12 @@ use crate::sync_store::SyncStoreStatus;
 pub struct LaneStatus {
     /// The pipeline.
     pub pipeline: &'static str,
+    /// What feeds it: `live`, `detached`, `catching-up`; `closed` before a parent shard's lane ended, `done` at the shard's end.
+    pub feed: &'static str,
     /// How far this lane's oldest unsettled record lies behind now, in ms; 0 at the tip.
     pub behind_ms: u64,
+    /// How long the stream still keeps what this lane has not settled, in ms: at 0 records are lost.
+    pub time_to_loss_ms: u64,
     /// Bytes that are not settled.
     pub in_flight_bytes: u64,
 }
@@ -53,7 +59,7 @@ pub struct ProcessorStatus {
 const HEARD_MS: i64 = 10_000;
 
 /// Counters of one shard: written by its consumer, read by anyone.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ShardStats {
     records: AtomicU64,
     millis_behind_latest: AtomicU64,
@@ -62,22 +68,67 @@ pub(crate) struct ShardStats {
     /// The reader gave up once, and nothing was heard since.
     unreadable: AtomicBool,
     lanes: [LaneStats; 2],
+    /// How long the stream keeps records.
+    retention_ms: u64,
 }
 
-/// One lane's figures: the arrival of its oldest unsettled record (0 = none), and its bytes.
-#[derive(Debug, Default)]
+/// How a lane is, as its consumer says it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LaneFigures {
+    pub(crate) fed: Fed,
+    /// Arrival of the oldest record that is not settled, in ms since 1970; `None` when all are.
+    pub(crate) oldest_unsettled_ms: Option<i64>,
+    /// All that arrived until then was taken, in ms since 1970.
+    pub(crate) unread_since_ms: i64,
+    pub(crate) in_flight_bytes: usize,
+}
+
+/// The same, to be read by anyone; an arrival of 0 is none.
+#[derive(Debug)]
 struct LaneStats {
+    fed: AtomicU8,
     oldest_unsettled_ms: AtomicI64,
+    unread_since_ms: AtomicI64,
     in_flight_bytes: AtomicU64,
 }
 
+impl LaneStats {
+    fn new(unread_since_ms: i64) -> LaneStats {
+        LaneStats {
+            fed: AtomicU8::new(Fed::Closed as u8),
+            oldest_unsettled_ms: AtomicI64::new(0),
+            unread_since_ms: AtomicI64::new(unread_since_ms),
+            in_flight_bytes: AtomicU64::new(0),
+        }
+    }
+
+    fn set(&self, figures: LaneFigures) {
+        self.fed.store(figures.fed as u8, Ordering::Relaxed);
+        self.oldest_unsettled_ms.store(figures.oldest_unsettled_ms.unwrap_or(0), Ordering::Relaxed);
+        self.unread_since_ms.store(figures.unread_since_ms, Ordering::Relaxed);
+        self.in_flight_bytes.store(figures.in_flight_bytes as u64, Ordering::Relaxed);
+    }
+
+    fn fed(&self) -> Fed {
+        let fed = self.fed.load(Ordering::Relaxed);
+        [Fed::Closed, Fed::Live, Fed::Detached, Fed::CatchingUp]
+            .into_iter()
+            .find(|known| *known as u8 == fed)
+            .unwrap_or(Fed::Done)
+    }
+}
+
 impl ShardStats {
-    /// Counters of a shard whose last reader was so far behind.
-    fn new(behind_ms: u64, now_ms: i64) -> ShardStats {
+    /// Counters of a shard whose lanes had read what arrived until `unread_since_ms`.
+    fn new(unread_since_ms: [i64; 2], retention: Duration, now_ms: i64) -> ShardStats {
+        let behind_ms = now_ms - unread_since_ms.into_iter().min().unwrap_or(now_ms);
         ShardStats {
-            millis_behind_latest: AtomicU64::new(behind_ms),
+            records: AtomicU64::new(0),
+            millis_behind_latest: AtomicU64::new(u64::try_from(behind_ms).unwrap_or(0)),
             heard_at_ms: AtomicI64::new(now_ms),
-            ..ShardStats::default()
+            unreadable: AtomicBool::new(false),
+            lanes: unread_since_ms.map(LaneStats::new),
+            retention_ms: u64::try_from(retention.as_millis()).unwrap_or(u64::MAX),
         }
     }
 
@@ -109,29 +160,37 @@ impl ShardStats {
         said.saturating_add(u64::try_from(silent).unwrap_or(0))
     }
 
-    pub(crate) fn lane(
-        &self,
-        lane: usize,
-        oldest_unsettled_ms: Option<i64>,
-        in_flight_bytes: usize,
-    ) {
+    pub(crate) fn lane(&self, lane: usize, figures: LaneFigures) {
         if let Some(stats) = self.lanes.get(lane) {
-            stats.oldest_unsettled_ms.store(oldest_unsettled_ms.unwrap_or(0), Ordering::Relaxed);
-            stats.in_flight_bytes.store(in_flight_bytes as u64, Ordering::Relaxed);
+            stats.set(figures);
         }
     }
 
-    /// How far the lane is behind at `now_ms`: the age of what it has not settled, or what the
-    /// reader has still to read when it has settled all that was read.
+    /// How far a lane is behind at `now_ms`: the age of what it has not settled, or of what is still to be read for it.
+    pub(crate) fn behind_ms(&self, lane: usize, now_ms: i64) -> u64 {
+        let stats = &self.lanes[lane];
+        let age = |since_ms: i64| u64::try_from(now_ms - since_ms).unwrap_or(0);
+        let unread_ms = match stats.fed() {
+            Fed::Live => self.reader_behind_ms(now_ms),
+            Fed::Done => 0,
+            Fed::Closed | Fed::Detached | Fed::CatchingUp => {
+                age(stats.unread_since_ms.load(Ordering::Relaxed))
+            }
+        };
+        match stats.oldest_unsettled_ms.load(Ordering::Relaxed) {
+            0 => unread_ms,
+            oldest => unread_ms.max(age(oldest)),
+        }
+    }
+
     fn lane_status(&self, lane: usize, pipeline: &'static str, now_ms: i64) -> LaneStatus {
         let stats = &self.lanes[lane];
-        let behind_ms = match stats.oldest_unsettled_ms.load(Ordering::Relaxed) {
-            0 => self.reader_behind_ms(now_ms),
-            oldest => u64::try_from(now_ms - oldest).unwrap_or(0),
-        };
+        let behind_ms = self.behind_ms(lane, now_ms);
         LaneStatus {
             pipeline,
+            feed: stats.fed().name(),
             behind_ms,
+            time_to_loss_ms: self.retention_ms.saturating_sub(behind_ms),
             in_flight_bytes: stats.in_flight_bytes.load(Ordering::Relaxed),
         }
     }
@@ -149,16 +208,17 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// A consumer begins: its counters are listed until the guard is dropped.
-    /// `behind_ms` is how far the shard's last reader was behind.
+    /// A consumer begins: its counters are listed until the guard is dropped. Its lanes had read what arrived until
+    /// `unread_since_ms`.
     pub(crate) fn enter(
         self: &Arc<Self>,
         shard: &ShardContext,
-        behind_ms: u64,
+        unread_since_ms: [i64; 2],
+        retention: Duration,
         now_ms: i64,
     ) -> Registered {
         let key = (Arc::clone(&shard.stream_arn), Arc::clone(&shard.shard_id));
-        let stats = Arc::new(ShardStats::new(behind_ms, now_ms));
+        let stats = Arc::new(ShardStats::new(unread_since_ms, retention, now_ms));
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
         shards.insert(key.clone(), Arc::clone(&stats));
         crate::metrics::shards(shards.len());
@@ -225,17 +285,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lane_is_behind_by_its_oldest_record_or_by_what_the_reader_has_still_to_read() {
-        let stats = ShardStats::new(700, 1_000);
-        let behind = |now_ms| stats.lane_status(0, "lane", now_ms).behind_ms;
-        assert_eq!(behind(1_000), 700, "as the last owner left it");
+    fn a_lane_is_behind_by_its_oldest_record_or_by_what_is_still_to_be_read_for_it() {
+        let stats = ShardStats::new([300, 900], Duration::from_secs(20), 1_000);
+        let status = |now_ms| stats.lane_status(0, "lane", now_ms);
+        assert_eq!(status(1_000).behind_ms, 700, "as the last owner left it");
+        let live = LaneFigures {
+            fed: Fed::Live,
+            oldest_unsettled_ms: Some(1_500),
+            unread_since_ms: 0,
+            in_flight_bytes: 9,
+        };
         stats.read(3, 20, 2_000);
-        stats.lane(0, Some(1_500), 9);
-        assert_eq!(behind(2_000), 500);
-        stats.lane(0, None, 0);
-        assert_eq!(behind(2_000 + HEARD_MS), 20, "nothing came, as the service said it would be");
-        assert_eq!(behind(2_001 + HEARD_MS), 10_021, "the service would have said something");
-        stats.shard_ended();
-        assert_eq!(behind(1_000_000), 0);
+        stats.lane(0, live);
+        assert_eq!((status(2_000).behind_ms, status(2_000).time_to_loss_ms), (500, 19_500));
+        stats.lane(0, LaneFigures { oldest_unsettled_ms: None, ..live });
+        let silent = status(2_000 + HEARD_MS);
+        assert_eq!(silent.behind_ms, 20, "nothing came, as the service said it would be");
+        let silent = status(2_001 + HEARD_MS);
+        assert_eq!(silent.behind_ms, 10_021, "the service would have said something");
+        let fed = Fed::Detached;
+        stats.lane(
+            0,
+            LaneFigures { fed, oldest_unsettled_ms: None, unread_since_ms: 1_700, ..live },
+        );
+        let left = status(31_700);
+        assert_eq!((left.feed, left.behind_ms, left.time_to_loss_ms), ("detached", 30_000, 0));
+        stats.lane(0, LaneFigures { fed: Fed::Done, oldest_unsettled_ms: None, ..live });
+        assert_eq!(status(1_000_000).behind_ms, 0);
     }
 }

@@ -11,8 +11,8 @@ use lease_manager::{
     FleetHandle, FleetView, LaneName, LeaseManager, StreamConfig, WorkerId, WorkerState,
 };
 use processor::{
-    CourierOptions, HttpTransports, PIPELINES, Processor, ProcessorHandle, ProcessorStatus,
-    SinkMode, Stores, StreamOptions,
+    CourierOptions, HttpTransports, PIPELINES, PollingOptions, Processor, ProcessorHandle,
+    ProcessorStatus, SinkMode, Stores, StreamOptions,
 };
 use serde::Serialize;
 use store::{AccessStore, DeliveryStore, DynamoMessages, Pepper, Signer, SubscriptionStore};
@@ -62,7 +62,7 @@ impl ProcessorService {
         for stream in &config.streams {
             let found =
                 streams::find(&clients.kinesis, stream.stream.name(), &stream.consumer).await?;
-            read.push(StreamOptions { arn: found.arn.clone(), consumer_arn: found.consumer_arn });
+            read.push(StreamOptions::fan_out(found.arn.clone(), found.consumer_arn));
             leased.push(StreamConfig {
                 arn: found.arn,
                 name: found.name,
@@ -222,6 +222,8 @@ fn processor_options(
         integrations: Arc::clone(&config.integrations),
         decode: config.pipelines.decode.clone(),
         fan_out: config.pipelines.fan_out.clone(),
+        polling: PollingOptions::default(),
+        reading_budget_bytes: bytes(config.memory.reading.of(memory)),
         shard: config.pipelines.shard.clone(),
         sync_store: config.pipelines.sync_store.clone(),
         sync_store_budget_bytes: bytes(config.memory.sync_store.of(memory)),

@@ -94,7 +94,7 @@ fn progress(at: u64, loaded: bool) -> Progress {
         return Progress::default();
     }
     let checkpoint = Checkpoint::parse(&at.to_string(), 0).unwrap();
-    let position = LanePosition { checkpoint: checkpoint.clone(), behind_ms: 0 };
+    let position = LanePosition::at(checkpoint.clone());
     Progress {
         lanes: lanes().into_iter().map(|lane| (lane, position.clone())).collect(),
         read_to: Some(checkpoint),

@@ -34,7 +34,7 @@ impl World {
         let id = self.processes.start(async move {
             let (kinesis, dynamodb) = site.clients(&worker);
             let worker_id = WorkerId::parse(&*worker).unwrap();
-            let read = StreamOptions { arn: stream.arn.clone(), consumer_arn };
+            let read = StreamOptions::fan_out(stream.arn.clone(), consumer_arn);
             let mut leases =
                 lease_manager::Options::new(APP, worker_id, lanes().to_vec(), vec![stream]);
             leases.seed = seed;

@@ -14,7 +14,7 @@ fn at(text: &str) -> Checkpoint {
 }
 
 fn progress(deliver: &str, store: &str) -> Progress {
-    let position = |text| LanePosition { checkpoint: at(text), behind_ms: 7 };
+    let position = |text| LanePosition { behind_ms: 7, ..LanePosition::at(at(text)) };
     Progress {
         lanes: BTreeMap::from([
             (lane("deliver"), position(deliver)),

@@ -90,7 +90,11 @@ fn lanes_are_believed_only_while_their_smallest_is_the_checkpoint() {
     let at = |n: &str| Checkpoint::parse(n, 0).unwrap();
     let mut record = LeaseRecord::new(LeaseKey::parse("shardId-0").unwrap(), at("10"), 5);
     record.stream_created_at_s = Some(1_700_000_000);
-    let position = |n: &str| LanePosition { checkpoint: at(n), behind_ms: 4 };
+    let position = |n: &str| LanePosition {
+        checkpoint: at(n),
+        behind_ms: 4,
+        unsettled_since_ms: Some(1_800_000_000_000),
+    };
     record.lanes =
         BTreeMap::from([(lane("store"), position("20")), (lane("deliver"), position("10"))]);
     let read = LeaseRecord::from_item(record.to_item()).unwrap().unwrap();

@@ -75,7 +75,7 @@ pub(super) fn lane_positions(record: &LeaseRecord) -> [u8; LANES] {
 }
 
 pub(super) fn progress(lane: usize, to: u8) -> Progress {
-    let at = LanePosition { checkpoint: checkpoint(to), behind_ms: 0 };
+    let at = LanePosition::at(checkpoint(to));
     Progress { lanes: BTreeMap::from([(lanes()[lane].clone(), at)]), ..Progress::default() }
 }
 
@@ -180,7 +180,7 @@ fn hash_range(of: Shard, shards: &[Vec<Shard>]) -> HashRange {
 
 /// Another library moved the checkpoint behind what the lanes say, and let the lease go.
 pub(super) fn as_a_kcl_left_it(lease: &mut LeaseRecord) {
-    let at = |to| LanePosition { checkpoint: checkpoint(to), behind_ms: 0 };
+    let at = |to| LanePosition::at(checkpoint(to));
     lease.lanes = lanes().into_iter().map(|lane| (lane, at(1))).collect();
     lease.checkpoint = checkpoint(2);
     lease.counter = LeaseCounter(3);

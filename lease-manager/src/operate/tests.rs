@@ -105,7 +105,7 @@ fn says(why: &Why, answer: &str, fact: &str, next: &str) {
 #[tokio::test(start_paused = true)]
 async fn an_owned_lease_says_who_how_far_and_that_the_heart_beats() {
     let mut owned = lease(1, "7", Some("a"));
-    let position = |text, behind_ms| LanePosition { checkpoint: at(text), behind_ms };
+    let position = |text, behind_ms| LanePosition { behind_ms, ..LanePosition::at(at(text)) };
     owned.lanes = BTreeMap::from([
         (lane("deliver"), position("7", 2_500)),
         (lane("store"), position("9", 0)),

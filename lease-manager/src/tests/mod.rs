@@ -252,7 +252,7 @@ fn at(text: &str) -> Checkpoint {
 
 /// Progress with every lane at the same checkpoint.
 fn progress(text: &str) -> Progress {
-    let position = LanePosition { checkpoint: at(text), behind_ms: 3 };
+    let position = LanePosition { behind_ms: 3, ..LanePosition::at(at(text)) };
     Progress {
         lanes: lanes().into_iter().map(|lane| (lane, position.clone())).collect(),
         read_to: Some(at(text)),

@@ -29,7 +29,6 @@ fn shard(range: std::ops::RangeInclusive<u128>) -> Arc<ShardContext> {
     Arc::new(ShardContext {
         stream_arn: Arc::from("arn:aws:kinesis:us-east-1:000000000000:stream/s"),
         shard_id: Arc::from("shardId-000000000000"),
-        consumer_arn: Arc::from("arn:c"),
         fence: 1,
         starting_hash_key: *range.start(),
         ending_hash_key: *range.end(),

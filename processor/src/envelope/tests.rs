@@ -9,7 +9,6 @@ fn shard() -> ShardContext {
     ShardContext {
         stream_arn: Arc::from("arn:s"),
         shard_id: Arc::from("shardId-000000000000"),
-        consumer_arn: Arc::from("arn:c"),
         fence: 1,
         starting_hash_key: 0,
         ending_hash_key: u128::MAX,

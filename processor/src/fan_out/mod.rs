@@ -12,7 +12,6 @@ mod frame;
 mod metrics;
 mod pacer;
 mod plan;
-mod start;
 mod subscribe;
 
 #[cfg(test)]
@@ -27,12 +26,12 @@ use tokio::time::Instant;
 
 use crate::batch::{RawBatch, ShardContext};
 use crate::envelope::Event;
+use crate::reader::{ReadError, StartingAt};
 
 use plan::{Ended, History, Plan};
 use subscribe::Subscription;
 
 pub(crate) use pacer::SubscribePacer;
-pub(crate) use start::{StartingAt, skip_to};
 
 /// How shards are subscribed to.
 #[derive(Debug, Clone)]
@@ -77,30 +76,13 @@ impl Default for FanOutOptions {
     }
 }
 
-/// Why a shard cannot be read on. None of them is the shard's end.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum FanOutError {
-    /// The stream, the consumer or the shard is not there: look again, later or never.
-    #[error("SubscribeToShard: the stream, its consumer or the shard does not exist: {detail}")]
-    NotFound { detail: String },
-    /// Subscriptions are accepted and stay dead: another worker may have a better connection.
-    #[error(
-        "SubscribeToShard: {subscriptions} subscriptions in a row were accepted and stayed silent"
-    )]
-    Inactive { subscriptions: u32 },
-    /// The service refuses, and will go on doing so until somebody changes something.
-    #[error("SubscribeToShard: refused {times} times in a row: {code}: {detail}")]
-    Refused { code: String, detail: String, times: u32 },
-    /// The shard's end was handed out already: there is nothing behind it.
-    #[error("SubscribeToShard: asked for an event behind the shard's end")]
-    BehindShardEnd,
-}
-
 /// Reads one shard.
 pub(crate) struct FanOut {
     options: FanOutOptions,
     client: aws_sdk_kinesis::Client,
     pacer: SubscribePacer,
+    /// The registered consumer that is subscribed with.
+    consumer_arn: Arc<str>,
     shard: Arc<ShardContext>,
     /// Where the next subscription starts: behind the last event that was handed out.
     resume: StartingAt,
@@ -130,6 +112,7 @@ impl FanOut {
         options: FanOutOptions,
         client: aws_sdk_kinesis::Client,
         pacer: SubscribePacer,
+        consumer_arn: Arc<str>,
         shard: Arc<ShardContext>,
         start: StartingAt,
         seed: u64,
@@ -138,6 +121,7 @@ impl FanOut {
             options,
             client,
             pacer,
+            consumer_arn,
             shard,
             resume: start,
             history: History::default(),
@@ -153,8 +137,8 @@ impl FanOut {
     /// connection's window.
     ///
     /// # Errors
-    /// When reading on makes no sense, see [`FanOutError`]. Errors that pass are waited for.
-    pub(crate) async fn next(&mut self) -> Result<RawBatch, FanOutError> {
+    /// When reading on makes no sense, see [`ReadError`]. Errors that pass are waited for.
+    pub(crate) async fn next(&mut self) -> Result<RawBatch, ReadError> {
         loop {
             match &mut self.phase {
                 Phase::Waiting(until) => {
@@ -172,7 +156,7 @@ impl FanOut {
                         Err(ended) => self.ended(&ended)?,
                     }
                 }
-                Phase::ShardEnded => return Err(FanOutError::BehindShardEnd),
+                Phase::ShardEnded => return Err(ReadError::BehindShardEnd),
             }
         }
     }
@@ -187,16 +171,30 @@ impl FanOut {
                 self.history.accepted(Instant::now());
             }
             metrics::subscription_ended("cancelled");
-            let at = plan::earliest(&self.history, self.jitter.f64(), &self.options);
-            self.phase = Phase::Waiting(at.unwrap_or_else(Instant::now));
+            self.phase = Phase::Waiting(self.earliest());
         }
+    }
+
+    /// Goes on at another place: the subscription is dropped at once.
+    pub(crate) fn restart(&mut self, start: StartingAt) {
+        self.cancel();
+        self.resume = start;
+        if matches!(self.phase, Phase::ShardEnded) {
+            self.phase = Phase::Waiting(self.earliest());
+        }
+    }
+
+    fn earliest(&mut self) -> Instant {
+        let at = plan::earliest(&self.history, self.jitter.f64(), &self.options);
+        at.unwrap_or_else(Instant::now)
     }
 
     fn call(&self) -> BoxFuture<'static, Called> {
         let call = subscribe::call(
             self.client.clone(),
-            Arc::clone(&self.shard),
-            self.resume.clone(),
+            &self.consumer_arn,
+            &self.shard,
+            &self.resume,
             self.options.subscribe_timeout,
         );
         let pacer = self.pacer.clone();
@@ -207,7 +205,7 @@ impl FanOut {
         })
     }
 
-    fn called(&mut self, called: Called) -> Result<(), FanOutError> {
+    fn called(&mut self, called: Called) -> Result<(), ReadError> {
         self.history.called(called.at);
         match called.result {
             Ok(body) => {
@@ -224,7 +222,7 @@ impl FanOut {
     }
 
     /// Decides what follows a subscription's end, and drops it.
-    fn ended(&mut self, ended: &Ended) -> Result<(), FanOutError> {
+    fn ended(&mut self, ended: &Ended) -> Result<(), ReadError> {
         metrics::subscription_ended(ended.name());
         self.history.ended(ended);
         let now = Instant::now();

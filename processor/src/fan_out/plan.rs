@@ -7,7 +7,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{FanOutError, FanOutOptions};
+use super::FanOutOptions;
+use crate::reader::ReadError;
+use crate::reader::pause::{backoff, stretched};
+use crate::reader::refusal::{Meaning, Refusal};
+
+const OPERATION: &str = "SubscribeToShard";
 
 /// Why there is no subscription (any more).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,33 +29,11 @@ pub(super) enum Ended {
     Refused(Refusal),
 }
 
-/// An error of the service, by its name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) code: String,
-    pub(super) detail: String,
-    /// It came inside a stream that had been accepted.
-    pub(super) in_stream: bool,
-}
-
-/// What a refusal means for the next call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Meaning {
-    /// A subscription of the same consumer is in the way, for seconds.
-    InUse,
-    /// The stream, consumer or shard does not exist.
-    NotFound,
-    /// Somebody has to change something first.
-    Denied,
-    /// The service is busy or unwell.
-    Busy,
-}
-
 /// What to do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Plan {
     SubscribeAt(Instant),
-    GiveUp(FanOutError),
+    GiveUp(ReadError),
 }
 
 /// What happened so far, as far as the next decision needs it.
@@ -98,26 +81,6 @@ impl History {
     }
 }
 
-impl Refusal {
-    fn meaning(&self) -> Meaning {
-        match self.code.as_str() {
-            "ResourceInUseException" => Meaning::InUse,
-            "ResourceNotFoundException" => Meaning::NotFound,
-            "AccessDeniedException"
-            | "InvalidArgumentException"
-            | "ValidationException"
-            | "KMSAccessDeniedException"
-            | "KMSDisabledException"
-            | "KMSInvalidStateException"
-            | "KMSNotFoundException"
-            | "KMSOptInRequired" => Meaning::Denied,
-            // LimitExceededException, KMSThrottlingException, InternalFailureException, whatever
-            // else a service or a proxy may answer: it passes.
-            _ => Meaning::Busy,
-        }
-    }
-}
-
 impl Ended {
     /// True for what happens in every healthy day.
     pub(super) fn is_ordinary(&self) -> bool {
@@ -135,12 +98,7 @@ impl Ended {
             Ended::Cut(_) => "cut",
             Ended::Broken(_) => "broken",
             Ended::Silent => "silent",
-            Ended::Refused(refusal) => match refusal.meaning() {
-                Meaning::InUse => "in-use",
-                Meaning::NotFound => "not-found",
-                Meaning::Denied => "denied",
-                Meaning::Busy => "busy",
-            },
+            Ended::Refused(refusal) => refusal.meaning().name(),
         }
     }
 }
@@ -176,16 +134,20 @@ pub(super) fn after(
     let pause = match ended {
         Ended::Expired => Duration::ZERO,
         Ended::Silent if history.silent >= options.max_inactive => {
-            return Plan::GiveUp(FanOutError::Inactive { subscriptions: history.silent });
+            return Plan::GiveUp(ReadError::Inactive { subscriptions: history.silent });
         }
         Ended::Silent => Duration::ZERO,
-        Ended::Cut(_) | Ended::Broken(_) => backoff(history.failures, jitter, options),
+        Ended::Cut(_) | Ended::Broken(_) => failed(history, jitter, options),
         Ended::Refused(refusal) => match refusal.meaning() {
             Meaning::NotFound => {
-                return Plan::GiveUp(FanOutError::NotFound { detail: refusal.detail.clone() });
+                return Plan::GiveUp(ReadError::NotFound {
+                    operation: OPERATION,
+                    detail: refusal.detail.clone(),
+                });
             }
             Meaning::Denied if history.denied >= options.max_refusals => {
-                return Plan::GiveUp(FanOutError::Refused {
+                return Plan::GiveUp(ReadError::Refused {
+                    operation: OPERATION,
                     code: refusal.code.clone(),
                     detail: refusal.detail.clone(),
                     times: history.denied,
@@ -197,23 +159,17 @@ pub(super) fn after(
                 stretched(options.takeover_interval, jitter, 0.1)
             }
             Meaning::InUse => stretched(options.call_interval, jitter, 1.0),
-            Meaning::Busy => backoff(history.failures, jitter, options),
+            Meaning::Throttled | Meaning::Busy | Meaning::Expired => {
+                failed(history, jitter, options)
+            }
         },
     };
     let earliest = earliest(history, jitter, options).unwrap_or(now);
     Plan::SubscribeAt(earliest.max(now + pause))
 }
 
-/// Doubles with each failure up to the maximum; the second half of it is left to chance.
-fn backoff(failures: u32, jitter: f64, options: &FanOutOptions) -> Duration {
-    let doublings = failures.saturating_sub(1).min(16);
-    let full = options.backoff_initial.saturating_mul(1 << doublings).min(options.backoff_max);
-    full.mul_f64(0.5 + jitter / 2.0)
-}
-
-/// `base`, and up to `share` of it more.
-fn stretched(base: Duration, jitter: f64, share: f64) -> Duration {
-    base.mul_f64(1.0 + jitter * share)
+fn failed(history: &History, jitter: f64, options: &FanOutOptions) -> Duration {
+    backoff(history.failures, jitter, options.backoff_initial, options.backoff_max)
 }
 
 #[cfg(test)]
@@ -236,7 +192,7 @@ mod tests {
         since_accepted_s: f64,
         repeated: u32,
         jitter: f64,
-    ) -> Result<f64, FanOutError> {
+    ) -> Result<f64, ReadError> {
         let base = Instant::now();
         let now = at(base, NOW_S as f64);
         let mut history = History::default();
@@ -306,19 +262,22 @@ mod tests {
     fn three_silent_subscriptions_in_a_row_are_given_up() {
         assert!(plan(&Ended::Silent, 35.0, 2, 0.0).is_ok());
         let given_up = plan(&Ended::Silent, 35.0, 3, 0.0);
-        assert_eq!(given_up, Err(FanOutError::Inactive { subscriptions: 3 }));
+        assert_eq!(given_up, Err(ReadError::Inactive { subscriptions: 3 }));
     }
 
     #[test]
     fn what_does_not_exist_is_said_at_once_and_is_no_end() {
         let error = plan(&refused("ResourceNotFoundException", true), 10.0, 1, 0.0);
-        assert_eq!(error, Err(FanOutError::NotFound { detail: "d".to_owned() }));
+        assert_eq!(
+            error,
+            Err(ReadError::NotFound { operation: OPERATION, detail: "d".to_owned() })
+        );
     }
 
     #[test]
     fn what_no_waiting_cures_is_tried_slowly_and_then_said() {
         let denied = refused("AccessDeniedException", false);
         assert_eq!(plan(&denied, 100.0, 1, 0.0), Ok(10.0));
-        assert!(matches!(plan(&denied, 100.0, 4, 0.0), Err(FanOutError::Refused { times: 4, .. })));
+        assert!(matches!(plan(&denied, 100.0, 4, 0.0), Err(ReadError::Refused { times: 4, .. })));
     }
 }

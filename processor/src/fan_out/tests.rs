@@ -5,97 +5,37 @@ mod scripted;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
-use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{ShardIteratorType, StartingPosition};
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use lease_manager::SequenceNumber;
-use local_aws::{Effect, Fault, LocalAws, Options, Service};
+use local_aws::Effect;
 use tokio::time::Instant;
 
 use super::*;
 use crate::arena::{RawRecord, Records};
-
-const STREAM: &str = "events";
-
-/// A stream of one shard with a consumer.
-struct Kinesis {
-    aws: LocalAws,
-    client: Client,
-    shard: Arc<ShardContext>,
-}
-
-fn client(http: SharedHttpClient) -> Client {
-    let config = aws_sdk_kinesis::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::from_keys("worker", "secret", None))
-        .http_client(http);
-    Client::from_conf(config.build())
-}
-
-fn context(stream_arn: &str, consumer_arn: &str, shard_id: &str) -> Arc<ShardContext> {
-    Arc::new(ShardContext {
-        stream_arn: Arc::from(stream_arn),
-        shard_id: Arc::from(shard_id),
-        consumer_arn: Arc::from(consumer_arn),
-        fence: 1,
-        starting_hash_key: 0,
-        ending_hash_key: u128::MAX,
-    })
-}
+use crate::reader::testing::{Kinesis, client, context, numbers, put, up_to};
 
 impl Kinesis {
-    async fn new() -> Kinesis {
-        let aws = LocalAws::new(Options::default()).unwrap();
-        let client = client(aws.http_client());
-        client.create_stream().stream_name(STREAM).shard_count(1).send().await.unwrap();
-        let summary = client.describe_stream_summary().stream_name(STREAM).send().await.unwrap();
-        let arn = summary.stream_description_summary.unwrap().stream_arn;
-        let consumer = client.register_stream_consumer().stream_arn(&arn).consumer_name("app");
-        let consumer_arn = consumer.send().await.unwrap().consumer.unwrap().consumer_arn;
-        let shards = client.list_shards().stream_name(STREAM).send().await.unwrap();
-        let shard = context(&arn, &consumer_arn, &shards.shards()[0].shard_id);
-        Kinesis { aws, client, shard }
-    }
-
     fn fan_out(&self, start: StartingAt) -> FanOut {
         let options = FanOutOptions::default();
         let pacer = SubscribePacer::new(options.subscribes_per_second);
-        FanOut::new(options, self.client.clone(), pacer, Arc::clone(&self.shard), start, 7)
-    }
-
-    async fn put(&self, n: u32) {
-        put(&self.client, n).await;
+        let (client, consumer) = (self.client.clone(), Arc::clone(&self.consumer_arn));
+        FanOut::new(options, client, pacer, consumer, Arc::clone(&self.shard), start, 7)
     }
 
     fn subscribe_calls(&self) -> u64 {
-        let calls = self.aws.calls();
-        calls.iter().filter(|c| c.operation == "SubscribeToShard").map(|c| c.calls).sum()
-    }
-
-    fn fault(&self, effect: Effect) -> Fault {
-        Fault::new(Service::Kinesis, effect).operation("SubscribeToShard")
+        self.calls("SubscribeToShard")
     }
 
     /// Another reader with the same consumer; its stream is dropped at once.
     async fn subscribe_elsewhere(&self) {
         let latest = StartingPosition::builder().r#type(ShardIteratorType::Latest).build().unwrap();
-        let call = self.client.subscribe_to_shard().consumer_arn(&*self.shard.consumer_arn);
+        let call = self.client.subscribe_to_shard().consumer_arn(&*self.consumer_arn);
         call.shard_id(&*self.shard.shard_id).starting_position(latest).send().await.unwrap();
     }
 }
 
-async fn put(client: &Client, n: u32) {
-    let put = client.put_record().stream_name(STREAM).partition_key(format!("k{n}"));
-    put.data(Blob::new(n.to_string())).send().await.unwrap();
-}
-
-/// The numbers in an event, in order.
-fn numbers(batch: &RawBatch) -> Vec<u32> {
-    let arena = &batch.records.arena;
-    batch.records.spans.iter().map(|r| r.data.text(arena).parse().unwrap()).collect()
+fn fault(effect: Effect) -> local_aws::Fault {
+    Kinesis::fault("SubscribeToShard", effect)
 }
 
 /// Reads until `count` numbers have come, and no further.
@@ -105,10 +45,6 @@ async fn read(fan_out: &mut FanOut, count: usize) -> Vec<u32> {
         all.extend(numbers(&fan_out.next().await.unwrap()));
     }
     all
-}
-
-fn up_to(n: u32) -> Vec<u32> {
-    (0..n).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -210,9 +146,7 @@ async fn a_subscription_that_somebody_took_over_is_resumed_where_it_was() {
 async fn a_split_shard_ends_with_its_children_and_only_once() {
     let kinesis = Kinesis::new().await;
     kinesis.put(0).await;
-    let half = (u128::MAX / 2).to_string();
-    let split = kinesis.client.split_shard().stream_name(STREAM).new_starting_hash_key(half);
-    split.shard_to_split(&*kinesis.shard.shard_id).send().await.unwrap();
+    kinesis.split().await;
     let mut fan_out = kinesis.fan_out(StartingAt::TrimHorizon);
     let mut seen = Vec::new();
     let end = loop {
@@ -227,9 +161,9 @@ async fn a_split_shard_ends_with_its_children_and_only_once() {
     assert_eq!(end.children.len(), 2);
     assert!(end.children.iter().all(|c| c.parents[0].as_str() == &*kinesis.shard.shard_id));
     assert_eq!(end.children[0].starting_hash_key, "0");
-    assert_eq!(fan_out.next().await.unwrap_err(), FanOutError::BehindShardEnd);
+    assert_eq!(fan_out.next().await.unwrap_err(), ReadError::BehindShardEnd);
     fan_out.cancel();
-    assert_eq!(fan_out.next().await.unwrap_err(), FanOutError::BehindShardEnd);
+    assert_eq!(fan_out.next().await.unwrap_err(), ReadError::BehindShardEnd);
 }
 
 #[tokio::test(start_paused = true)]
@@ -238,7 +172,7 @@ async fn a_half_open_connection_is_left_after_the_deadline_and_nothing_is_lost()
     let mut fan_out = kinesis.fan_out(StartingAt::TrimHorizon);
     kinesis.put(0).await;
     assert_eq!(read(&mut fan_out, 1).await, [0]);
-    let fault = kinesis.aws.faults().inject(kinesis.fault(Effect::Partition));
+    let fault = kinesis.aws.faults().inject(fault(Effect::Partition));
     for n in 1..4 {
         kinesis.put(n).await;
     }
@@ -260,13 +194,13 @@ async fn cut_streams_and_throttled_calls_pass() {
     kinesis.put(0).await;
     assert_eq!(read(&mut fan_out, 1).await, [0]);
     tokio::time::sleep(Duration::from_secs(6)).await;
-    let cut = kinesis.aws.faults().inject(kinesis.fault(Effect::CutStream));
+    let cut = kinesis.aws.faults().inject(fault(Effect::CutStream));
     kinesis.put(1).await;
     // Subscriptions are cut as long as the fault lasts.
     let nothing = tokio::time::timeout(Duration::from_secs(20), read(&mut fan_out, 1)).await;
     assert!(nothing.is_err());
     kinesis.aws.faults().clear(cut);
-    kinesis.aws.faults().inject(kinesis.fault(Effect::Throttle).times(3));
+    kinesis.aws.faults().inject(fault(Effect::Throttle).times(3));
     assert_eq!(read(&mut fan_out, 1).await, [1]);
     assert!(kinesis.subscribe_calls() < 12, "{}", kinesis.subscribe_calls());
 }
@@ -277,7 +211,7 @@ async fn a_consumer_that_is_gone_is_not_found_and_never_a_shard_end() {
     let mut fan_out = kinesis.fan_out(StartingAt::TrimHorizon);
     fan_out.next().await.unwrap();
     let gone = kinesis.client.deregister_stream_consumer();
-    gone.consumer_arn(&*kinesis.shard.consumer_arn).send().await.unwrap();
+    gone.consumer_arn(&*kinesis.consumer_arn).send().await.unwrap();
     for _ in 0..2 {
         let error = loop {
             match fan_out.next().await {
@@ -285,7 +219,7 @@ async fn a_consumer_that_is_gone_is_not_found_and_never_a_shard_end() {
                 Err(error) => break error,
             }
         };
-        assert!(matches!(error, FanOutError::NotFound { .. }), "{error}");
+        assert!(matches!(error, ReadError::NotFound { .. }), "{error}");
     }
 }
 

@@ -1,21 +1,26 @@
 //! A lane: one pipeline's bounded hold on one shard, and how far it has got.
 //!
-//! Its position is the end of the contiguous acknowledged prefix (invariant C1): a batch that is
-//! settled behind one that is not does not move it. A lane never waits; what its sink or its budget
-//! has no room for stays in the lane's one waiting place, and the shard consumer stops reading.
+//! Its position is the end of the contiguous acknowledged prefix (invariant C1): a batch that is settled behind one that is
+//! not does not move it. A lane never waits. What it takes is charged to its pipeline's budget at once, or not taken; what its
+//! sink has no room for stays in its queue. When it is detached the queue is freed, and a reader goes on where the lane ended
+//! ([`Lane::end`]). What feeds a lane is decided in [`feed`], and how two readers meet in [`seam`].
 
+pub(crate) mod feed;
+pub(crate) mod seam;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
-use lease_manager::{Checkpoint, LaneName};
+use lease_manager::{Checkpoint, LaneName, SequenceNumber};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::batch::{Ack, AckCell, AckState, Batch, LaneBatch, LeaseCheck, Place};
-use crate::budget::Budget;
-use crate::fan_out::skip_to;
+use crate::budget::{Permit, Share};
+use crate::reader::skip_to;
 
 /// Takes batches off a lane's hands without ever waiting.
 pub(crate) trait Sink: Send + Sync {
@@ -27,14 +32,17 @@ pub(crate) trait Sink: Send + Sync {
 pub(crate) struct Lane {
     name: LaneName,
     sink: Arc<dyn Sink>,
-    budget: Budget,
+    share: Share,
     position: Checkpoint,
-    /// Entries at or before it were settled by an earlier owner of the lease. `None` once the
-    /// reader is past it.
+    /// Entries at or before it were settled before. `None` once the reader is past it.
     skip_to: Option<Place>,
+    /// What was taken and not settled, oldest first. The last of them are those of `queue`.
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: usize,
-    waiting: Option<LaneBatch>,
+    /// What no sink has accepted yet.
+    queue: VecDeque<Queued>,
+    /// Since when the lane is full without having moved on.
+    full_since: Option<Instant>,
     ended: bool,
 }
 
@@ -44,6 +52,12 @@ struct InFlight {
     bytes: usize,
     oldest_arrival_ms: Option<i64>,
     ends_shard: bool,
+}
+
+struct Queued {
+    batch: LaneBatch,
+    /// Another sink than the lane's own.
+    to: Option<Arc<dyn Sink>>,
 }
 
 /// What [`Lane::advance`] found.
@@ -62,12 +76,24 @@ pub(crate) struct Advance {
 #[error("pipeline {0} dropped a batch without settling it; its position stays where it was")]
 pub(crate) struct AckDropped(pub(crate) LaneName);
 
+/// The lane's budget has no room for a batch now; nothing of it was taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NoRoom;
+
+/// What a lane tells its sink about everything it gives it.
+#[derive(Clone)]
+pub(crate) struct Terms {
+    pub(crate) lease: LeaseCheck,
+    /// Notified when a batch is settled or dropped.
+    pub(crate) progress: Arc<Notify>,
+}
+
 impl Lane {
     /// A lane that goes on from `position`.
     pub(crate) fn new(
         name: LaneName,
         sink: Arc<dyn Sink>,
-        budget: Budget,
+        share: Share,
         position: Checkpoint,
     ) -> Lane {
         let ended = position == Checkpoint::ShardEnd;
@@ -75,12 +101,13 @@ impl Lane {
         Lane {
             name,
             sink,
-            budget,
+            share,
             position,
             skip_to,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
-            waiting: None,
+            queue: VecDeque::new(),
+            full_since: None,
             ended,
         }
     }
@@ -95,9 +122,20 @@ impl Lane {
         &self.position
     }
 
+    /// Everything up to here was taken by this lane: where whoever feeds it goes on.
+    pub(crate) fn end(&self) -> &Checkpoint {
+        let ends = self.in_flight.iter().rev().filter_map(|batch| batch.end.as_ref());
+        ends.max().filter(|end| **end > self.position).unwrap_or(&self.position)
+    }
+
     /// The lane has settled the shard's last record.
     pub(crate) fn ended(&self) -> bool {
         self.ended
+    }
+
+    /// The lane took the shard's last record.
+    pub(crate) fn has_all(&self) -> bool {
+        self.ended || self.in_flight.back().is_some_and(|batch| batch.ends_shard)
     }
 
     /// The lane holds nothing.
@@ -105,9 +143,14 @@ impl Lane {
         self.in_flight.is_empty()
     }
 
-    /// The lane can take another batch.
-    pub(crate) fn has_room(&self) -> bool {
-        self.waiting.is_none()
+    /// Something waits for the sink to have room.
+    pub(crate) fn is_queued(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// The lane, detached, should be fed again: its sink takes, most of what it held is settled, and its budget has room.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.is_queued() && self.in_flight_bytes <= self.share.bytes() / 2 && self.share.has_room()
     }
 
     /// Arrival of the oldest record that is not settled, in ms since 1970; `None` when all are.
@@ -120,67 +163,117 @@ impl Lane {
         self.in_flight_bytes
     }
 
-    /// Takes one more batch and offers it on at once if there is room.
-    pub(crate) fn take(&mut self, batch: &Arc<Batch>, lease: &LeaseCheck, progress: &Arc<Notify>) {
-        debug_assert!(self.waiting.is_none(), "a lane is offered a batch only when it has room");
+    /// Charges a batch that is to be taken later, behind a gate. `waiting` bytes wait there already.
+    pub(crate) fn charge(&self, batch: &Batch, waiting: usize) -> Option<Permit> {
+        self.share.try_charge(batch.bytes, self.in_flight_bytes + waiting)
+    }
+
+    /// What [`Lane::take`] needs to take the batch: nothing, if nothing of it is owed.
+    pub(crate) fn permit_for(&self, batch: &Batch) -> Result<Option<Permit>, NoRoom> {
+        if self.ended || self.owed(batch) == 0 {
+            return Ok(None);
+        }
+        self.charge(batch, 0).map(Some).ok_or(NoRoom)
+    }
+
+    /// Takes one more batch and offers it on at once.
+    pub(crate) fn take(&mut self, batch: &Arc<Batch>, permit: Option<Permit>, terms: &Terms) {
         if self.ended {
             return;
         }
-        let owed = owed(batch, self.skip_to.as_ref());
-        if owed > 0 && owed == batch.entries.len() {
+        let owed = self.owed(batch);
+        if owed == 0 {
+            return self.pass(batch, terms);
+        }
+        if owed == batch.entries.len() {
             self.skip_to = None;
         }
         self.in_flight_bytes += batch.bytes;
-        let (ack, cell) = Ack::new(owed, Arc::clone(progress));
+        let first_owed = &batch.entries[batch.entries.len() - owed];
+        let (ack, cell) = Ack::new(owed, Arc::clone(&terms.progress));
         self.in_flight.push_back(InFlight {
             cell,
             end: end_of(batch),
             bytes: batch.bytes,
-            oldest_arrival_ms: batch.entries[batch.entries.len() - owed..]
-                .first()
-                .map(|e| e.arrived_at_ms),
+            oldest_arrival_ms: Some(first_owed.arrived_at_ms),
             ends_shard: batch.shard_ended,
         });
-        if owed == 0 {
-            return;
-        }
-        self.waiting = Some(LaneBatch {
-            batch: Arc::clone(batch),
-            skip_to: self.skip_to.clone(),
-            ack,
-            lease: lease.clone(),
-            permit: None,
-        });
+        let skip_to = self.skip_to.clone();
+        let lease = terms.lease.clone();
+        let batch = LaneBatch { batch: Arc::clone(batch), skip_to, ack, lease, permit };
+        self.queue.push_back(Queued { batch, to: None });
         self.pump();
     }
 
-    /// Offers the waiting batch again. True when nothing waits any more.
-    pub(crate) fn pump(&mut self) -> bool {
-        let Some(mut batch) = self.waiting.take() else { return true };
-        if batch.permit.is_none() {
-            batch.permit = self.budget.try_charge(batch.batch.bytes);
+    /// A batch in which nothing is owed is settled with what came before it.
+    fn pass(&mut self, batch: &Batch, terms: &Terms) {
+        let end = end_of(batch);
+        if let Some(last) = self.in_flight.back_mut() {
+            last.end = last.end.take().max(end);
+            last.ends_shard |= batch.shard_ended;
+            return;
         }
-        if batch.permit.is_none() {
-            self.waiting = Some(batch);
-            return false;
-        }
-        match self.sink.offer(batch) {
-            Ok(()) => true,
-            Err(batch) => {
-                self.waiting = Some(batch);
-                false
-            }
-        }
+        let (_, cell) = Ack::new(0, Arc::clone(&terms.progress));
+        self.in_flight.push_back(InFlight {
+            cell,
+            end,
+            bytes: 0,
+            oldest_arrival_ms: None,
+            ends_shard: batch.shard_ended,
+        });
     }
 
-    /// Takes back the batch that no sink has accepted: whoever reads the shard next reads it again.
-    pub(crate) fn withdraw(&mut self) {
-        // No batch is taken while one waits, so what waits is what came last.
-        if self.waiting.take().is_some()
-            && let Some(last) = self.in_flight.pop_back()
-        {
-            self.in_flight_bytes -= last.bytes;
+    /// Takes the record of a loss, to be kept by `keeper` before the lane may move past it.
+    pub(crate) fn take_loss(&mut self, batch: &Arc<Batch>, keeper: Arc<dyn Sink>, terms: &Terms) {
+        let (ack, cell) = Ack::new(batch.entries.len(), Arc::clone(&terms.progress));
+        let oldest_arrival_ms = batch.entries.first().map(|entry| entry.arrived_at_ms);
+        let in_flight =
+            InFlight { cell, end: None, bytes: 0, oldest_arrival_ms, ends_shard: false };
+        self.in_flight.push_back(in_flight);
+        let (batch, lease) = (Arc::clone(batch), terms.lease.clone());
+        let batch = LaneBatch { batch, skip_to: None, ack, lease, permit: None };
+        self.queue.push_back(Queued { batch, to: Some(keeper) });
+        self.pump();
+    }
+
+    /// Offers what waits, in order. True when nothing waits any more.
+    pub(crate) fn pump(&mut self) -> bool {
+        while let Some(Queued { batch, to }) = self.queue.pop_front() {
+            if let Err(batch) = to.as_ref().unwrap_or(&self.sink).offer(batch) {
+                self.queue.push_front(Queued { batch, to });
+                return false;
+            }
         }
+        true
+    }
+
+    /// Frees what no sink has accepted: whoever feeds the lane next starts there.
+    pub(crate) fn free_queue(&mut self) {
+        for _ in self.queue.drain(..) {
+            if let Some(freed) = self.in_flight.pop_back() {
+                self.in_flight_bytes -= freed.bytes;
+            }
+        }
+        self.rejoin();
+    }
+
+    /// Whoever feeds the lane from now on may begin before its end: what was taken is left out.
+    pub(crate) fn rejoin(&mut self) {
+        self.full_since = None;
+        self.skip_to = skip_to(self.end());
+    }
+
+    /// The lane holds more than its share.
+    pub(crate) fn is_beyond_its_share(&self) -> bool {
+        self.in_flight_bytes > self.share.bytes()
+    }
+
+    /// Whether the lane was full for `longest` without moving on. It is full while its sink takes no more, or while it holds
+    /// more than its share.
+    pub(crate) fn is_stuck(&mut self, now: Instant, longest: Duration) -> bool {
+        let full = self.is_queued() || self.is_beyond_its_share();
+        self.full_since = full.then(|| self.full_since.unwrap_or(now));
+        self.full_since.is_some_and(|since| now - since >= longest)
     }
 
     /// Moves the position over the contiguous settled prefix.
@@ -202,13 +295,16 @@ impl Lane {
             }
             self.ended |= done.ends_shard;
         }
+        if advance.records {
+            self.full_since = None;
+        }
         Ok(advance)
     }
-}
 
-/// How many entries of the batch the lane has still to settle.
-fn owed(batch: &Batch, skip_to: Option<&Place>) -> usize {
-    batch.entries.len() - batch.first_unsettled(skip_to)
+    /// How many entries of the batch the lane has still to settle.
+    fn owed(&self, batch: &Batch) -> usize {
+        batch.entries.len() - batch.first_unsettled(self.skip_to.as_ref())
+    }
 }
 
 /// Where the lane stands once the batch is settled: the subscription's continuation, or the last
@@ -223,6 +319,6 @@ fn end_of(batch: &Batch) -> Option<Checkpoint> {
     }
 }
 
-fn at(sequence: lease_manager::SequenceNumber, sub_sequence: u64) -> Checkpoint {
+fn at(sequence: SequenceNumber, sub_sequence: u64) -> Checkpoint {
     Checkpoint::At { sequence, sub_sequence }
 }

@@ -7,6 +7,7 @@ use lease_manager::SequenceNumber;
 use super::*;
 use crate::batch::testing::{At, BatchBuilder};
 use crate::batch::{Malformed, ShardContext};
+use crate::budget::Budget;
 use store::{DeadReason, IntegrationName};
 
 /// Keeps what it accepts until the test takes it; refuses while full.
@@ -48,7 +49,6 @@ fn batch(places: &[(u64, u32)], upto: Option<u64>) -> Arc<Batch> {
     let mut builder = BatchBuilder::new(ShardContext {
         stream_arn: Arc::from("arn"),
         shard_id: Arc::from("shardId-000000000000"),
-        consumer_arn: Arc::from("consumer"),
         fence: 1,
         starting_hash_key: 0,
         ending_hash_key: u128::MAX,
@@ -74,8 +74,7 @@ fn batch(places: &[(u64, u32)], upto: Option<u64>) -> Arc<Batch> {
 struct Rig {
     sink: Arc<Held>,
     lane: Lane,
-    lease: LeaseCheck,
-    progress: Arc<Notify>,
+    terms: Terms,
 }
 
 impl Rig {
@@ -84,14 +83,21 @@ impl Rig {
         let lane = Lane::new(
             LaneName::parse("lane").unwrap(),
             sink.clone(),
-            Budget::new(budget),
+            Budget::new(budget).share(),
             position,
         );
-        Rig { sink, lane, lease: LeaseCheck::new(|| true), progress: Arc::new(Notify::new()) }
+        let terms = Terms { lease: LeaseCheck::new(|| true), progress: Arc::new(Notify::new()) };
+        Rig { sink, lane, terms }
+    }
+
+    fn try_take(&mut self, batch: &Arc<Batch>) -> Result<(), NoRoom> {
+        let permit = self.lane.permit_for(batch)?;
+        self.lane.take(batch, permit, &self.terms);
+        Ok(())
     }
 
     fn take(&mut self, batch: &Arc<Batch>) {
-        self.lane.take(batch, &self.lease, &self.progress);
+        self.try_take(batch).expect("room");
     }
 }
 
@@ -153,21 +159,75 @@ fn an_empty_event_moves_the_position_in_its_turn() {
 }
 
 #[test]
-fn without_budget_or_room_the_batch_waits_in_the_lane() {
-    let mut rig = Rig::new(Checkpoint::TrimHorizon, 25);
+fn c3_without_budget_nothing_is_taken_and_without_a_sink_it_waits_in_the_queue() {
+    let mut rig = Rig::new(Checkpoint::TrimHorizon, 60);
     rig.take(&batch(&[(1, 0), (2, 0)], Some(2)));
+    assert_eq!(rig.try_take(&batch(&[(3, 0), (4, 0)], Some(4))), Err(NoRoom), "30 is for all");
+    assert_eq!(rig.lane.in_flight_bytes(), 20);
+    rig.sink.set_full(true);
     rig.take(&batch(&[(3, 0)], Some(3)));
-    assert!(!rig.lane.has_room(), "20 of 25 bytes are taken, 10 more have no room");
-    assert!(!rig.lane.pump());
+    assert!(rig.lane.is_queued() && !rig.lane.pump());
     let first = rig.sink.take();
     first[0].ack.settle(2);
     drop(first);
-    rig.sink.set_full(true);
-    assert!(!rig.lane.pump(), "budget, but the sink is full");
     rig.sink.set_full(false);
     assert!(rig.lane.pump());
-    assert!(rig.lane.has_room());
     assert_eq!(rig.sink.take().len(), 1);
+}
+
+#[test]
+fn a_detached_lane_keeps_what_its_sink_holds_and_goes_on_behind_that() {
+    let mut rig = Rig::new(Checkpoint::TrimHorizon, 1_000);
+    rig.take(&batch(&[(1, 0), (2, 1)], Some(2)));
+    rig.sink.set_full(true);
+    rig.take(&batch(&[(3, 0)], Some(5)));
+    rig.take(&batch(&[], Some(6)));
+    assert_eq!(*rig.lane.end(), place(6, 0));
+    rig.lane.free_queue();
+    assert_eq!((rig.lane.end(), rig.lane.in_flight_bytes()), (&place(2, 1), 20));
+    assert!(!rig.lane.is_queued());
+    rig.sink.set_full(false);
+    rig.take(&batch(&[(2, 0), (2, 1), (2, 2), (3, 0)], Some(5)));
+    let held = rig.sink.take();
+    assert_eq!(held[1].entries().len(), 2, "what was taken is left out");
+    held[0].ack.settle(2);
+    held[1].ack.settle(2);
+    rig.lane.advance().unwrap();
+    assert_eq!(*rig.lane.position(), place(5, 0));
+}
+
+#[test]
+fn a_lane_is_stuck_when_it_is_full_for_long_and_does_not_move() {
+    let longest = Duration::from_secs(2);
+    let start = Instant::now();
+    let mut rig = Rig::new(Checkpoint::TrimHorizon, 1_000);
+    rig.take(&batch(&[(1, 0)], Some(1)));
+    assert!(!rig.lane.is_stuck(start + longest * 9, longest), "it is not full");
+    rig.sink.set_full(true);
+    rig.take(&batch(&[(2, 0)], Some(2)));
+    assert!(!rig.lane.is_stuck(start, longest));
+    rig.sink.take()[0].ack.settle(1);
+    assert!(rig.lane.advance().unwrap().records);
+    assert!(!rig.lane.is_stuck(start + longest, longest), "it moved on");
+    assert!(rig.lane.is_stuck(start + longest * 2, longest));
+    rig.lane.free_queue();
+    assert!(!rig.lane.is_stuck(start + longest * 9, longest));
+    assert!(rig.lane.is_ready());
+}
+
+#[test]
+fn a_loss_is_kept_by_another_sink_before_the_lane_moves_past_it() {
+    let mut rig = Rig::new(place(3, 0), 1_000);
+    let keeper = Arc::new(Held::default());
+    rig.lane.take_loss(&batch(&[(9, 7)], Some(9)), keeper.clone(), &rig.terms);
+    rig.take(&batch(&[(9, 0)], Some(9)));
+    assert_eq!(*rig.lane.end(), place(9, 0));
+    rig.sink.take()[0].ack.settle(1);
+    rig.lane.advance().unwrap();
+    assert_eq!(*rig.lane.position(), place(3, 0), "the loss is not written down");
+    keeper.take()[0].ack.settle(1);
+    rig.lane.advance().unwrap();
+    assert_eq!(*rig.lane.position(), place(9, 0));
 }
 
 #[test]
@@ -192,18 +252,61 @@ fn the_lane_ends_when_the_last_batch_is_settled() {
     assert!(rig.lane.is_idle());
 }
 
-#[test]
-fn what_no_sink_accepted_can_be_taken_back_and_is_not_settled() {
-    let mut rig = Rig::new(Checkpoint::TrimHorizon, 1_000);
-    rig.take(&batch(&[(1, 0)], Some(1)));
-    rig.sink.set_full(true);
-    rig.take(&batch(&[(2, 0), (3, 0)], Some(3)));
-    assert_eq!(rig.lane.in_flight_bytes(), 30);
-    rig.lane.withdraw();
-    rig.lane.withdraw();
-    assert_eq!(rig.lane.in_flight_bytes(), 10);
-    assert!(rig.lane.has_room() && !rig.lane.is_idle());
-    rig.sink.take()[0].ack.settle(1);
-    rig.lane.advance().unwrap();
-    assert_eq!((rig.lane.position(), rig.lane.is_idle()), (&place(1, 0), true));
+mod seams {
+    use super::*;
+    use crate::lane::seam::Seam;
+
+    fn cut(places: &[(u64, u32)], upto: Option<u64>, asked_after: bool) -> (bool, Batch) {
+        let mut batch = Arc::into_inner(batch(places, upto)).unwrap();
+        let met = Seam::new(number(5)).cut(&mut batch, asked_after);
+        (met, batch)
+    }
+
+    #[test]
+    fn a_record_at_or_beyond_the_seam_meets_it_and_what_lies_beyond_is_cut_off() {
+        let (met, batch) = cut(&[(3, 0), (4, 0)], Some(4), true);
+        assert!(!met && batch.entries.len() == 2);
+        let (met, batch) = cut(&[(4, 0), (5, 0), (5, 1)], Some(5), true);
+        assert!(met && batch.entries.len() == 3, "all parts of an aggregate lie before it");
+        let (met, batch) = cut(&[(4, 0), (6, 0), (7, 0)], Some(7), true);
+        assert!(met && batch.entries.len() == 1);
+        assert_eq!(batch.upto, Some(number(5)), "it ends at the seam");
+        let (met, batch) = cut(&[], Some(5), false);
+        assert!(met && batch.entries.is_empty(), "the continuation says how far it is");
+    }
+
+    #[test]
+    fn an_empty_answer_at_the_tip_meets_it_only_if_it_was_asked_for_afterwards() {
+        let empty = |asked_after, behind_ms| {
+            let mut batch = Arc::into_inner(batch(&[], Some(1))).unwrap();
+            (batch.upto, batch.millis_behind_latest) = (None, behind_ms);
+            Seam::new(number(5)).cut(&mut batch, asked_after)
+        };
+        assert!(empty(true, 0));
+        assert!(!empty(false, 0), "it may be older than the seam");
+        assert!(!empty(true, 700), "there is more");
+    }
+
+    #[test]
+    fn the_end_of_the_shard_meets_it_and_is_left_to_the_live_reader() {
+        let (met, batch) = cut(&[(4, 0)], None, true);
+        assert!(met && !batch.shard_ended && batch.entries.len() == 1);
+    }
+
+    #[test]
+    fn what_waits_behind_the_gate_is_charged_and_taken_in_order_once_it_opens() {
+        let mut rig = Rig::new(place(4, 0), 90);
+        let mut seam = Seam::new(number(5));
+        assert_eq!(seam.hold(&rig.lane, &batch(&[(6, 0)], Some(6))), Ok(()));
+        assert_eq!(seam.hold(&rig.lane, &batch(&[(7, 0), (8, 0)], Some(8))), Ok(()));
+        assert_eq!(seam.hold(&rig.lane, &batch(&[(9, 0), (10, 0)], Some(10))), Err(NoRoom));
+        rig.take(&batch(&[(5, 0)], Some(5)));
+        seam.open(&mut rig.lane, &rig.terms);
+        let held = rig.sink.take();
+        let first = |held: &LaneBatch| held.batch.place(&held.entries()[0]).to_place().0;
+        assert_eq!(held.iter().map(first).collect::<Vec<_>>(), [5, 6, 7].map(number));
+        held.iter().for_each(|batch| batch.ack.settle(batch.entries().len()));
+        rig.lane.advance().unwrap();
+        assert_eq!(*rig.lane.position(), place(8, 0));
+    }
 }

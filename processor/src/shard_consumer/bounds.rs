@@ -1,19 +1,9 @@
-//! How a consumer begins and ends: what it waits for before it reads, and the last write of its lease.
+//! How a consumer ends: the last write of its lease.
 
-use lease_manager::{CheckpointError, LeaseHandle};
+use lease_manager::CheckpointError;
 
 use super::course::{Course, Ending};
 use super::{Exit, ShardConsumer};
-
-/// Both lanes read together, so both must be free to start. `Some`: the lease is to be left before that.
-pub(super) async fn wait_for_parents(lease: &LeaseHandle) -> Option<Ending> {
-    tokio::select! {
-        biased;
-        () = lease.lost() => Some(Ending::Lost),
-        () = lease.release_requested() => Some(Ending::Release),
-        () = lease.all_lanes_open() => None,
-    }
-}
 
 impl ShardConsumer {
     /// The last write of the lease. Nothing is read or attempted any more.

@@ -4,21 +4,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use lease_manager::{Checkpoint, CheckpointError, ChildShard};
+use lease_manager::{Checkpoint, CheckpointError, ChildShard, SequenceNumber};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::schedule::{Pace, Schedule};
-use crate::batch::Batch;
+use super::schedule::{Look, Schedule, Untrusted};
+use crate::batch::{Batch, LeaseCheck};
+use crate::lane::Terms;
 
 /// The load that a lease carries is averaged over windows of this length.
 const LOAD_WINDOW: Duration = Duration::from_secs(10);
 
 /// What the loop remembers beside the consumer's parts.
 pub(super) struct Course {
-    pub(super) progress: Arc<Notify>,
+    pub(super) terms: Terms,
     pub(super) schedule: Schedule,
-    pub(super) pace: Pace,
+    pub(super) look: Look,
+    pub(super) untrusted: Untrusted,
+    /// The live reader reads for somebody.
+    pub(super) live_on: bool,
+    /// What it has handed out; `None` while it has handed out nothing since it was started anew.
+    pub(super) live_at: Option<SequenceNumber>,
+    /// It handed out the shard's end.
+    pub(super) live_ended: bool,
+    /// Lanes that may read the shard.
+    pub(super) open_lanes: usize,
     pub(super) write: Option<Write>,
     /// How far any reader was, written with each checkpoint.
     pub(super) read_to: Option<Checkpoint>,
@@ -81,11 +91,16 @@ pub(super) struct LanesAre {
 
 impl Course {
     /// A course that begins now, of a lease whose reader had got to `read_to`.
-    pub(super) fn new(now: Instant, read_to: Option<Checkpoint>) -> Course {
+    pub(super) fn new(now: Instant, lease: LeaseCheck, read_to: Option<Checkpoint>) -> Course {
         Course {
-            progress: Arc::new(Notify::new()),
+            terms: Terms { lease, progress: Arc::new(Notify::new()) },
             schedule: Schedule::new(now),
-            pace: Pace::default(),
+            look: Look::default(),
+            untrusted: Untrusted::default(),
+            live_on: false,
+            live_at: None,
+            live_ended: false,
+            open_lanes: 0,
             write: None,
             read_to,
             end: End::Open,
@@ -94,17 +109,18 @@ impl Course {
         }
     }
 
-    /// An event was read.
+    /// An event was read, by whichever reader.
     pub(super) fn read(&mut self, batch: &Batch, wire_bytes: usize) {
         self.load.bytes += wire_bytes;
         let upto = batch.upto.as_ref().map(|upto| Checkpoint::at(upto.clone()));
         self.read_to = self.read_to.take().max(upto);
-        if batch.shard_ended {
+        if batch.shard_ended && self.end == End::Open {
             // Finished children may be gone from the lease table: made again, they would be replayed.
             self.end = match self.read_to {
                 Some(Checkpoint::ShardEnd) => End::Recorded,
                 _ => End::Seen(batch.children.clone()),
             };
+            self.schedule.at_once();
         }
     }
 
@@ -161,7 +177,7 @@ mod tests {
     const BUSY: LanesAre = LanesAre { ended: false, idle: false };
 
     fn course() -> Course {
-        Course::new(Instant::now(), None)
+        Course::new(Instant::now(), LeaseCheck::new(|| true), None)
     }
 
     #[test]

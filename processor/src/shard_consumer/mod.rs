@@ -1,15 +1,18 @@
 //! One owned lease, one task: read the shard, feed both lanes, move the checkpoint.
 //!
-//! The loop waits for one thing at a time and then acts on it; the order of the arms in
-//! [`ShardConsumer::wait`] is the policy: stop, then progress, then intake. Nothing in an action
-//! waits: a write of the lease is a held future with an arm of its own, and a batch that a lane has
-//! no room for stays in that lane while reading stops. It never decides who owns the shard.
+//! The loop waits for one thing at a time and then acts on it; the order of the arms in [`ShardConsumer::wait`] is the policy:
+//! stop, then progress, then intake. Nothing in an action waits: a write of the lease is a held future with an arm of its own,
+//! and a lane that has no room for what was read is detached. Who feeds which lane is in `feeds`. It never decides who owns the
+//! shard.
 
 mod bounds;
 mod course;
+mod feeds;
+mod loss;
 mod schedule;
 #[cfg(test)]
 mod tests;
+mod track;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +23,16 @@ use tokio::time::Instant;
 
 use crate::batch::{LeaseCheck, RawBatch, ShardContext};
 use crate::clock::wall_ms;
-use crate::decode::{self, DecodeOptions};
-use crate::fan_out::{FanOut, FanOutError};
+use crate::decode::DecodeOptions;
 use crate::integration::Integrations;
-use crate::lane::{AckDropped, Lane};
+use crate::lane::{AckDropped, Sink};
 use crate::metrics;
-use crate::status::Registered;
+use crate::reader::{ReadError, Reader, ShardReaders};
+use crate::status::{LaneFigures, Registered};
+use crate::turns::Turns;
 
 use course::{Course, End, Ending, LanesAre, Leaving, Write, WriteKind};
+pub(crate) use track::Track;
 
 /// How long a shard that is refused to this worker is kept before it is given up: nobody should spin.
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(5);
@@ -41,10 +46,13 @@ pub struct ShardConsumerOptions {
     pub idle_checkpoint_interval: Duration,
     /// ... or as soon as this many bytes would be read again after a crash.
     pub replay_bytes: usize,
-    /// A subscription is given up when nothing could be read for this long, because a lane has no
-    /// room or the lease cannot be trusted: unread, its bytes would hold the connection's
-    /// flow-control window and freeze other shards.
-    pub cancel_after: Duration,
+    /// Writes of progress in a second, over all shards of the process: who is due first writes first. A shard's end and a
+    /// hand-over do not wait.
+    pub writes_per_second: u32,
+    /// A lane that is full for this long without moving on is detached: it no longer holds its queue, the other lane goes on,
+    /// and it catches up when it has room. A subscription that was not read for this long, because the lease cannot be
+    /// trusted, is given up: unread, its bytes would hold the connection's flow-control window and freeze other shards.
+    pub detach_after: Duration,
     /// What is under way when the lease is to be given up may take this long to settle; never longer
     /// than the lease manager waits for a move.
     pub drain_deadline: Duration,
@@ -56,7 +64,8 @@ impl Default for ShardConsumerOptions {
             checkpoint_interval: Duration::from_secs(10),
             idle_checkpoint_interval: Duration::from_secs(60),
             replay_bytes: 8 * 1024 * 1024,
-            cancel_after: Duration::from_secs(2),
+            writes_per_second: 100,
+            detach_after: Duration::from_secs(2),
             drain_deadline: Duration::from_secs(5),
         }
     }
@@ -89,10 +98,17 @@ pub(crate) struct ShardConsumer {
     pub(crate) lease: LeaseHandle,
     pub(crate) check: LeaseCheck,
     pub(crate) shard: Arc<ShardContext>,
-    pub(crate) fan_out: FanOut,
+    /// Reads for the lanes at the tip.
+    pub(crate) live: Reader,
+    /// Makes readers for the lanes that catch up.
+    pub(crate) readers: ShardReaders,
     pub(crate) integrations: Arc<Integrations>,
     pub(crate) decode: DecodeOptions,
-    pub(crate) lanes: [Lane; 2],
+    pub(crate) tracks: [Track; 2],
+    /// Keeps the records of what was lost.
+    pub(crate) keeper: Arc<dyn Sink>,
+    /// Who of the process's shards writes its progress next.
+    pub(crate) turns: Turns,
     pub(crate) options: ShardConsumerOptions,
     pub(crate) time: SharedTimeSource,
     pub(crate) registered: Registered,
@@ -105,20 +121,25 @@ enum Step {
     Settled,
     Written(WriteKind, Result<(), CheckpointError>),
     WriteDue,
-    Pump,
-    Event(Result<RawBatch, FanOutError>),
+    LaneOpens,
+    Look,
+    Untrusted,
+    Behind(usize, Result<RawBatch, ReadError>),
+    Live(Result<RawBatch, ReadError>),
 }
 
 impl ShardConsumer {
     /// Runs until the shard ends, the lease is lost, or it is asked to give the lease up.
     pub(crate) async fn run(mut self) -> Exit {
         let _lost = LostAtTheEnd(self.check.clone());
-        let too_soon = bounds::wait_for_parents(&self.lease).await;
-        let mut course = Course::new(Instant::now(), self.lease.lease().read_to.clone());
-        if self.lanes.iter().all(Lane::ended) {
+        let read_to = self.lease.lease().read_to.clone();
+        let mut course = Course::new(Instant::now(), self.check.clone(), read_to);
+        if self.tracks.iter().all(|track| track.lane.ended()) {
             course.end = End::Recorded;
         }
-        let mut ending = too_soon.or_else(|| course.plan_ending(self.lanes_are()));
+        self.open_lanes(&mut course);
+        self.tend(&mut course);
+        let mut ending = course.plan_ending(self.lanes_are());
         let ending = loop {
             if let Some(ending) = ending {
                 break ending;
@@ -128,10 +149,11 @@ impl ShardConsumer {
             self.publish();
         };
         self.check.mark_lost();
-        self.fan_out.cancel();
-        for lane in &mut self.lanes {
+        self.live.cancel();
+        for track in &mut self.tracks {
+            track.stop();
             // What was settled meanwhile counts; what was dropped does not move a position.
-            let _ = lane.advance();
+            let _ = track.lane.advance();
         }
         let exit = self.end(course, ending).await;
         metrics::shard_left(exit.name());
@@ -139,25 +161,29 @@ impl ShardConsumer {
     }
 
     async fn wait(&mut self, course: &mut Course) -> Step {
-        let can_take = self.can_take();
-        if !can_take {
-            course.pace.stopped(Instant::now());
-        }
-        let intake = can_take && course.leaving.is_none() && course.end == End::Open;
-        let pump_at = course.pace.pump_at();
+        let distrusted = course.untrusted.look(self.check.is_valid(), Instant::now());
+        let reading = distrusted.is_none() && course.leaving.is_none();
+        let cancel_at = course.untrusted.due(self.options.detach_after);
         let write_at = course.may_write().then(|| course.schedule.due(&self.options)).flatten();
         let leave_at = course.leaving.as_ref().map(|leaving| leaving.at);
-        let Course { progress, write, .. } = course;
+        let (look_at, open) = (course.look.at(), course.open_lanes);
+        let Course { terms, write, live_on, .. } = course;
+        let ShardConsumer { lease, live, tracks: [one, two], .. } = self;
         tokio::select! {
             biased;
-            () = self.lease.lost() => Step::Lost,
-            () = self.lease.release_requested(), if leave_at.is_none() => Step::Release,
+            () = lease.lost() => Step::Lost,
+            () = lease.release_requested(), if leave_at.is_none() => Step::Release,
             () = sleep_until(leave_at), if leave_at.is_some() => Step::LeaveDue,
-            () = progress.notified() => Step::Settled,
+            () = terms.progress.notified() => Step::Settled,
             (kind, result) = written(write), if write.is_some() => Step::Written(kind, result),
             () = sleep_until(write_at), if write_at.is_some() => Step::WriteDue,
-            () = sleep_until(pump_at), if pump_at.is_some() => Step::Pump,
-            event = self.fan_out.next(), if intake => Step::Event(event),
+            () = lease.lane_opens(open), if open < 2 && reading => Step::LaneOpens,
+            () = sleep_until(look_at), if look_at.is_some() => Step::Look,
+            () = sleep_until(cancel_at), if cancel_at.is_some() => Step::Untrusted,
+            // Paced by the budget of their shard: they cannot keep the live reader from its turn.
+            event = one.catch_up(), if reading => Step::Behind(0, event),
+            event = two.catch_up(), if reading => Step::Behind(1, event),
+            event = live.next(), if reading && *live_on => Step::Live(event),
         }
     }
 
@@ -167,41 +193,63 @@ impl ShardConsumer {
             Step::Lost => return Some(Ending::Lost),
             Step::Release => self.drain(course),
             Step::LeaveDue => return course.leaving.take().map(|leaving| leaving.ending),
-            Step::Settled => {
-                if let Err(dropped) = self.advance(course) {
-                    return Some(Ending::Fail(dropped.to_string()));
-                }
-            }
+            Step::Settled | Step::Look => {}
             Step::Written(kind, result) => {
                 course.write = None;
                 if let Some(ending) = self.written(course, kind, result) {
                     return Some(ending);
                 }
             }
-            Step::WriteDue => self.start_write(course),
-            Step::Pump => self.pump(course),
-            Step::Event(Ok(raw)) => self.take(course, raw),
-            Step::Event(Err(error)) => self.cannot_read(course, &error),
+            Step::WriteDue => {
+                if course.schedule.may_start(&self.turns, Instant::now()) {
+                    self.start_write(course);
+                }
+            }
+            Step::LaneOpens => self.open_lanes(course),
+            Step::Untrusted => self.distrust(course),
+            Step::Behind(lane, event) => self.take_behind(course, lane, event),
+            Step::Live(Ok(raw)) => self.take_live(course, raw),
+            Step::Live(Err(error)) => self.cannot_read(course, &error),
         }
+        if let Err(dropped) = self.advance(course) {
+            return Some(Ending::Fail(dropped.to_string()));
+        }
+        self.tend(course);
         course.plan_ending(self.lanes_are())
     }
 
     fn lanes_are(&self) -> LanesAre {
         LanesAre {
-            ended: self.lanes.iter().all(Lane::ended),
-            idle: self.lanes.iter().all(Lane::is_idle),
+            ended: self.tracks.iter().all(|track| track.lane.ended()),
+            idle: self.tracks.iter().all(|track| track.lane.is_idle()),
         }
     }
 
-    /// Whether an event that is read now could be worked on.
-    fn can_take(&self) -> bool {
-        self.lanes.iter().all(Lane::has_room) && self.check.is_valid()
+    /// Lanes whose like ended in all parents may read.
+    fn open_lanes(&mut self, course: &mut Course) {
+        let open = self.lease.open_lanes();
+        course.open_lanes = open.len();
+        for track in &mut self.tracks {
+            if open.contains(track.lane.name()) {
+                track.open(Instant::now());
+            }
+        }
+    }
+
+    /// The lease cannot be trusted for a while now: whoever can use the connection shall have it.
+    fn distrust(&mut self, course: &mut Course) {
+        tracing::info!(shard = %self.shard.shard_id, "the lease cannot be trusted: nothing is read until it can");
+        self.live.cancel();
+        for track in &mut self.tracks {
+            track.cancel_reading();
+        }
+        course.untrusted.told();
     }
 
     /// Stops reading, and gives the lease up when what the sinks hold is settled.
     fn drain(&mut self, course: &mut Course) {
-        for lane in &mut self.lanes {
-            lane.withdraw();
+        for track in &mut self.tracks {
+            track.stop();
         }
         // Past the manager's deadline it gives the lease up itself, at an older checkpoint.
         let most = self.lease.handoff_deadline().mul_f64(0.8);
@@ -210,21 +258,19 @@ impl ShardConsumer {
 
     /// Stops reading; the lease is given up after `within` at the latest.
     fn leave(&mut self, course: &mut Course, within: Duration, ending: Ending) {
-        self.fan_out.cancel();
+        self.live.cancel();
         course.leaving = Some(Leaving { at: Instant::now() + within, ending });
     }
 
     /// The shard is given up where another worker may do better. Where none can, it is tried again from here.
-    fn cannot_read(&mut self, course: &mut Course, error: &FanOutError) {
+    fn cannot_read(&mut self, course: &mut Course, error: &ReadError) {
         self.registered.stats.cannot_read();
         let pause = match error {
             // What is not there is there for nobody. If it is the shard that is gone, the audit of the stream finds out.
-            FanOutError::NotFound { .. } => None,
-            FanOutError::BehindShardEnd => Some(Duration::ZERO),
-            FanOutError::Inactive { .. } => self.lease.peer_is_no_worse().then_some(Duration::ZERO),
-            FanOutError::Refused { .. } => {
-                self.lease.peer_is_no_worse().then_some(UNREADABLE_PAUSE)
-            }
+            ReadError::NotFound { .. } => None,
+            ReadError::BehindShardEnd => Some(Duration::ZERO),
+            ReadError::Inactive { .. } => self.lease.peer_is_no_worse().then_some(Duration::ZERO),
+            ReadError::Refused { .. } => self.lease.peer_is_no_worse().then_some(UNREADABLE_PAUSE),
         };
         match pause {
             Some(pause) => self.leave(course, pause, Ending::Fail(error.to_string())),
@@ -235,49 +281,11 @@ impl ShardConsumer {
         }
     }
 
-    /// Decodes an event and hands it to both lanes.
-    fn take(&mut self, course: &mut Course, raw: RawBatch) {
-        let wire_bytes = raw.wire_bytes;
-        let batch = Arc::new(decode::decode(raw, &self.integrations, &self.decode));
-        metrics::batch_read(batch.entries.len());
-        let stats = &self.registered.stats;
-        stats.read(batch.entries.len(), batch.millis_behind_latest, wall_ms(&self.time));
-        course.read(&batch, wire_bytes);
-        for lane in &mut self.lanes {
-            lane.take(&batch, &self.check, &course.progress);
-        }
-        if batch.shard_ended {
-            self.registered.stats.shard_ended();
-            course.schedule.at_once();
-        }
-        self.after_offers(course);
-        // A batch in which nothing had to be settled is settled already, and nobody will say so.
-        course.progress.notify_one();
-    }
-
-    fn pump(&mut self, course: &mut Course) {
-        for lane in &mut self.lanes {
-            lane.pump();
-        }
-        self.after_offers(course);
-    }
-
-    /// Paces the next offer while nothing can be taken, and frees the connection when it lasts.
-    fn after_offers(&mut self, course: &mut Course) {
-        let can_take = self.can_take();
-        if course.pace.offered(can_take, Instant::now(), self.options.cancel_after) {
-            let (shard, lease_is_valid) = (&self.shard.shard_id, self.check.is_valid());
-            tracing::info!(%shard, lease_is_valid, "nothing could be read for a while: the subscription is given up until it can");
-            self.fan_out.cancel();
-        }
-    }
-
+    /// Moves the positions over what is settled.
     fn advance(&mut self, course: &mut Course) -> Result<(), AckDropped> {
-        for lane in &mut self.lanes {
-            let advance = lane.advance()?;
-            course.schedule.moved(advance);
+        for track in &mut self.tracks {
+            course.schedule.moved(track.lane.advance()?);
         }
-        self.pump(course);
         Ok(())
     }
 
@@ -327,16 +335,16 @@ impl ShardConsumer {
     /// Both lanes' positions, as one conditional write takes them.
     fn progress(&self, course: &mut Course) -> Progress {
         let now_ms = wall_ms(&self.time);
-        let reader = self.registered.stats.reader_behind_ms(now_ms);
-        let lanes = self.lanes.iter().map(|lane| {
-            let checkpoint = match lane.ended() && course.end == End::Recorded {
+        self.publish();
+        let lanes = self.tracks.iter().enumerate().map(|(index, track)| {
+            let checkpoint = match track.lane.ended() && course.end == End::Recorded {
                 true => Checkpoint::ShardEnd,
-                false => lane.position().clone(),
+                false => track.lane.position().clone(),
             };
-            let behind_ms = lane
-                .oldest_unsettled_ms()
-                .map_or(reader, |oldest| u64::try_from(now_ms - oldest).unwrap_or(0));
-            (lane.name().clone(), LanePosition { checkpoint, behind_ms })
+            let behind_ms = self.registered.stats.behind_ms(index, now_ms);
+            let unsettled_since_ms = Some(now_ms.saturating_sub_unsigned(behind_ms));
+            let position = LanePosition { checkpoint, behind_ms, unsettled_since_ms };
+            (track.lane.name().clone(), position)
         });
         Progress {
             lanes: lanes.collect(),
@@ -346,8 +354,15 @@ impl ShardConsumer {
     }
 
     fn publish(&self) {
-        for (index, lane) in self.lanes.iter().enumerate() {
-            self.registered.stats.lane(index, lane.oldest_unsettled_ms(), lane.in_flight_bytes());
+        for (index, track) in self.tracks.iter().enumerate() {
+            let (lane, fed) = (&track.lane, track.fed());
+            let stats = LaneFigures {
+                fed,
+                oldest_unsettled_ms: lane.oldest_unsettled_ms(),
+                unread_since_ms: track.unread_since_ms,
+                in_flight_bytes: lane.in_flight_bytes(),
+            };
+            self.registered.stats.lane(index, stats);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! When the lease is written next, and when a lane without room is offered its batch again. Pure.
+//! When the lease is written next, and when lanes and the lease itself are looked at again. Pure.
 
 use std::time::Duration;
 
@@ -6,9 +6,10 @@ use tokio::time::Instant;
 
 use super::ShardConsumerOptions;
 use crate::lane::Advance;
+use crate::turns::Turns;
 
-const PUMP_FIRST: Duration = Duration::from_millis(5);
-const PUMP_MAX: Duration = Duration::from_millis(500);
+const LOOK_FIRST: Duration = Duration::from_millis(5);
+const LOOK_MAX: Duration = Duration::from_millis(500);
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 /// What moved since the last write of the lease, and from when on the next one is due.
@@ -21,6 +22,8 @@ pub(super) struct Schedule {
     wrote_once: bool,
     at_once: bool,
     not_before: Option<Instant>,
+    /// Whose turn it is among the shards of the process, once this one is due.
+    turn: Option<Instant>,
 }
 
 impl Schedule {
@@ -33,6 +36,7 @@ impl Schedule {
             wrote_once: false,
             at_once: false,
             not_before: None,
+            turn: None,
         }
     }
 
@@ -43,9 +47,28 @@ impl Schedule {
         self.moved_bytes += advance.bytes;
     }
 
+    /// Nothing new came, and that is worth a write once in a while.
+    pub(super) fn moved_idle(&mut self) {
+        self.moved_idle = true;
+    }
+
     /// The next write must not wait for its interval.
     pub(super) fn at_once(&mut self) {
         self.at_once = true;
+    }
+
+    /// The write is due: takes a turn among all shards of the process, unless it is urgent. True when it is to be started now.
+    pub(super) fn may_start(&mut self, turns: &Turns, now: Instant) -> bool {
+        if self.is_urgent() {
+            return true;
+        }
+        let turn = *self.turn.get_or_insert_with(|| turns.reserve(now));
+        turn <= now
+    }
+
+    /// Others wait for this write, or nothing at all is written down of what was settled.
+    fn is_urgent(&self) -> bool {
+        self.at_once || !self.wrote_once
     }
 
     /// A write of the positions as they are now has been started.
@@ -64,9 +87,8 @@ impl Schedule {
     /// a new owner settles is written at once, so that a lease never goes back to its start.
     pub(super) fn due(&self, options: &ShardConsumerOptions) -> Option<Instant> {
         let moved = self.moved_records || self.moved_idle;
-        let due = if self.at_once
-            || (moved && (!self.wrote_once || self.moved_bytes >= options.replay_bytes))
-        {
+        let much = self.moved_bytes >= options.replay_bytes;
+        let due = if self.at_once || (moved && (!self.wrote_once || much)) {
             Some(self.last_write)
         } else if self.moved_records {
             Some(self.last_write + options.checkpoint_interval)
@@ -75,44 +97,58 @@ impl Schedule {
         } else {
             None
         };
-        due.map(|at| self.not_before.map_or(at, |not_before| at.max(not_before)))
+        let earliest = self.not_before.max(self.turn);
+        due.map(|at| earliest.map_or(at, |earliest| at.max(earliest)))
     }
 }
 
-/// Paces looks at what stops the reading (a lane without room, a lease that cannot be trusted): soon
-/// at first, then less and less often.
+/// Paces looks at what nobody will tell: whether a sink or a budget has room again. Soon at first, then less often.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
-    stopped_since: Option<Instant>,
+pub(super) struct Look {
     wait: Duration,
     next: Option<Instant>,
-    cancelled: bool,
 }
 
-impl Pace {
-    /// Nothing can be taken now: another look follows soon, if none was planned.
-    pub(super) fn stopped(&mut self, now: Instant) {
-        self.stopped_since.get_or_insert(now);
-        self.next.get_or_insert(now + PUMP_FIRST);
-    }
-
-    /// The lanes were offered what waits. True when the subscription should be given up now.
-    pub(super) fn offered(&mut self, can_take: bool, now: Instant, cancel_after: Duration) -> bool {
-        if can_take {
-            *self = Pace::default();
-            return false;
+impl Look {
+    /// Plans the next look, if one is needed. One that is planned already stays, unless it is over.
+    pub(super) fn plan(&mut self, needed: bool, now: Instant) {
+        if !needed {
+            *self = Look::default();
+        } else if self.next.is_none_or(|next| next <= now) {
+            self.wait = (self.wait * 2).clamp(LOOK_FIRST, LOOK_MAX);
+            self.next = Some(now + self.wait);
         }
-        let since = *self.stopped_since.get_or_insert(now);
-        self.wait = (self.wait * 2).clamp(PUMP_FIRST, PUMP_MAX);
-        self.next = Some(now + self.wait);
-        let give_up = !self.cancelled && now - since >= cancel_after;
-        self.cancelled |= give_up;
-        give_up
     }
 
-    /// When to look again; `None` while nothing stops the reading.
-    pub(super) fn pump_at(&self) -> Option<Instant> {
+    /// When to look again; `None` while there is nothing to look at.
+    pub(super) fn at(&self) -> Option<Instant> {
         self.next
+    }
+}
+
+/// How long the lease could not be trusted, and nothing was read for that.
+#[derive(Debug, Default)]
+pub(super) struct Untrusted {
+    since: Option<Instant>,
+    told: bool,
+}
+
+impl Untrusted {
+    /// Looks at the lease. `Some` while nothing may be read: since when.
+    pub(super) fn look(&mut self, is_valid: bool, now: Instant) -> Option<Instant> {
+        self.since = (!is_valid).then(|| self.since.unwrap_or(now));
+        self.told &= !is_valid;
+        self.since
+    }
+
+    /// What follows from it was done.
+    pub(super) fn told(&mut self) {
+        self.told = true;
+    }
+
+    /// What follows from it is to be done `after` that long.
+    pub(super) fn due(&self, after: Duration) -> Option<Instant> {
+        self.since.filter(|_| !self.told).map(|since| since + after)
     }
 }
 
@@ -150,6 +186,29 @@ mod tests {
     }
 
     #[test]
+    fn writes_that_are_due_take_turns_and_urgent_ones_do_not() {
+        let start = Instant::now();
+        let options = ShardConsumerOptions::default();
+        let turns = Turns::new(10);
+        let due = |schedule: &mut Schedule| {
+            schedule.started(start);
+            schedule.moved(records(options.replay_bytes));
+            schedule.may_start(&turns, start)
+        };
+        let (mut one, mut two) = (Schedule::new(start), Schedule::new(start));
+        assert!(due(&mut one));
+        assert!(!due(&mut two), "one after the other");
+        let turn = start + Duration::from_millis(100);
+        assert_eq!(two.due(&options), Some(turn));
+        assert!(two.may_start(&turns, turn));
+        let mut first = Schedule::new(start);
+        first.moved(records(1));
+        assert!(first.may_start(&turns, start), "the first position is written at once");
+        two.at_once();
+        assert!(two.may_start(&turns, start), "others wait for a shard's end");
+    }
+
+    #[test]
     fn a_failed_write_is_repeated_after_a_pause() {
         let start = Instant::now();
         let options = ShardConsumerOptions::default();
@@ -161,30 +220,31 @@ mod tests {
     }
 
     #[test]
-    fn a_full_lane_is_offered_less_and_less_often_and_frees_the_connection_once() {
-        let start = Instant::now();
-        let cancel_after = Duration::from_secs(2);
-        let mut pace = Pace::default();
-        assert!(!pace.offered(false, start, cancel_after));
-        assert_eq!(pace.pump_at(), Some(start + PUMP_FIRST));
+    fn looks_come_soon_at_first_then_less_often_and_end_when_they_are_not_needed() {
+        let mut now = Instant::now();
+        let mut look = Look::default();
+        look.plan(false, now);
+        assert_eq!(look.at(), None);
+        look.plan(true, now);
+        assert_eq!(look.at(), Some(now + LOOK_FIRST));
+        look.plan(true, now);
+        assert_eq!(look.at(), Some(now + LOOK_FIRST), "one that is planned stays");
         for _ in 0..20 {
-            assert!(!pace.offered(false, start, cancel_after));
+            now = look.at().unwrap();
+            look.plan(true, now);
         }
-        assert_eq!(pace.pump_at(), Some(start + PUMP_MAX));
-        assert!(pace.offered(false, start + cancel_after, cancel_after));
-        assert!(!pace.offered(false, start + cancel_after * 2, cancel_after), "once");
-        assert!(!pace.offered(true, start + cancel_after * 3, cancel_after));
-        assert_eq!(pace.pump_at(), None);
+        assert_eq!(look.at(), Some(now + LOOK_MAX));
+        look.plan(false, now);
+        assert_eq!(look.at(), None);
     }
 
     #[test]
-    fn a_stop_without_an_offer_is_looked_at_again_and_counts_from_its_beginning() {
+    fn distrust_counts_from_its_beginning() {
         let start = Instant::now();
-        let cancel_after = Duration::from_secs(2);
-        let mut pace = Pace::default();
-        pace.stopped(start);
-        pace.stopped(start + Duration::from_secs(1));
-        assert_eq!(pace.pump_at(), Some(start + PUMP_FIRST));
-        assert!(pace.offered(false, start + cancel_after, cancel_after));
+        let mut untrusted = Untrusted::default();
+        assert_eq!(untrusted.look(true, start), None);
+        assert_eq!(untrusted.look(false, start), Some(start));
+        assert_eq!(untrusted.look(false, start + WRITE_AGAIN), Some(start));
+        assert_eq!(untrusted.look(true, start + WRITE_AGAIN), None);
     }
 }

@@ -1,9 +1,10 @@
 //! Consumers over a real lease manager, an embedded Kinesis and DynamoDB, in paused time.
 //!
-//! `rig` puts a world together. `writes`: when a lease is written, and with what. `flow`: what stops
-//! and resumes the reading. `ends`: how a lease ends, well and badly.
+//! `rig` puts a world together. `writes`: when a lease is written, and with what. `lanes`: how
+//! they go on without each other. `flow`: what stops and resumes the reading. `ends`: how a lease ends, well and badly.
 
 mod ends;
 mod flow;
+mod lanes;
 mod rig;
 mod writes;

@@ -84,7 +84,6 @@ fn batch(shard: u32, count: u64, malformed: impl Fn(u64) -> Option<Malformed>) -
     let mut builder = BatchBuilder::new(ShardContext {
         stream_arn: Arc::from("arn:aws:kinesis:us-east-1:000000000000:stream/s"),
         shard_id: Arc::from(format!("shardId-{shard:012}")),
-        consumer_arn: Arc::from("consumer"),
         fence: 3,
         starting_hash_key: 0,
         ending_hash_key: u128::MAX,

@@ -40,6 +40,8 @@ pub(crate) struct Memory {
     pub(crate) sync_store: Budget,
     /// Messages on their way to subscribers.
     pub(crate) async_delivery: Budget,
+    /// What was read and is not decoded yet.
+    pub(crate) reading: Budget,
 }
 
 /// Reading, decoding, checkpoints and the pipelines.
@@ -173,15 +175,21 @@ pub(super) fn memory(section: &mut Section<'_>) -> Memory {
         limit_bytes: (limit != 0).then_some(limit),
         sync_store: section.budget("sync_store", Budget::Percent(20), least),
         async_delivery: section.budget("async_delivery", Budget::Percent(20), least),
+        reading: section.budget("reading", Budget::Percent(20), least),
     };
-    if let (Budget::Percent(a), Budget::Percent(b)) = (memory.sync_store, memory.async_delivery)
-        && a + b > 80
-    {
-        section.refuse(
-            "async_delivery",
-            format!("\"{b}%\" beside \"{a}%\""),
-            "80% for both together",
-        );
+    let share = |budget: Budget| match budget {
+        Budget::Percent(percent) => percent,
+        Budget::Bytes(_) => 0,
+    };
+    let others = share(memory.sync_store) + share(memory.async_delivery);
+    let all = others + share(memory.reading);
+    if all > 80 {
+        let (key, found) = match others > 80 {
+            true => ("async_delivery", memory.async_delivery),
+            false => ("reading", memory.reading),
+        };
+        let found = format!("\"{}\" which makes {all}% of all budgets", found.text());
+        section.refuse(key, found, "80% for all of them together");
     }
     memory
 }
@@ -243,7 +251,12 @@ fn checkpoint(section: &mut Section<'_>) -> ShardConsumerOptions {
             seconds(1)..=seconds(3_600),
         ),
         replay_bytes: section.bytes("replay_bytes", default.replay_bytes, 64 * 1024..=1024 * MIB),
-        cancel_after: section.duration("cancel_after", default.cancel_after, range.clone()),
+        writes_per_second: section.integer(
+            "writes_per_second",
+            default.writes_per_second,
+            1..=10_000,
+        ),
+        detach_after: section.duration("detach_after", default.detach_after, range.clone()),
         drain_deadline: section.duration("drain_deadline", default.drain_deadline, range),
     }
 }

@@ -236,6 +236,8 @@ dead_reasons! {
     NotGranted => "not-granted",
     /// The destination refuses this very message.
     DeliveryRejected => "delivery-rejected",
+    /// Not a message: the note that records passed the stream's retention before a lane read them.
+    LostToRetention => "lost-to-retention",
 }
 
 impl DeadReason {

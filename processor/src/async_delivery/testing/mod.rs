@@ -227,7 +227,6 @@ impl World {
         let mut builder = BatchBuilder::new(ShardContext {
             stream_arn: "arn:aws:kinesis:us-east-1:000000000000:stream/test".into(),
             shard_id: "shardId-000000000000".into(),
-            consumer_arn: "arn:consumer".into(),
             fence: 7,
             starting_hash_key: 0,
             ending_hash_key: u128::MAX,

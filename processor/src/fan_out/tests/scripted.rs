@@ -15,6 +15,8 @@ use http_body_util::StreamBody;
 use super::super::frame::frame_tests;
 use super::*;
 
+const CONSUMER: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/s/consumer/c:1";
+
 /// What one call is answered with.
 enum Answer {
     /// A stream of these bytes, which then ends.
@@ -77,13 +79,9 @@ fn scripted(answers: Vec<Answer>) -> (Arc<Script>, FanOut) {
     let client = client(http_client_fn(move |_, _| connector.clone()));
     let options = FanOutOptions::default();
     let pacer = SubscribePacer::new(1000);
-    let shard = context(
-        "arn:aws:kinesis:us-east-1:000000000000:stream/s",
-        "arn:aws:kinesis:us-east-1:000000000000:stream/s/consumer/c:1",
-        "shardId-000000000000",
-    );
+    let shard = context("arn:aws:kinesis:us-east-1:000000000000:stream/s", "shardId-000000000000");
     let start = StartingAt::TrimHorizon;
-    (script, FanOut::new(options, client, pacer, shard, start, 7))
+    (script, FanOut::new(options, client, pacer, CONSUMER.into(), shard, start, 7))
 }
 
 /// An event with one record, and a continuation of the same number.
@@ -154,7 +152,7 @@ async fn three_silent_subscriptions_in_a_row_end_the_reading() {
     assert_eq!(read(&mut fan_out, 1).await, [1]);
     let before = Instant::now();
     let error = fan_out.next().await.unwrap_err();
-    assert_eq!(error, FanOutError::Inactive { subscriptions: 3 });
+    assert_eq!(error, ReadError::Inactive { subscriptions: 3 });
     assert!((105..120).contains(&before.elapsed().as_secs()), "{:?}", before.elapsed());
     assert_eq!(froms(&script).len(), 6);
 }
@@ -165,7 +163,8 @@ async fn what_no_waiting_cures_is_said_after_a_few_slow_attempts() {
         scripted((0..4).map(|_| Answer::Error(400, "AccessDeniedException")).collect());
     let before = Instant::now();
     let error = fan_out.next().await.unwrap_err();
-    let refused = FanOutError::Refused {
+    let refused = ReadError::Refused {
+        operation: "SubscribeToShard",
         code: "AccessDeniedException".to_owned(),
         detail: "no".to_owned(),
         times: 4,
@@ -179,10 +178,16 @@ async fn what_no_waiting_cures_is_said_after_a_few_slow_attempts() {
 async fn what_does_not_exist_is_said_at_once() {
     let (_, mut fan_out) = scripted(vec![Answer::Error(400, "ResourceNotFoundException")]);
     let error = fan_out.next().await.unwrap_err();
-    assert_eq!(error, FanOutError::NotFound { detail: "no".to_owned() });
+    assert_eq!(
+        error,
+        ReadError::NotFound { operation: "SubscribeToShard", detail: "no".to_owned() }
+    );
     let (_, mut fan_out) =
         scripted(vec![Answer::Stream([event(1), exception("ResourceNotFoundException")].concat())]);
     assert_eq!(read(&mut fan_out, 1).await, [1]);
     let error = fan_out.next().await.unwrap_err();
-    assert_eq!(error, FanOutError::NotFound { detail: "in the stream".to_owned() });
+    assert_eq!(
+        error,
+        ReadError::NotFound { operation: "SubscribeToShard", detail: "in the stream".to_owned() }
+    );
 }

@@ -14,12 +14,15 @@ use super::rig::{Rig, until};
 use crate::PIPELINES;
 use crate::batch::{LaneBatch, LeaseCheck, ShardContext};
 use crate::budget::Budget;
-use crate::fan_out::{FanOut, StartingAt, SubscribePacer};
+use crate::clock::wall_ms;
 use crate::integration::Integrations;
 use crate::lane::{Lane, Sink};
+use crate::polling::PollingOptions;
+use crate::reader::{Readers, StartingAt};
 use crate::service;
-use crate::shard_consumer::{Exit, ShardConsumer, ShardConsumerOptions};
+use crate::shard_consumer::{Exit, ShardConsumer, ShardConsumerOptions, Track};
 use crate::status::Registry;
+use crate::turns::Turns;
 
 /// Settles what it is offered at once, or drops it.
 #[derive(Default)]
@@ -42,29 +45,41 @@ async fn consumer(rig: &Rig, fleet: &FleetHandle, sink: &Arc<Told>) -> ShardCons
     let shard = Arc::new(ShardContext {
         stream_arn: Arc::from(&*rig.stream.arn),
         shard_id: Arc::from(lease.lease().shard_id.as_str()),
-        consumer_arn: Arc::from(&*rig.consumer_arn),
         fence: lease.lease().counter.0,
         starting_hash_key: 0,
         ending_hash_key: u128::MAX,
     });
     let (validity, options) = (lease.validity(), rig.options("a"));
     let position = lease.lease().checkpoint.clone();
-    let start = StartingAt::new(position.clone(), None);
-    let pacer = SubscribePacer::new(50);
-    let (client, context) = (rig.kinesis.clone(), Arc::clone(&shard));
-    let lane = |name| {
+    let readers = Readers::new(
+        options.fan_out,
+        PollingOptions::default(),
+        rig.kinesis.clone(),
+        Budget::new(64 << 20),
+        rig.time.clone(),
+        &options.streams,
+    );
+    let readers = Arc::new(readers).of(&shard, 7).unwrap();
+    let now_ms = wall_ms(&rig.time);
+    let track = |name| {
         let name = LaneName::parse(name).unwrap();
-        Lane::new(name, Arc::clone(sink) as Arc<dyn Sink>, Budget::new(1 << 20), position.clone())
+        let share = Budget::new(1 << 20).share();
+        let lane = Lane::new(name, Arc::clone(sink) as Arc<dyn Sink>, share, position.clone());
+        Track::new(lane, now_ms)
     };
+    let day = Duration::from_secs(24 * 60 * 60);
     ShardConsumer {
         check: LeaseCheck::new(move || validity.is_valid()),
-        fan_out: FanOut::new(options.fan_out, client, pacer, context, start, 7),
+        live: readers.live(StartingAt::new(position.clone(), None)),
+        readers,
         integrations: Arc::new(Integrations::compile(Vec::new()).unwrap()),
         decode: options.decode,
-        lanes: PIPELINES.map(lane),
+        tracks: PIPELINES.map(track),
+        keeper: Arc::clone(sink) as Arc<dyn Sink>,
         options: ShardConsumerOptions::default(),
+        turns: Turns::new(1_000),
         time: rig.time.clone(),
-        registered: Arc::new(Registry::default()).enter(&shard, 0, 0),
+        registered: Arc::new(Registry::default()).enter(&shard, [now_ms; 2], day, now_ms),
         shard,
         lease,
     }

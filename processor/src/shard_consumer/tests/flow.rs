@@ -9,34 +9,6 @@ use tokio::time::sleep;
 use super::rig::{APP, Rig, STREAM, until};
 
 #[tokio::test(start_paused = true)]
-async fn c3_a_lane_without_room_stops_the_reading_frees_the_connection_and_resumes_without_gap() {
-    let rig = Rig::new().await;
-    let mut options = rig.options("a");
-    options.sync_store_budget_bytes = 4 * 1024;
-    let worker = rig.start_with("a", options);
-    rig.put_numbers(0..5).await;
-    rig.stored_once(5).await;
-    let throttle = Fault::new(Service::Dynamodb, Effect::Throttle);
-    let throttle = rig.aws.faults().inject(throttle.resource(&format!("{APP}-messages")));
-    for n in 5..200 {
-        rig.put_numbers(n..n + 1).await;
-        sleep(Duration::from_millis(50)).await;
-    }
-    sleep(Duration::from_secs(60)).await;
-    let status = worker.handle.status();
-    let held = status.shards[0].lanes[0].in_flight_bytes;
-    assert!(status.records_read < 60, "{} records were read", status.records_read);
-    assert!((1..=6 * 1024).contains(&held), "{held} bytes are held");
-    let behind = status.shards[0].lanes.iter().map(|lane| lane.behind_ms).min();
-    assert!(behind > Some(50_000), "both lanes say that they are behind: {behind:?}");
-    assert_eq!(rig.subscribes(), 1, "nobody asks for what it could not take");
-    rig.aws.faults().clear(throttle);
-    rig.stored_once(200).await;
-    assert_eq!(rig.subscribes(), 2, "the old subscription was given up");
-    worker.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_lease_that_cannot_be_trusted_stops_the_reading_and_frees_the_connection() {
     let rig = Rig::new().await;
     let worker = rig.start("a");

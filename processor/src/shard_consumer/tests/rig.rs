@@ -96,7 +96,7 @@ impl Rig {
 
     pub(super) fn options(&self, name: &str) -> Options {
         let arn = self.stream.arn.clone();
-        let stream = StreamOptions { arn, consumer_arn: self.consumer_arn.clone() };
+        let stream = StreamOptions::fan_out(arn, self.consumer_arn.clone());
         Options::new(name, vec![stream], Arc::new(Integrations::compile(Vec::new()).unwrap()))
     }
 

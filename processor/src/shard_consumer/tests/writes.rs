@@ -81,7 +81,7 @@ async fn lanes_that_left_off_at_different_places_each_go_on_from_their_own() {
     for (store_at, delivery_at, stored) in [(2, 6, 3..10), (6, 2, 7..10)] {
         let rig = Rig::new().await;
         let sequences = rig.put_numbers(0..10).await;
-        let position = |n: usize| LanePosition { checkpoint: at(&sequences[n]), behind_ms: 0 };
+        let position = |n: usize| LanePosition::at(at(&sequences[n]));
         rig.write_lease("shardId-000000000000", |lease| {
             lease.checkpoint = at(&sequences[2]);
             let lanes = PIPELINES.map(|name| LaneName::parse(name).unwrap());

@@ -9,7 +9,7 @@ use metrics::{KeyName, Recorder, SharedString, Unit};
 use metrics_opentelemetry::OpenTelemetryRecorder;
 
 use table::METRICS;
-pub(in crate::telemetry) use table::{BEHIND, READER_BEHIND};
+pub(in crate::telemetry) use table::{BEHIND, LANES, READER_BEHIND, TIME_TO_LOSS};
 
 /// One metric.
 #[derive(Debug)]

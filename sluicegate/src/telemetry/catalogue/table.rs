@@ -13,7 +13,7 @@ const BATCH_ITEMS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 25.0, 50.0, 100.0
 
 const REASONS: Values = Values::Of(
     "not-json empty too-large invalid-utf8 missing-field invalid-field broken-aggregate \
-     store-rejected delivery-exhausted destination-gone not-granted delivery-rejected",
+     store-rejected delivery-exhausted destination-gone not-granted delivery-rejected lost-to-retention",
 );
 const PIPELINES: Values = Values::Of("sync-store async-delivery");
 const YES_NO: Values = Values::Of("true false");
@@ -46,6 +46,10 @@ const fn in_seconds(metric: Metric) -> Metric {
 
 /// How far each pipeline is behind, a series for each shard read now.
 pub(in crate::telemetry) const BEHIND: &str = "sluicegate.processor.behind_seconds";
+/// How long the stream still keeps what each pipeline has not settled, likewise.
+pub(in crate::telemetry) const TIME_TO_LOSS: &str = "sluicegate.processor.time_to_loss_seconds";
+/// How many lanes are fed by what.
+pub(in crate::telemetry) const LANES: &str = "sluicegate.processor.lanes";
 /// How far the reader is behind, likewise.
 pub(in crate::telemetry) const READER_BEHIND: &str = "sluicegate.processor.reader_behind_seconds";
 
@@ -61,6 +65,19 @@ const PROCESSOR: &[Metric] = &[
         &[Label::new("pipeline", PIPELINES), STREAM, SHARD],
         "age of the oldest record that the pipeline has not settled; 0 at the tip",
     )),
+    in_seconds(gauge(
+        TIME_TO_LOSS,
+        &[Label::new("pipeline", PIPELINES), STREAM, SHARD],
+        "how long the stream still keeps what the pipeline has not settled; at 0 records are lost",
+    )),
+    gauge(
+        LANES,
+        &[
+            Label::new("pipeline", PIPELINES),
+            Label::new("feed", Values::Of("closed live detached catching-up done")),
+        ],
+        "lanes (a pipeline in a shard read now) by what feeds them",
+    ),
     in_seconds(gauge(
         READER_BEHIND,
         &[STREAM, SHARD],
@@ -90,10 +107,32 @@ const PROCESSOR: &[Metric] = &[
         &[Label::new(
             "why",
             Values::Of(
-                "expired shard-end cancelled cut broken silent in-use not-found denied busy",
+                "expired shard-end cancelled no-room cut broken silent in-use not-found denied throttled busy",
             ),
         )],
         "subscriptions that ended or were refused",
+    ),
+    in_bytes(gauge(
+        "sluicegate.processor.reading_bytes",
+        &[],
+        "frames and answers that are being read and are not decoded yet, of their budget",
+    )),
+    counter("sluicegate.processor.polls", &[], "answers to GetRecords, empty ones included"),
+    counter(
+        "sluicegate.processor.poll_records",
+        &[],
+        "Kinesis records in those answers, aggregates undivided",
+    ),
+    in_bytes(counter("sluicegate.processor.poll_bytes", &[], "bytes of those answers on the wire")),
+    counter(
+        "sluicegate.processor.polls_failed",
+        &[Label::new(
+            "why",
+            Values::Of(
+                "cut broken no-room expired-iterator in-use not-found denied throttled busy",
+            ),
+        )],
+        "calls of GetShardIterator and GetRecords that brought nothing",
     ),
     counter(
         "sluicegate.processor.malformed",
@@ -125,6 +164,31 @@ const PROCESSOR: &[Metric] = &[
         "sluicegate.processor.checkpoints",
         &[Label::new("outcome", Values::Of("ok lost unknown"))],
         "writes of a shard's progress",
+    ),
+    counter(
+        "sluicegate.processor.lanes_detached",
+        &[Label::new("pipeline", PIPELINES), Label::new("why", Values::Of("no-room stuck"))],
+        "lanes that had no room, or did not get on, and are fed no more",
+    ),
+    counter(
+        "sluicegate.processor.lanes_attached",
+        &[Label::new("pipeline", PIPELINES), Label::new("how", Values::Of("tip seam"))],
+        "lanes that the live reader feeds again",
+    ),
+    counter(
+        "sluicegate.processor.catch_up_records",
+        &[Label::new("pipeline", PIPELINES)],
+        "records read for lanes that catch up",
+    ),
+    counter(
+        "sluicegate.processor.seams_given_up",
+        &[Label::new("pipeline", PIPELINES)],
+        "lanes that were about to meet the live reader and had no room for it",
+    ),
+    counter(
+        "sluicegate.processor.losses",
+        &[Label::new("pipeline", PIPELINES)],
+        "holes in what a lane read: records passed the stream's retention before it read them",
     ),
     counter(
         "sluicegate.processor.shards_left",

@@ -1,4 +1,4 @@
-//! Where a subscription starts, and what of its first records was settled before.
+//! Where reading starts, and what of its first records was settled before.
 
 use std::fmt;
 
@@ -43,7 +43,7 @@ impl StartingAt {
     }
 
     /// The position as SubscribeToShard takes it.
-    pub(super) fn to_wire(&self) -> StartingPosition {
+    pub(crate) fn to_wire(&self) -> StartingPosition {
         let of = |kind| StartingPosition::builder().r#type(kind);
         let position = match self {
             StartingAt::TrimHorizon => of(ShardIteratorType::TrimHorizon),

@@ -1,0 +1,234 @@
+//! The readers of shards: what is common to enhanced fan-out and polling, and which of them reads what.
+//!
+//! [`Readers`] is made once for the process, from its options; for each shard it gives
+//! [`ShardReaders`], which make the live reader and readers that catch up. It never decides who owns a
+//! shard, and opens nothing before a reader is asked for its next batch. Start reading at
+//! [`ShardReaders`], then `fan_out` and `polling`.
+
+mod error;
+pub(crate) mod pause;
+pub(crate) mod refusal;
+mod start;
+pub(crate) mod taken_body;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_smithy_async::time::SharedTimeSource;
+
+use crate::batch::{RawBatch, ShardContext};
+use crate::budget::Budget;
+use crate::fan_out::{FanOut, FanOutOptions, SubscribePacer};
+use crate::polling::{Poller, PollerParts, PollingOptions, ShardReads};
+
+pub(crate) use error::ReadError;
+pub(crate) use start::{StartingAt, skip_to};
+
+/// A stream that is read, and how.
+#[derive(Debug, Clone)]
+pub struct StreamOptions {
+    /// ARN of the stream.
+    pub arn: String,
+    /// How its shards are read.
+    pub mode: ReadMode,
+    /// ARN of a second registered consumer, through which a lane that fell behind catches up; it
+    /// polls where there is none.
+    pub catch_up_consumer_arn: Option<String>,
+    /// How long the stream keeps records.
+    pub retention: Duration,
+}
+
+/// How long a stream keeps records unless somebody says otherwise.
+const DEFAULT_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How shards are read.
+#[derive(Debug, Clone)]
+pub enum ReadMode {
+    /// Enhanced fan-out, through the registered consumer of this ARN.
+    FanOut {
+        /// ARN of the consumer.
+        consumer_arn: String,
+    },
+    /// GetRecords.
+    Polling,
+}
+
+impl StreamOptions {
+    /// A stream that is read through a registered consumer.
+    pub fn fan_out(arn: impl Into<String>, consumer_arn: impl Into<String>) -> StreamOptions {
+        let mode = ReadMode::FanOut { consumer_arn: consumer_arn.into() };
+        StreamOptions {
+            arn: arn.into(),
+            mode,
+            catch_up_consumer_arn: None,
+            retention: DEFAULT_RETENTION,
+        }
+    }
+
+    /// A stream that is polled.
+    pub fn polling(arn: impl Into<String>) -> StreamOptions {
+        StreamOptions { mode: ReadMode::Polling, ..StreamOptions::fan_out(arn, "") }
+    }
+}
+
+/// Reads one shard, in one of the two ways.
+pub(crate) enum Reader {
+    FanOut(Box<FanOut>),
+    Polling(Box<Poller>),
+}
+
+impl Reader {
+    /// The next batch, which may have no records; the last one has `shard_ended`.
+    ///
+    /// Cancel safe: dropping the future loses nothing. A fan-out reader must then be polled again
+    /// soon or cancelled: unread bytes hold the connection's window.
+    ///
+    /// # Errors
+    /// When reading on makes no sense, see [`ReadError`]. Errors that pass are waited for.
+    pub(crate) async fn next(&mut self) -> Result<RawBatch, ReadError> {
+        match self {
+            Reader::FanOut(fan_out) => fan_out.next().await,
+            Reader::Polling(poller) => poller.next().await,
+        }
+    }
+
+    /// Drops what is under way at once, with what was not handed out. The next [`Reader::next`]
+    /// goes on behind what was.
+    pub(crate) fn cancel(&mut self) {
+        match self {
+            Reader::FanOut(fan_out) => fan_out.cancel(),
+            Reader::Polling(poller) => poller.cancel(),
+        }
+    }
+
+    /// It asks, and what comes is an answer to what it asked.
+    pub(crate) fn is_polling(&self) -> bool {
+        matches!(self, Reader::Polling(_))
+    }
+
+    /// Goes on at another place.
+    pub(crate) fn restart(&mut self, start: StartingAt) {
+        match self {
+            Reader::FanOut(fan_out) => fan_out.restart(start),
+            Reader::Polling(poller) => poller.restart(start),
+        }
+    }
+}
+
+/// How shards are read, over all of the process.
+pub(crate) struct Readers {
+    fan_out: FanOutOptions,
+    polling: PollingOptions,
+    client: aws_sdk_kinesis::Client,
+    pacer: SubscribePacer,
+    /// Bytes that frames and answers may hold until they are decoded.
+    budget: Budget,
+    time: SharedTimeSource,
+    streams: HashMap<String, Ways>,
+}
+
+/// The ways to read a stream: through these consumers, or by polling.
+#[derive(Clone)]
+struct Ways {
+    live: Option<Arc<str>>,
+    catch_up: Option<Arc<str>>,
+    retention: Duration,
+}
+
+impl Readers {
+    /// Readers of the given streams.
+    pub(crate) fn new(
+        fan_out: FanOutOptions,
+        polling: PollingOptions,
+        client: aws_sdk_kinesis::Client,
+        budget: Budget,
+        time: SharedTimeSource,
+        streams: &[StreamOptions],
+    ) -> Readers {
+        let ways = |stream: &StreamOptions| Ways {
+            live: match &stream.mode {
+                ReadMode::FanOut { consumer_arn } => Some(Arc::from(&**consumer_arn)),
+                ReadMode::Polling => None,
+            },
+            catch_up: stream.catch_up_consumer_arn.as_deref().map(Arc::from),
+            retention: stream.retention,
+        };
+        Readers {
+            pacer: SubscribePacer::new(fan_out.subscribes_per_second),
+            fan_out,
+            polling,
+            client,
+            budget,
+            time,
+            streams: streams.iter().map(|s| (s.arn.clone(), ways(s))).collect(),
+        }
+    }
+
+    /// Sets the gauge of the reading budget.
+    pub(crate) fn gauge(&self) {
+        crate::metrics::reading_bytes(self.budget.in_use());
+    }
+
+    /// The readers of one shard; `None` when its stream is not configured. `seed` is the shard's
+    /// own, for jitter.
+    pub(crate) fn of(
+        self: &Arc<Self>,
+        shard: &Arc<ShardContext>,
+        seed: u64,
+    ) -> Option<ShardReaders> {
+        let ways = self.streams.get(&*shard.stream_arn)?.clone();
+        let (readers, shard) = (Arc::clone(self), Arc::clone(shard));
+        Some(ShardReaders { readers, ways, shard, reads: Arc::default(), seed })
+    }
+}
+
+/// Makes the readers of one shard.
+#[derive(Clone)]
+pub(crate) struct ShardReaders {
+    readers: Arc<Readers>,
+    ways: Ways,
+    shard: Arc<ShardContext>,
+    /// What the service lets all of them poll together.
+    reads: Arc<ShardReads>,
+    seed: u64,
+}
+
+impl ShardReaders {
+    /// How long the stream keeps records.
+    pub(crate) fn retention(&self) -> Duration {
+        self.ways.retention
+    }
+
+    /// The reader that follows the shard's tip.
+    pub(crate) fn live(&self, start: StartingAt) -> Reader {
+        self.reader(self.ways.live.as_ref(), start, self.seed)
+    }
+
+    /// A reader beside the live one: it polls, or has a consumer of its own.
+    pub(crate) fn catch_up(&self, start: StartingAt) -> Reader {
+        self.reader(self.ways.catch_up.as_ref(), start, self.seed ^ 1)
+    }
+
+    fn reader(&self, consumer_arn: Option<&Arc<str>>, start: StartingAt, seed: u64) -> Reader {
+        let readers = &self.readers;
+        let (client, pacer) = (readers.client.clone(), readers.pacer.clone());
+        let shard = Arc::clone(&self.shard);
+        let Some(consumer_arn) = consumer_arn else {
+            let parts = PollerParts {
+                options: readers.polling.clone(),
+                client,
+                pacer,
+                reads: Arc::clone(&self.reads),
+                budget: readers.budget.clone(),
+                time: readers.time.clone(),
+            };
+            return Reader::Polling(Box::new(Poller::new(parts, shard, start, seed)));
+        };
+        let (options, consumer) = (readers.fan_out.clone(), Arc::clone(consumer_arn));
+        let fan_out = FanOut::new(options, client, pacer, consumer, shard, start, seed);
+        Reader::FanOut(Box::new(fan_out))
+    }
+}

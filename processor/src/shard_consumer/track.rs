@@ -1,0 +1,111 @@
+//! One pipeline in one shard: its lane, and what feeds it now.
+
+use tokio::time::Instant;
+
+use crate::batch::RawBatch;
+use crate::lane::Lane;
+use crate::lane::feed::{Fed, LaneView};
+use crate::lane::seam::Seam;
+use crate::reader::{ReadError, Reader};
+
+/// A lane and its feed.
+pub(crate) struct Track {
+    pub(super) lane: Lane,
+    pub(super) feed: Feed,
+    /// All that arrived until then was taken by the lane, in ms since 1970.
+    pub(super) unread_since_ms: i64,
+}
+
+/// What a lane is fed by.
+pub(super) enum Feed {
+    /// A parent's lane has not ended: nothing may be read.
+    Closed,
+    /// The live reader.
+    Live,
+    /// Nothing, and not before this moment.
+    Detached { not_before: Instant },
+    /// A reader of its own.
+    CatchingUp(Box<CatchUp>),
+}
+
+/// A lane's own reader, and where it is to meet the live one.
+pub(super) struct CatchUp {
+    pub(super) reader: Reader,
+    pub(super) seam: Option<Seam>,
+}
+
+impl Track {
+    /// A lane that nothing feeds yet.
+    pub(crate) fn new(lane: Lane, unread_since_ms: i64) -> Track {
+        Track { lane, feed: Feed::Closed, unread_since_ms }
+    }
+
+    pub(super) fn fed(&self) -> Fed {
+        match &self.feed {
+            _ if self.lane.has_all() => Fed::Done,
+            Feed::Closed => Fed::Closed,
+            Feed::Live => Fed::Live,
+            Feed::Detached { .. } => Fed::Detached,
+            Feed::CatchingUp(_) => Fed::CatchingUp,
+        }
+    }
+
+    pub(super) fn view(&self, now: Instant) -> LaneView<'_> {
+        let paused = matches!(self.feed, Feed::Detached { not_before } if not_before > now);
+        LaneView {
+            fed: self.fed(),
+            at_the_tip: self.is_at_the_tip(),
+            ready: !paused && self.lane.is_ready(),
+            end: self.lane.end(),
+            unread_since_ms: self.unread_since_ms,
+        }
+    }
+
+    /// The live reader reads for this lane, or for its gate.
+    pub(super) fn is_at_the_tip(&self) -> bool {
+        match &self.feed {
+            Feed::Live => !self.lane.has_all(),
+            Feed::CatchingUp(catch_up) => catch_up.seam.is_some(),
+            Feed::Closed | Feed::Detached { .. } => false,
+        }
+    }
+
+    /// Nothing but time will tell when the lane can go on.
+    pub(super) fn needs_a_look(&self) -> bool {
+        self.lane.is_queued() || self.fed() == Fed::Detached || self.lane.is_beyond_its_share()
+    }
+
+    /// Frees what the lane only waits to hand on, and ends its feed until `not_before`.
+    pub(super) fn detach(&mut self, not_before: Instant) {
+        self.lane.free_queue();
+        self.feed = Feed::Detached { not_before };
+    }
+
+    /// Takes back what no sink has accepted, and reads no more.
+    pub(super) fn stop(&mut self) {
+        self.lane.free_queue();
+        self.feed = Feed::Closed;
+    }
+
+    /// The next event of the lane's own reader; never, while it has none. Cancel safe, as [`Reader::next`].
+    pub(super) async fn catch_up(&mut self) -> Result<RawBatch, ReadError> {
+        match &mut self.feed {
+            Feed::CatchingUp(catch_up) => catch_up.reader.next().await,
+            Feed::Closed | Feed::Live | Feed::Detached { .. } => std::future::pending().await,
+        }
+    }
+
+    /// The lane may read, from now on.
+    pub(super) fn open(&mut self, now: Instant) {
+        if matches!(self.feed, Feed::Closed) {
+            self.feed = Feed::Detached { not_before: now };
+        }
+    }
+
+    /// Lets go of connections until the lane is fed again.
+    pub(super) fn cancel_reading(&mut self) {
+        if let Feed::CatchingUp(catch_up) = &mut self.feed {
+            catch_up.reader.cancel();
+        }
+    }
+}
