@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use local_aws::KinesisOptions;
 
+use crate::deliveries::Tally;
 use crate::faults::Weather;
 use crate::wire::Trace;
 use crate::worker::Worker;
@@ -32,6 +33,10 @@ pub struct Outcome {
     pub stops: u64,
     pub reshards: u64,
     pub faults: u64,
+    /// Attempts to deliver a message; deliveries that were parked, and that were given up.
+    pub attempts: u64,
+    pub parked: u64,
+    pub dead: u64,
 }
 
 impl std::ops::AddAssign for Outcome {
@@ -44,6 +49,9 @@ impl std::ops::AddAssign for Outcome {
         self.stops += other.stops;
         self.reshards += other.reshards;
         self.faults += other.faults;
+        self.attempts += other.attempts;
+        self.parked += other.parked;
+        self.dead += other.dead;
     }
 }
 
@@ -57,7 +65,9 @@ pub fn run(seed: u64, traced: bool) -> (Outcome, Option<Trace>) {
         subscription_lifetime: Duration::from_secs(rng.u64(15..60)),
         ..KinesisOptions::default()
     };
-    let setup = Setup { seed, shards: rng.i32(1..=3), kinesis, traced };
+    let shards = rng.i32(1..=3);
+    let receivers = [0, 1, 2][rng.usize(..3)];
+    let setup = Setup { seed, shards, receivers, kinesis, traced };
     let mut course = Course {
         world: World::make(setup),
         rng,
@@ -102,6 +112,7 @@ impl Course {
     fn recovery(&mut self) {
         self.world.tell("the faults end");
         self.world.aws.faults().clear_all();
+        self.weather.clear(&self.world);
         self.resume(Duration::MAX);
         let until = self.world.now() + RECOVERY;
         while self.world.ledger().missing() > 0 && self.world.now() < until {
@@ -130,8 +141,12 @@ impl Course {
     }
 
     fn outcome(self) -> Outcome {
+        let Tally { attempts, parked, dead } = self.world.ledger().deliveries.tally();
         Outcome {
             records: self.world.ledger().records.len(),
+            attempts,
+            parked,
+            dead,
             calls: self.world.aws.calls().iter().map(|call| call.calls).sum(),
             lasted: self.world.now(),
             ..self.outcome
@@ -178,6 +193,10 @@ impl Course {
     fn act(&mut self) {
         match self.rng.u32(0..100) {
             0..46 => self.put(),
+            46..52 if self.world.receivers.count() > 0 => {
+                self.weather.of_receivers(&self.world, &mut self.rng);
+                self.outcome.faults += 1;
+            }
             46..66 => {
                 let name = NAMES[self.rng.usize(..NAMES.len())];
                 self.weather.turn(&self.world, &mut self.rng, name);
@@ -257,9 +276,10 @@ impl Course {
 
     fn put(&mut self) {
         let rng = &mut self.rng;
-        let keys: Vec<String> =
-            (0..rng.usize(1..40)).map(|_| format!("key-{}", rng.u32(0..20))).collect();
-        self.world.put(keys);
+        let record =
+            |rng: &mut fastrand::Rng| (format!("key-{}", rng.u32(0..20)), rng.u32(0..50) == 0);
+        let records: Vec<(String, bool)> = (0..rng.usize(1..40)).map(|_| record(rng)).collect();
+        self.world.put_all(records);
     }
 
     fn split(&mut self) {

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use local_aws::{Effect, Fault, FaultId, Service};
 
+use crate::receivers::Mood;
 use crate::world::{APP, World};
 
 /// The faults that end by themselves at some time.
 #[derive(Default)]
 pub struct Weather {
     ends: Vec<(Duration, FaultId)>,
+    /// When each receiver is well again.
+    moods: Vec<(Duration, usize)>,
 }
 
 impl Weather {
@@ -32,7 +35,7 @@ impl Weather {
             return self.hold(world, fault, end);
         }
         if service == Service::Dynamodb && rng.bool() {
-            let table = ["", "-fleet", "-messages"][rng.usize(..3)];
+            let table = ["", "-fleet", "-messages", "-deliveries", "-access"][rng.usize(..5)];
             fault = fault.resource(&format!("{APP}{table}"));
         }
         fault.chance = [1.0, 1.0, 0.4][rng.usize(..3)];
@@ -42,6 +45,23 @@ impl Weather {
         };
         let end = world.now() + Duration::from_millis(rng.u64(1_000..25_000));
         self.hold(world, fault.times(times), end);
+    }
+
+    /// A receiver is not well for a while.
+    pub fn of_receivers(&mut self, world: &World, rng: &mut fastrand::Rng) {
+        let receiver = rng.usize(..world.receivers.count());
+        let mood = mood(rng);
+        let end = world.now() + Duration::from_millis(rng.u64(500..20_000));
+        world.tell(format!("until {end:?}: receiver {receiver}: {mood:?}"));
+        world.receivers.set(receiver, mood);
+        self.moods.retain(|(_, other)| *other != receiver);
+        self.moods.push((end, receiver));
+    }
+
+    /// Every receiver is well.
+    pub fn clear(&mut self, world: &World) {
+        self.ends.clear();
+        self.moods.drain(..).for_each(|(_, receiver)| world.receivers.set(receiver, Mood::Well));
     }
 
     fn hold(&mut self, world: &World, fault: Fault, end: Duration) {
@@ -56,6 +76,13 @@ impl Weather {
             let lasts = *end > now;
             if !lasts {
                 world.aws.faults().clear(*id);
+            }
+            lasts
+        });
+        self.moods.retain(|(end, receiver)| {
+            let lasts = *end > now;
+            if !lasts {
+                world.receivers.set(*receiver, Mood::Well);
             }
             lasts
         });
@@ -81,5 +108,16 @@ fn effect(rng: &mut fastrand::Rng, service: Service) -> Effect {
         10 => Effect::LostReply,
         11 => Effect::Latency(millis(rng, 900)),
         _ => Effect::Partition,
+    }
+}
+
+fn mood(rng: &mut fastrand::Rng) -> Mood {
+    match rng.u32(0..8) {
+        0 => Mood::Slow(Duration::from_millis(rng.u64(50..3_000))),
+        1 => Mood::Answers([500, 503, 429, 404][rng.usize(..4)]),
+        2 => Mood::Answers(503),
+        3 => Mood::Hangs,
+        4 => Mood::Forgets,
+        _ => Mood::Down,
     }
 }

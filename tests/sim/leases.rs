@@ -114,6 +114,11 @@ impl Leases {
         }
     }
 
+    /// The counter of a shard's lease; it changes with the owner.
+    pub fn counter(&self, shard: &str) -> u64 {
+        self.now.get(shard).map_or(0, |lease| lease.counter.0)
+    }
+
     /// The leases as they are.
     pub fn now(&self) -> impl Iterator<Item = &LeaseRecord> {
         self.now.values()

@@ -6,7 +6,9 @@ use std::time::Duration;
 use lease_manager::{Checkpoint, SequenceNumber, ShardId};
 use serde_json::Value;
 
+use crate::deliveries::{Deliveries, Tenure};
 use crate::leases::{Leases, lanes};
+use crate::receivers::of_subscription;
 use crate::wire;
 
 /// A record that the stream acknowledged.
@@ -14,7 +16,17 @@ pub struct Record {
     pub key: String,
     pub shard: String,
     pub put_at: Duration,
+    /// When it was stored; for what is no message, when its dead letter was.
     pub stored_at: Option<Duration>,
+    /// No message: it is owed a dead letter, and nobody is sent it.
+    pub malformed: bool,
+}
+
+/// What is put into the stream.
+pub struct Put {
+    pub key: String,
+    pub payload: String,
+    pub malformed: bool,
 }
 
 /// Every record that the stream acknowledged, what of it is stored, and every lease.
@@ -22,10 +34,13 @@ pub struct Record {
 pub struct Ledger {
     pub records: Vec<Record>,
     pub leases: Leases,
+    pub deliveries: Deliveries,
     by_payload: BTreeMap<String, usize>,
+    /// Those that were parked, by the message's id.
+    by_message: BTreeMap<String, usize>,
     by_key: BTreeMap<String, Vec<usize>>,
-    /// By shard, those that no position of its lease covered yet.
-    unsettled: BTreeMap<String, BTreeMap<SequenceNumber, usize>>,
+    /// By shard and lane, those that no position of its lease covered yet.
+    unsettled: BTreeMap<String, [BTreeMap<SequenceNumber, usize>; 2]>,
     missing: usize,
     broken: Option<String>,
     told: Vec<(Duration, String)>,
@@ -33,13 +48,17 @@ pub struct Ledger {
 
 impl Ledger {
     /// The stream acknowledged a record.
-    pub fn put(&mut self, at: Duration, key: &str, payload: String, shard: &str, sequence: &str) {
+    pub fn put(&mut self, at: Duration, put: Put, shard: &str, sequence: &str) {
         let (index, shard) = (self.records.len(), shard.to_owned());
+        let Put { key, payload, malformed } = put;
         let sequence = SequenceNumber::parse(sequence).expect("a sequence number");
-        self.by_key.entry(key.to_owned()).or_default().push(index);
-        self.unsettled.entry(shard.clone()).or_default().insert(sequence, index);
+        self.by_key.entry(key.clone()).or_default().push(index);
+        for lane in self.unsettled.entry(shard.clone()).or_default() {
+            lane.insert(sequence.clone(), index);
+        }
         assert!(self.by_payload.insert(payload, index).is_none(), "payloads are unique");
-        self.records.push(Record { key: key.to_owned(), shard, put_at: at, stored_at: None });
+        self.records.push(Record { key, shard, put_at: at, stored_at: None, malformed });
+        self.deliveries.put(!malformed);
         self.missing += 1;
     }
 
@@ -48,29 +67,40 @@ impl Ledger {
         self.told.push((at, line));
     }
 
-    /// Records that are not stored yet.
+    /// Records that are not stored yet, and deliveries that have not come to an end.
     pub fn missing(&self) -> usize {
-        self.missing
+        self.missing + self.deliveries.open()
     }
 
     /// Panics if a promise was broken since.
-    pub fn check(&self) {
+    pub fn check(&mut self) {
+        if let Err(broken) = self.deliveries.check() {
+            self.broken.get_or_insert(broken);
+        }
         if let Some(broken) = &self.broken {
             panic!("{broken}");
         }
     }
 
+    /// The record of this payload.
+    fn record(&mut self, at: Duration, by: &str, payload: &str) -> Option<usize> {
+        let found = self.by_payload.get(payload).copied();
+        if found.is_none() {
+            self.breaks(at, format!("{by} handles what was never put: {payload}"));
+        }
+        found
+    }
+
     /// A message was written.
     pub fn message_wrote(&mut self, at: Duration, by: &str, item: &Value) {
         let payload = String::from_utf8(wire::bytes(&item["payload"]["B"])).expect("UTF-8");
-        let Some(&index) = self.by_payload.get(&payload) else {
-            return self.breaks(at, format!("{by} stores what was never put: {payload}"));
-        };
-        if self.records[index].stored_at.is_some() {
+        let Some(index) = self.record(at, by, &payload) else { return };
+        if self.records[index].malformed {
+            return self.breaks(at, format!("{by} stores what is no message: {payload}"));
+        }
+        if !self.kept(at, index) {
             return;
         }
-        self.records[index].stored_at = Some(at);
-        self.missing -= 1;
         // Order of a key over a reshard: what was put into another shard before came from an ancestor.
         let (key, shard) = (&self.records[index].key, &self.records[index].shard);
         let earlier = self.by_key[key].iter().take_while(|earlier| **earlier < index);
@@ -86,30 +116,92 @@ impl Ledger {
         }
     }
 
-    /// A lease was written. C2: every record at or below the position of the `sync-store` lane is stored.
+    /// A record is stored, or has its dead letter; false if it was so before.
+    fn kept(&mut self, at: Duration, index: usize) -> bool {
+        let first = self.records[index].stored_at.is_none();
+        if first {
+            self.records[index].stored_at = Some(at);
+            self.missing -= 1;
+        }
+        first
+    }
+
+    /// A delivery was parked or changed, or a dead letter was written.
+    pub fn delivery_wrote(&mut self, at: Duration, by: &str, item: &Value) {
+        let payload = String::from_utf8(wire::bytes(&item["payload"]["B"])).expect("UTF-8");
+        let Some(index) = self.record(at, by, &payload) else { return };
+        let parked = parked_message(item);
+        if let Some((_, message)) = parked {
+            self.by_message.insert(message.to_owned(), index);
+        }
+        match item["subscription"]["S"].as_str().and_then(of_subscription) {
+            Some(receiver) if parked.is_some() => self.deliveries.parked(receiver, index),
+            Some(receiver) => self.deliveries.dead(receiver, index),
+            None if self.records[index].malformed => drop(self.kept(at, index)),
+            None => self.breaks(at, format!("{by} gives up a message: {item}")),
+        }
+    }
+
+    /// A parked delivery was deleted.
+    pub fn delivery_deleted(&mut self, key: &Value) {
+        if let Some((receiver, message)) = parked_message(key)
+            && let Some(index) = self.by_message.get(message)
+        {
+            self.deliveries.deleted(receiver, *index);
+        }
+    }
+
+    /// A process makes an attempt.
+    pub fn attempted(&mut self, at: Duration, life: u64, receiver: usize, payload: &str) {
+        let Some(index) = self.record(at, "a courier", payload) else { return };
+        let Record { key, shard, .. } = &self.records[index];
+        let counter = self.leases.counter(shard);
+        let earlier = self.by_key[key].iter().copied().take_while(|earlier| *earlier < index);
+        let done = self.deliveries.attempted(receiver, index, Tenure { life, counter }, earlier);
+        if let Err(broken) = done {
+            let line = format!("{broken}; that is {payload} of {shard}");
+            self.breaks(at, line);
+        }
+    }
+
+    /// A receiver took a message.
+    pub fn delivered(&mut self, receiver: usize, payload: &str) {
+        if let Some(index) = self.by_payload.get(payload) {
+            self.deliveries.delivered(receiver, *index);
+        }
+    }
+
+    /// A lease was written. C2: every record at or below a lane's position is settled in that lane.
     pub fn lease_wrote(&mut self, at: Duration, by: &str, item: &Value) {
         let lease = match self.leases.wrote(at, by, item) {
             Ok(lease) => lease,
             Err(broken) => return self.breaks(at, format!("{broken}; written by {by}")),
         };
-        let [store, _] = lanes();
-        let position = lease.believed_lanes(&lanes())[&store].checkpoint.clone();
+        let believed = lease.believed_lanes(&lanes());
+        let positions = lanes().map(|lane| believed[&lane].checkpoint.clone());
         let shard = lease.shard_id.as_str().to_owned();
         let Some(unsettled) = self.unsettled.get_mut(&shard) else { return };
         let mut lost = None;
-        while let Some(first) = unsettled.first_entry()
-            && Checkpoint::at(first.key().clone()) <= position
-        {
-            if self.records[*first.get()].stored_at.is_none() {
-                lost = Some(first.key().clone());
+        for (lane, (unsettled, position)) in unsettled.iter_mut().zip(&positions).enumerate() {
+            while let Some(first) = unsettled.first_entry()
+                && Checkpoint::at(first.key().clone()) <= *position
+            {
+                let index = *first.get();
+                let settled = match lane {
+                    0 => self.records[index].stored_at.is_some(),
+                    _ => self.deliveries.is_settled(index),
+                };
+                if !settled {
+                    let (lane, sequence) = (&lanes()[lane], first.key());
+                    lost = Some(format!(
+                        "{sequence} is not settled, and {lane} of {shard} is put to {position}"
+                    ));
+                }
+                first.remove();
             }
-            first.remove();
         }
         if let Some(lost) = lost {
-            self.breaks(
-                at,
-                format!("C2: {by} puts {shard} to {position}, but {lost} is not stored"),
-            );
+            self.breaks(at, format!("C2: {lost}, by {by}"));
         }
     }
 
@@ -125,19 +217,30 @@ impl Ledger {
     }
 
     /// P1: everything put is stored, once, and nothing else is. `stored` is what the table holds in the end.
-    pub fn check_end(&self, stored: &[String], listed: &BTreeMap<ShardId, BTreeSet<ShardId>>) {
+    pub fn check_end(&mut self, stored: &[String], listed: &BTreeMap<ShardId, BTreeSet<ShardId>>) {
         self.check();
         let mut seen = BTreeSet::new();
         for payload in stored {
             assert!(self.by_payload.contains_key(payload), "stored, but never put: {payload}");
             assert!(seen.insert(payload), "stored under two keys: {payload}");
         }
-        let lost = self.by_payload.keys().filter(|payload| !seen.contains(payload));
+        let message = |index: usize| !self.records[index].malformed;
+        let messages = self.by_payload.iter().filter(|(_, index)| message(**index));
+        let lost = messages.map(|(payload, _)| payload).filter(|payload| !seen.contains(payload));
         let lost: Vec<&String> = lost.collect();
         let total = self.records.len();
         assert!(lost.is_empty(), "P1: {} of {total} records are lost: {lost:?}", lost.len());
+        let waited_for = self.deliveries.waited_for();
+        let all = waited_for.values().all(Vec::is_empty);
+        assert!(all, "P1: receivers wait for {waited_for:?}");
         self.leases.check_cover(listed);
     }
+}
+
+/// The receiver and the message's id of a parked delivery, by its key.
+fn parked_message(item: &Value) -> Option<(usize, &str)> {
+    let mut parts = item["pk"]["S"].as_str()?.strip_prefix("parked#")?.split('#');
+    Some((of_subscription(parts.next()?)?, parts.next()?))
 }
 
 /// What led to a broken promise.

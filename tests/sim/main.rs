@@ -17,12 +17,14 @@
 )]
 
 mod course;
+mod deliveries;
 mod faults;
 mod leases;
 mod ledger;
 mod operator;
 mod progress;
 mod reader;
+mod receivers;
 mod reshard;
 mod runner;
 mod scale;

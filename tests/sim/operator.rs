@@ -7,6 +7,7 @@ use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, Shard};
 use lease_manager::ShardId;
 
+use crate::ledger::Put;
 use crate::world::{APP, Operator, STREAM, World};
 
 /// An open shard: its id and its range of hash keys.
@@ -15,24 +16,32 @@ pub type Open = (String, u128, u128);
 impl World {
     /// Puts a record for each key; what the stream acknowledges is owed.
     pub fn put(&self, keys: impl IntoIterator<Item = String>) {
+        self.put_all(keys.into_iter().map(|key| (key, false)));
+    }
+
+    /// Puts a record for each key, which is no message where that is said.
+    pub fn put_all(&self, keys: impl IntoIterator<Item = (String, bool)>) {
         let first = self.ledger().records.len();
         let mut request = self.operator.kinesis.put_records().stream_name(STREAM);
         let mut sent = Vec::new();
-        for (index, key) in keys.into_iter().enumerate() {
+        for (index, (key, malformed)) in keys.into_iter().enumerate() {
             // Unique, also where a record is refused.
             let at = self.now().as_millis();
-            let payload = format!(r#"{{"key":"{key}","at":{at},"n":{}}}"#, first + index);
+            let mut payload = format!(r#"{{"key":"{key}","at":{at},"n":{}}}"#, first + index);
+            if malformed {
+                payload.insert_str(0, "no JSON: ");
+            }
             let data = Blob::new(payload.as_bytes());
             let entry = PutRecordsRequestEntry::builder().partition_key(&key).data(data).build();
             request = request.records(entry.unwrap());
-            sent.push((key, payload));
+            sent.push(Put { key, payload, malformed });
         }
         let answer = self.operator.run(request.send()).unwrap();
         let mut ledger = self.ledger();
-        for ((key, payload), put) in sent.into_iter().zip(answer.records) {
+        for (record, put) in sent.into_iter().zip(answer.records) {
             // A record over the shard's rate is refused alone.
             if let (Some(shard), Some(sequence)) = (put.shard_id, put.sequence_number) {
-                ledger.put(self.now(), &key, payload, &shard, &sequence);
+                ledger.put(self.now(), record, &shard, &sequence);
             }
         }
     }

@@ -45,7 +45,9 @@ impl Progress {
 
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Outcome { records, calls, kills, pauses, stops, reshards, faults, lasted } = self.sum;
+        let Outcome { records, calls, kills, pauses, stops, reshards, faults, lasted, .. } =
+            self.sum;
+        let Outcome { attempts, parked, dead, .. } = self.sum;
         let (seeds, took) = (self.done, self.began.elapsed().as_secs_f64());
         write!(
             f,
@@ -56,6 +58,7 @@ impl fmt::Display for Progress {
             f,
             "{records} records, {calls} calls, {faults} faults, {kills} kills, {pauses} pauses, "
         )?;
+        write!(f, "{attempts} attempts, {parked} parked, {dead} dead letters, ")?;
         write!(
             f,
             "{stops} stops, {reshards} splits and merges, {:.1} h simulated",

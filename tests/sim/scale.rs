@@ -31,8 +31,13 @@ struct Fleet {
 #[test]
 fn scale_1000_shards_are_shared_out_among_20_workers() {
     fastrand::seed(1);
-    let setup =
-        Setup { seed: 1, shards: SHARDS, kinesis: KinesisOptions::default(), traced: false };
+    let setup = Setup {
+        seed: 1,
+        shards: SHARDS,
+        receivers: 0,
+        kinesis: KinesisOptions::default(),
+        traced: false,
+    };
     let world = World::make(setup);
     // Calls take time, as over a network: views are then old when something is decided by them.
     world.slow_down();

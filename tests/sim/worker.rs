@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use lease_manager::{LeaseManager, WorkerId};
 use processor::integration::Integrations;
-use processor::{Options, Processor, Stores, StreamOptions, Transport, Transports};
+use processor::{Options, Processor, Stores, StreamOptions};
 use store::{DeliveryStore, DynamoMessages, SubscriptionStore};
 use tokio_util::sync::CancellationToken;
 
 use crate::leases::lanes;
 use crate::scheduler::ProcessId;
 use crate::world::{APP, World};
+
+/// How often a worker looks for parked deliveries that are due.
+const SWEEP: Duration = Duration::from_secs(5);
 
 /// A worker under way.
 #[derive(Debug)]
@@ -28,6 +31,7 @@ impl World {
         let (site, stream, consumer_arn) =
             (self.site(), self.stream.clone(), self.consumer_arn.clone());
         let seed = self.seed.wrapping_mul(31).wrapping_add(life);
+        let receivers = Arc::clone(&self.receivers);
         let stop = CancellationToken::new();
         let (worker, stopped) = (name.to_owned(), stop.clone());
         self.tell(format!("{name} starts"));
@@ -45,9 +49,10 @@ impl World {
                 deliveries: DeliveryStore::new(dynamodb.clone(), APP),
                 subscriptions: SubscriptionStore::new(dynamodb, APP),
             };
-            let options = options(&worker, read, seed);
+            let options = options(&worker, read, seed, receivers.count());
+            let transports = receivers.transports(life);
             let (processor, _handle) =
-                Processor::new(options, kinesis, stores, Arc::new(Nowhere), fleet, site.time);
+                Processor::new(options, kinesis, stores, transports, fleet, site.time);
             run(manager, processor, stopped).await
         });
         Worker { id, name: name.to_owned(), stop }
@@ -68,22 +73,14 @@ async fn run(manager: LeaseManager, processor: Processor, stop: CancellationToke
     format!("{manager:?}, {processor:?}")
 }
 
-fn options(worker: &str, stream: StreamOptions, seed: u64) -> Options {
+fn options(worker: &str, stream: StreamOptions, seed: u64, receivers: usize) -> Options {
     let integrations = Arc::new(Integrations::compile(Vec::new()).unwrap());
     let mut options = Options::new(worker, vec![stream], integrations);
     options.seed = seed;
-    // Nobody subscribes and nothing is parked: looking for either each second would be half of all calls. But a reading of the
-    // subscriptions that failed is repeated only after that interval, and until then nothing passes the courier.
-    options.async_delivery.sweep_interval = Duration::from_secs(60);
+    // Looking for parked deliveries each second would be half of all calls. But a reading of the subscriptions that failed is repeated
+    // only after that interval, and until then nothing passes the courier.
+    options.async_delivery.sweep_interval =
+        if receivers > 0 { SWEEP } else { Duration::from_secs(60) };
     options.async_delivery.watch_interval = Duration::from_secs(4);
     options
-}
-
-/// Nobody subscribes in this world, so nothing is ever sent.
-struct Nowhere;
-
-impl Transports for Nowhere {
-    fn for_destination(&self, _: usize) -> Arc<dyn Transport> {
-        unreachable!("nobody subscribes")
-    }
 }

@@ -14,6 +14,7 @@ use local_aws::{Clock, Effect, Fault, KinesisOptions, LocalAws, Seen, Service, T
 use tokio::runtime::{Builder, Runtime};
 
 use crate::ledger::Ledger;
+use crate::receivers::{Receivers, subscribe};
 use crate::scheduler::{ProcessId, Scheduler, SimClock};
 use crate::traffic::Traffic;
 use crate::wire::Trace;
@@ -28,6 +29,8 @@ const LATENCY: Duration = Duration::from_millis(5);
 pub struct Setup {
     pub seed: u64,
     pub shards: i32,
+    /// How many receivers subscribe to everything.
+    pub receivers: usize,
     pub kinesis: KinesisOptions,
     /// Whether the wire is traced.
     pub traced: bool,
@@ -41,6 +44,7 @@ pub struct World {
     pub consumer_arn: String,
     pub seed: u64,
     pub traffic: Arc<Mutex<Traffic>>,
+    pub receivers: Arc<Receivers>,
     ledger: Arc<Mutex<Ledger>>,
     trace: Option<Arc<Mutex<Trace>>>,
 }
@@ -86,7 +90,7 @@ impl World {
         let of_aws = clock.clone();
         let options = local_aws::Options {
             seed: setup.seed,
-            kinesis: setup.kinesis,
+            kinesis: setup.kinesis.clone(),
             clock: Some(Clock::from_source(move || epoch + of_aws.passed())),
             tap: Some(tap),
             ..Default::default()
@@ -97,7 +101,9 @@ impl World {
         let site = Site { aws: aws.clone(), time: SharedTimeSource::new(clock.clone()) };
         let (kinesis, dynamodb) = site.clients("operator");
         let operator = Operator { runtime, kinesis, dynamodb };
-        let (stream, consumer_arn) = operator.run(furnish(&operator, setup.shards));
+        let (stream, consumer_arn) = operator.run(furnish(&operator, &setup));
+        ledger.lock().unwrap().deliveries.to(setup.receivers);
+        let receivers = Receivers::new(setup.receivers, Arc::clone(&ledger), clock.clone());
         let processes = Scheduler::new(clock, setup.seed);
         World {
             aws,
@@ -107,6 +113,7 @@ impl World {
             consumer_arn,
             seed: setup.seed,
             traffic,
+            receivers,
             ledger,
             trace,
         }
@@ -170,11 +177,12 @@ impl World {
     }
 }
 
-async fn furnish(operator: &Operator, shards: i32) -> (StreamConfig, String) {
+async fn furnish(operator: &Operator, setup: &Setup) -> (StreamConfig, String) {
     lease_manager::create_tables(&operator.dynamodb, APP).await.unwrap();
     store::create_tables(&operator.dynamodb, APP).await.unwrap();
+    subscribe(&operator.dynamodb, setup.receivers).await;
     let kinesis = &operator.kinesis;
-    kinesis.create_stream().stream_name(STREAM).shard_count(shards).send().await.unwrap();
+    kinesis.create_stream().stream_name(STREAM).shard_count(setup.shards).send().await.unwrap();
     let summary = kinesis.describe_stream_summary().stream_name(STREAM).send().await.unwrap();
     let summary = summary.stream_description_summary.unwrap();
     let register = kinesis.register_stream_consumer().stream_arn(&summary.stream_arn);
@@ -190,7 +198,7 @@ async fn furnish(operator: &Operator, shards: i32) -> (StreamConfig, String) {
 
 /// Feeds the ledger.
 fn watch(ledger: Arc<Mutex<Ledger>>) -> impl Fn(Duration, &Traced<'_>) + Send + Sync {
-    let messages = format!("{APP}-messages");
+    let [messages, deliveries] = ["messages", "deliveries"].map(|table| format!("{APP}-{table}"));
     move |at, traced| {
         let by = traced.caller;
         match traced.seen {
@@ -198,6 +206,12 @@ fn watch(ledger: Arc<Mutex<Ledger>>) -> impl Fn(Duration, &Traced<'_>) + Send + 
             Seen::Deleted { table: APP, key } => ledger.lock().unwrap().lease_deleted(at, by, key),
             Seen::Wrote { table, item } if table == messages => {
                 ledger.lock().unwrap().message_wrote(at, by, item);
+            }
+            Seen::Wrote { table, item } if table == deliveries => {
+                ledger.lock().unwrap().delivery_wrote(at, by, item);
+            }
+            Seen::Deleted { table, key } if table == deliveries => {
+                ledger.lock().unwrap().delivery_deleted(key);
             }
             _ => {}
         }

@@ -1,0 +1,170 @@
+//! What became of each record at each receiver, and in which order: C2 and O1 for deliveries.
+
+use std::collections::BTreeMap;
+
+/// What became of one record at one receiver.
+#[derive(Debug, Clone, Default)]
+struct Fate {
+    attempted: bool,
+    /// Written down to be tried later, at least once.
+    parked: bool,
+    /// Given up, with its payload kept.
+    dead: bool,
+    delivered: bool,
+    /// A later record of its key was attempted first, while this one was neither parked nor dead.
+    overtaken: Option<Overtaken>,
+}
+
+impl Fate {
+    /// It has come to an end.
+    fn is_over(&self) -> bool {
+        self.delivered || self.dead
+    }
+}
+
+/// Who attempted another record first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Overtaken {
+    tenure: Tenure,
+    by: usize,
+}
+
+/// A process while it owns a shard: after another owner, what was not settled comes again, and that is no disorder of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tenure {
+    pub life: u64,
+    /// The lease's counter.
+    pub counter: u64,
+}
+
+/// The fates of all records at all receivers.
+#[derive(Default)]
+pub struct Deliveries {
+    /// By receiver, then by record.
+    fates: Vec<Vec<Fate>>,
+    /// Records whose fate is open, over all receivers.
+    open: usize,
+    /// Parked ones that were deleted in the step under way, which must have come to an end.
+    deleted: Vec<(usize, usize)>,
+    attempts: u64,
+    parked: u64,
+    dead: u64,
+}
+
+/// How many attempts were made, and how many deliveries were parked and given up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub attempts: u64,
+    pub parked: u64,
+    pub dead: u64,
+}
+
+impl Deliveries {
+    /// From now on there are so many receivers, each of which wants every record.
+    pub fn to(&mut self, receivers: usize) {
+        self.fates = vec![Vec::new(); receivers];
+    }
+
+    /// A record was put; `wanted` says whether it is a message that is delivered.
+    pub fn put(&mut self, wanted: bool) {
+        for fates in &mut self.fates {
+            fates.push(Fate { delivered: !wanted, ..Fate::default() });
+            self.open += usize::from(wanted);
+        }
+    }
+
+    /// Deliveries that have not come to an end.
+    pub fn open(&self) -> usize {
+        self.open
+    }
+
+    pub fn tally(&self) -> Tally {
+        Tally { attempts: self.attempts, parked: self.parked, dead: self.dead }
+    }
+
+    /// Delivered, parked or dead-lettered at every receiver: nothing more is owed by the lane.
+    pub fn is_settled(&self, record: usize) -> bool {
+        let settled = |fate: &Fate| fate.is_over() || fate.parked;
+        self.fates.iter().all(|fates| settled(&fates[record]))
+    }
+
+    /// An attempt begins. O1: within one tenure, first attempts of a key are in the order of the stream, but for what was parked. `earlier`
+    /// are the records of the key before this one.
+    pub fn attempted(
+        &mut self,
+        receiver: usize,
+        record: usize,
+        tenure: Tenure,
+        earlier: impl Iterator<Item = usize>,
+    ) -> Result<(), String> {
+        self.attempts += 1;
+        let fates = &mut self.fates[receiver];
+        let fate = &mut fates[record];
+        if std::mem::replace(&mut fate.attempted, true) {
+            return Ok(());
+        }
+        let overtaken = fate.overtaken.take().filter(|other| other.tenure == tenure);
+        if let Some(Overtaken { by, .. }) = overtaken.filter(|_| !fate.parked && !fate.dead) {
+            return Err(format!(
+                "O1: receiver {receiver} is sent record {by} before record {record}"
+            ));
+        }
+        for before in earlier {
+            let before = &mut fates[before];
+            if !(before.attempted || before.parked || before.is_over()) {
+                before.overtaken = Some(Overtaken { tenure, by: record });
+            }
+        }
+        Ok(())
+    }
+
+    /// A receiver took a record.
+    pub fn delivered(&mut self, receiver: usize, record: usize) {
+        let fate = &mut self.fates[receiver][record];
+        self.open -= usize::from(!fate.is_over());
+        fate.delivered = true;
+    }
+
+    /// A delivery was written down, to be tried later.
+    pub fn parked(&mut self, receiver: usize, record: usize) {
+        let fate = &mut self.fates[receiver][record];
+        self.parked += u64::from(!fate.parked);
+        fate.parked = true;
+    }
+
+    /// A delivery was given up, and kept.
+    pub fn dead(&mut self, receiver: usize, record: usize) {
+        let fate = &mut self.fates[receiver][record];
+        self.open -= usize::from(!fate.is_over());
+        self.dead += u64::from(!fate.dead);
+        fate.dead = true;
+    }
+
+    /// A parked delivery was deleted.
+    pub fn deleted(&mut self, receiver: usize, record: usize) {
+        self.deleted.push((receiver, record));
+    }
+
+    /// P1: what was parked is forgotten only once it has come to an end.
+    pub fn check(&mut self) -> Result<(), String> {
+        let forgotten = self
+            .deleted
+            .drain(..)
+            .find(|(receiver, record)| !self.fates[*receiver][*record].is_over());
+        match forgotten {
+            None => Ok(()),
+            Some((receiver, record)) => Err(format!(
+                "P1: the parked delivery of record {record} to receiver {receiver} is deleted"
+            )),
+        }
+    }
+
+    /// The records that each receiver still waits for.
+    pub fn waited_for(&self) -> BTreeMap<usize, Vec<usize>> {
+        let open = |fates: &Vec<Fate>| {
+            let open = fates.iter().enumerate().filter(|(_, fate)| !fate.is_over());
+            open.map(|(record, _)| record).collect()
+        };
+        self.fates.iter().map(open).enumerate().collect()
+    }
+}
