@@ -41,12 +41,13 @@ impl ProcessorHandle {
 
     /// What the processor cannot reach, and why, by the dependency's name: empty while it can do its work.
     pub fn ailments(&self) -> BTreeMap<String, String> {
-        match self.registry.readable() {
-            (shards, unreadable) if shards > 0 && shards == unreadable => {
-                let why = format!("none of {shards} shards can be read");
-                BTreeMap::from([("kinesis".to_owned(), why)])
-            }
-            _ => BTreeMap::new(),
+        let mut ailments: BTreeMap<String, String> =
+            self.writer.ailments().chain(self.courier.ailments()).collect();
+        let (shards, unreadable) = self.registry.readable();
+        if shards > 0 && shards == unreadable {
+            let why = format!("none of {shards} shards can be read");
+            ailments.insert("kinesis".to_owned(), why);
         }
+        ailments
     }
 }

@@ -9,6 +9,7 @@
 //! holds one lane up for the other. Start reading at `shard_consumer`, then `batch`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod ailment;
 mod arena;
 mod async_delivery;
 mod batch;

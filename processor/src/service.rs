@@ -139,6 +139,7 @@ impl Processor {
         let Stores { messages, deliveries, subscriptions } = stores;
         let (writer, writer_handle) = Writer::new(
             options.sync_store.clone(),
+            options.sync_store_budget_bytes,
             Arc::clone(&options.integrations),
             messages,
             deliveries.clone(),

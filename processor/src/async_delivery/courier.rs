@@ -302,6 +302,12 @@ impl CourierHandle {
         }
     }
 
+    /// What the pipeline needs and cannot use, by name, with what ails it in words; nothing is skipped
+    /// meanwhile, its lanes wait.
+    pub(crate) fn ailments(&self) -> impl Iterator<Item = (String, String)> {
+        [self.views.ailment(), self.ledger.ailment()].into_iter().flatten()
+    }
+
     /// Takes no more batches, gives what is under way three quarters of `deadline` to finish, and
     /// parks the rest in what remains.
     pub(crate) async fn drain(&self, deadline: Duration) -> Drained {

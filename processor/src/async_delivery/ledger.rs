@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::delivery::Live;
 use super::stats::Counters;
 use super::writes;
+use crate::ailment::Ailment;
 
 /// Deliveries parked by one call.
 pub(super) const PARK_BATCH: usize = 25;
@@ -134,11 +135,19 @@ enum Plan {
     Drop(&'static str),
 }
 
-/// A job with the number of times it failed.
+/// A job with the number of times it failed, and what the last try met.
 #[derive(Debug)]
 pub(super) struct Tried {
     pub(super) job: Job,
     pub(super) failures: u32,
+    pub(super) why: String,
+}
+
+impl Tried {
+    /// A job that did not fail yet.
+    pub(super) fn new(job: Job) -> Tried {
+        Tried { job, failures: 0, why: String::new() }
+    }
 }
 
 /// The stores that jobs write to.
@@ -152,6 +161,7 @@ pub(super) struct Stores {
 pub(super) struct LedgerHandle {
     jobs: mpsc::Sender<Job>,
     in_hand: Arc<AtomicUsize>,
+    ailment: Arc<Ailment>,
 }
 
 impl LedgerHandle {
@@ -169,6 +179,11 @@ impl LedgerHandle {
     pub(super) fn in_hand(&self) -> usize {
         self.in_hand.load(Ordering::Relaxed) + self.jobs.max_capacity() - self.jobs.capacity()
     }
+
+    /// What ails the tables that jobs are written to.
+    pub(super) fn ailment(&self) -> Option<(String, String)> {
+        self.ailment.words(Instant::now())
+    }
 }
 
 /// The ledger ended before the job was taken.
@@ -182,6 +197,7 @@ pub(super) struct Ledger {
     time: SharedTimeSource,
     jobs: mpsc::Receiver<Job>,
     in_hand: Arc<AtomicUsize>,
+    ailment: Arc<Ailment>,
     running: FuturesUnordered<BoxFuture<'static, Vec<Tried>>>,
     /// By when to try again; the number keeps equal instants apart.
     waiting: BTreeMap<(Instant, u64), Tried>,
@@ -198,12 +214,18 @@ impl Ledger {
     ) -> (Ledger, LedgerHandle) {
         let (sender, jobs) = mpsc::channel(capacity);
         let in_hand = Arc::new(AtomicUsize::new(0));
-        let handle = LedgerHandle { jobs: sender, in_hand: Arc::clone(&in_hand) };
+        let ailment = Arc::new(Ailment::new("deliveries"));
+        let handle = LedgerHandle {
+            jobs: sender,
+            in_hand: Arc::clone(&in_hand),
+            ailment: Arc::clone(&ailment),
+        };
         let ledger = Ledger {
             stores: Arc::new(stores),
             time,
             jobs,
             in_hand,
+            ailment,
             running: FuturesUnordered::new(),
             waiting: BTreeMap::new(),
             counter: 0,
@@ -226,12 +248,15 @@ impl Ledger {
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if can_call && wake.is_some() => self.retry_due(),
                 n = self.jobs.recv_many(&mut taken, PARK_BATCH * 4), if open && can_call && self.waiting.len() < MAX_WAITING => {
                     open = n > 0;
-                    let jobs = taken.drain(..).map(|job| Tried { job, failures: 0 }).collect();
+                    let jobs = taken.drain(..).map(Tried::new).collect();
                     self.start(jobs);
                 }
             }
             let running: usize = self.running.len();
             self.in_hand.store(running + self.waiting.len(), Ordering::Relaxed);
+            if running + self.waiting.len() == 0 {
+                self.ailment.recovered(Instant::now());
+            }
             super::metrics::ledger_in_hand(running + self.waiting.len());
         }
     }
@@ -261,10 +286,8 @@ impl Ledger {
                 Plan::Write => match tried.job {
                     Job::Park(park) => parks.push((park, tried.failures)),
                     job => {
-                        let write = writes::write_one(
-                            Arc::clone(&self.stores),
-                            Tried { job, failures: tried.failures },
-                        );
+                        let write =
+                            writes::write_one(Arc::clone(&self.stores), job, tried.failures);
                         self.running.push(Box::pin(write));
                     }
                 },
@@ -278,6 +301,11 @@ impl Ledger {
     }
 
     fn wait_all(&mut self, again: Vec<Tried>) {
+        let now = Instant::now();
+        match again.iter().find(|tried| tried.failures > 0) {
+            Some(tried) => self.ailment.failed(&tried.why, now),
+            None => self.ailment.recovered(now),
+        }
         for tried in again {
             let pause = if tried.failures == 0 {
                 Duration::ZERO
@@ -288,6 +316,7 @@ impl Ledger {
                 tracing::warn!(
                     job = tried.job.name(),
                     failures = tried.failures,
+                    why = tried.why,
                     "a delivery write failed and is tried again"
                 );
             }

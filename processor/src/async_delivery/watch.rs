@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::metrics;
+use crate::ailment::Ailment;
 
 /// A read of the epochs that takes longer counts as failed.
 const EPOCH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -45,6 +46,7 @@ pub(super) struct ViewWatch {
     views: watch::Receiver<Option<View>>,
     ask: Arc<Notify>,
     max_age: Duration,
+    ailment: Arc<Ailment>,
 }
 
 impl ViewWatch {
@@ -56,6 +58,11 @@ impl ViewWatch {
     /// Time since the newest good reading began; `None` before the first.
     pub(super) fn age(&self) -> Option<Duration> {
         self.views.borrow().as_ref().map(|view| view.read_began.elapsed())
+    }
+
+    /// What ails the table that the subscriptions are read from.
+    pub(super) fn ailment(&self) -> Option<(String, String)> {
+        self.ailment.words(Instant::now())
     }
 
     /// Asks for a reading soon.
@@ -80,14 +87,21 @@ pub(super) struct Watcher {
     pace: WatchPace,
     views: watch::Sender<Option<View>>,
     ask: Arc<Notify>,
+    ailment: Arc<Ailment>,
 }
 
 impl Watcher {
     pub(super) fn new(store: SubscriptionStore, pace: WatchPace) -> (Watcher, ViewWatch) {
         let (sender, views) = watch::channel(None);
         let ask = Arc::new(Notify::new());
-        let watch = ViewWatch { views, ask: Arc::clone(&ask), max_age: pace.max_age };
-        (Watcher { store, pace, views: sender, ask }, watch)
+        let ailment = Arc::new(Ailment::new("subscriptions"));
+        let watch = ViewWatch {
+            views,
+            ask: Arc::clone(&ask),
+            max_age: pace.max_age,
+            ailment: Arc::clone(&ailment),
+        };
+        (Watcher { store, pace, views: sender, ask, ailment }, watch)
     }
 
     /// Reads until `stop`.
@@ -100,11 +114,10 @@ impl Watcher {
             };
             match read {
                 Ok(snapshot) => {
+                    self.ailment.recovered(Instant::now());
                     self.views.send_replace(Some(View { snapshot, read_began: began }));
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot read the subscriptions; deliveries pause when this lasts")
-                }
+                Err(error) => self.ailment.failed(&error.to_string(), Instant::now()),
             }
             let age = self.views.borrow().as_ref().map(|view| view.read_began.elapsed());
             metrics::view_age(age.unwrap_or_default());

@@ -17,6 +17,8 @@ use super::stats::bump;
 
 /// A call that takes longer has an unknown outcome and is made again; every write here may be.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a call met that took longer.
+const NO_ANSWER: &str = "no answer in time";
 
 /// Parks a batch in one call.
 pub(super) async fn park(stores: Arc<Stores>, batch: Vec<(Box<Park>, u32)>) -> Vec<Tried> {
@@ -26,7 +28,7 @@ pub(super) async fn park(stores: Arc<Stores>, batch: Vec<(Box<Park>, u32)>) -> V
     else {
         return batch
             .into_iter()
-            .map(|(park, failures)| again(Job::Park(park), failures))
+            .map(|(park, failures)| again(Job::Park(park), failures, NO_ANSWER))
             .collect();
     };
     let mut next = Vec::new();
@@ -44,11 +46,10 @@ pub(super) async fn park(stores: Arc<Stores>, batch: Vec<(Box<Park>, u32)>) -> V
                 next.push(unparkable(*park, &error))
             }
             Some(Err(error)) => {
-                tracing::debug!(%error, "parking failed");
-                next.push(again(Job::Park(park), failures));
+                next.push(again(Job::Park(park), failures, error));
             }
             // The store owes one outcome per delivery; without one nothing is known.
-            None => next.push(again(Job::Park(park), failures)),
+            None => next.push(again(Job::Park(park), failures, NO_ANSWER)),
         }
     }
     metrics::parked(new);
@@ -61,29 +62,28 @@ fn unparkable(park: Park, error: &StoreError) -> Tried {
     let at_ms = park.parked.first_failed_at_ms;
     let letter = dead_letter(park.parked, DeadReason::StoreRejected, error.to_string(), at_ms);
     let give_up = GiveUp { letter, origin: Origin::Live(park.live), counters: park.counters };
-    Tried { job: Job::GiveUp(Box::new(give_up)), failures: 0 }
+    Tried::new(Job::GiveUp(Box::new(give_up)))
 }
 
 /// Does any other job.
-pub(super) async fn write_one(stores: Arc<Stores>, tried: Tried) -> Vec<Tried> {
-    let Tried { job, failures } = tried;
+pub(super) async fn write_one(stores: Arc<Stores>, job: Job, failures: u32) -> Vec<Tried> {
     let next = match job {
         Job::Settle(claim) => match call(stores.deliveries.settle(&claim)).await {
             Answer::Done | Answer::Refused => None,
-            Answer::Unknown => Some(again(Job::Settle(claim), failures)),
+            Answer::Unknown(why) => Some(again(Job::Settle(claim), failures, why)),
         },
         Job::Reschedule(r) => {
             match call(stores.deliveries.reschedule(&r.claim, r.attempts, r.due_at_ms, &r.error))
                 .await
             {
                 Answer::Done | Answer::Refused => None,
-                Answer::Unknown => Some(again(Job::Reschedule(r), failures)),
+                Answer::Unknown(why) => Some(again(Job::Reschedule(r), failures, why)),
             }
         }
         Job::GiveUp(give_up) => give_up_one(&stores, give_up, failures).await,
         Job::Disable(subscription) => match call(disable(&stores, &subscription)).await {
             Answer::Done | Answer::Refused => None,
-            Answer::Unknown => Some(again(Job::Disable(subscription), failures)),
+            Answer::Unknown(why) => Some(again(Job::Disable(subscription), failures, why)),
         },
         Job::Park(park) => return park_single(stores, park, failures).await,
     };
@@ -105,11 +105,12 @@ async fn give_up_one(stores: &Stores, give_up: Box<GiveUp>, failures: u32) -> Op
                 reason,
                 "the store refuses a dead letter; its delivery stays unsettled"
             );
-            return Some(again(Job::GiveUp(give_up), failures));
+            return Some(again(Job::GiveUp(give_up), failures, reason));
         }
-        Ok(Some(PutOutcome::Retry(_)) | None) | Err(_) => {
-            return Some(again(Job::GiveUp(give_up), failures));
+        Ok(Some(PutOutcome::Retry(reason))) => {
+            return Some(again(Job::GiveUp(give_up), failures, reason));
         }
+        Ok(None) | Err(_) => return Some(again(Job::GiveUp(give_up), failures, NO_ANSWER)),
     }
     metrics::dead_lettered(give_up.letter.reason.code());
     give_up.counters.dead_lettered.fetch_add(1, Ordering::Relaxed);
@@ -118,7 +119,7 @@ async fn give_up_one(stores: &Stores, give_up: Box<GiveUp>, failures: u32) -> Op
             live.settle();
             None
         }
-        Origin::Claimed(claim) => Some(Tried { job: Job::Settle(claim), failures: 0 }),
+        Origin::Claimed(claim) => Some(Tried::new(Job::Settle(claim))),
     }
 }
 
@@ -140,8 +141,8 @@ enum Answer {
     Done,
     /// It can never succeed (a claim that was lost, a condition that failed): nothing more to do.
     Refused,
-    /// Try again.
-    Unknown,
+    /// Try again: what was met.
+    Unknown(String),
 }
 
 async fn call(write: impl Future<Output = Result<(), StoreError>>) -> Answer {
@@ -151,15 +152,12 @@ async fn call(write: impl Future<Output = Result<(), StoreError>>) -> Answer {
             tracing::debug!(%error, "a delivery write was refused");
             Answer::Refused
         }
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "a delivery write failed");
-            Answer::Unknown
-        }
-        Err(_) => Answer::Unknown,
+        Ok(Err(error)) => Answer::Unknown(error.to_string()),
+        Err(_) => Answer::Unknown(NO_ANSWER.to_owned()),
     }
 }
 
-fn again(job: Job, failures: u32) -> Tried {
+fn again(job: Job, failures: u32, why: impl ToString) -> Tried {
     metrics::ledger_retry(job.name());
-    Tried { job, failures: failures.saturating_add(1) }
+    Tried { job, failures: failures.saturating_add(1), why: why.to_string() }
 }

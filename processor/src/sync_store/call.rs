@@ -14,8 +14,24 @@ use store::{
 use super::queue::Item;
 use crate::integration::Integrations;
 
-/// The items of a call, each with what became of it.
-pub(super) type Done = Vec<(Item, Verdict)>;
+/// A call that came back.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) to: To,
+    /// Its items, each with what became of it.
+    pub(super) items: Vec<(Item, Verdict)>,
+    /// Payload bytes that it was made of.
+    pub(super) bytes: usize,
+}
+
+/// Where a call goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum To {
+    /// The messages that the API reads.
+    Messages,
+    /// What cannot be one.
+    DeadLetters,
+}
 
 /// What became of one item.
 #[derive(Debug)]
@@ -36,8 +52,17 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// Stores the items' messages.
-    pub(super) fn store(&self, items: Vec<Item>) -> BoxFuture<'static, Done> {
+    /// Makes a call of the items; `at_ms` is the wall clock.
+    pub(super) fn start(&self, to: To, items: Vec<Item>, at_ms: i64) -> BoxFuture<'static, Done> {
+        let bytes = items.iter().map(Item::bytes).sum();
+        let judged = match to {
+            To::Messages => self.store(items),
+            To::DeadLetters => self.dead_letter(items, at_ms),
+        };
+        Box::pin(async move { Done { to, items: judged.await, bytes } })
+    }
+
+    fn store(&self, items: Vec<Item>) -> BoxFuture<'static, Vec<(Item, Verdict)>> {
         let (messages, integrations) = (Arc::clone(&self.messages), Arc::clone(&self.integrations));
         Box::pin(async move {
             let (mut batch, mut kept) =
@@ -53,8 +78,11 @@ impl Calls {
         })
     }
 
-    /// Puts the items among the dead letters.
-    pub(super) fn dead_letter(&self, items: Vec<Item>, at_ms: i64) -> BoxFuture<'static, Done> {
+    fn dead_letter(
+        &self,
+        items: Vec<Item>,
+        at_ms: i64,
+    ) -> BoxFuture<'static, Vec<(Item, Verdict)>> {
         let letters: Vec<DeadLetter> = items.iter().map(|item| self.letter(item, at_ms)).collect();
         let deliveries = self.deliveries.clone();
         Box::pin(async move {
@@ -66,13 +94,15 @@ impl Calls {
 
     fn letter(&self, item: &Item, at_ms: i64) -> DeadLetter {
         let entry = item.entry();
-        let batch = &item.owner.batch;
+        let batch = &item.owner.batch.batch;
         let integration = match batch.route(entry) {
             Ok(route) => self.integrations.get(route.integration).name().clone(),
             Err(malformed) => malformed.integration.clone(),
         };
-        let (reason, detail) =
-            item.dead.clone().unwrap_or((DeadReason::StoreRejected, String::new()));
+        let (reason, detail) = match &item.dead {
+            Some(dead) => (dead.0, dead.1.clone()),
+            None => (DeadReason::StoreRejected, String::new()),
+        };
         DeadLetter {
             integration,
             reason,
@@ -91,7 +121,7 @@ impl Calls {
 
 /// The item as the store takes it. Only messages are queued for the store.
 fn to_store(item: &Item, integrations: &Integrations) -> Option<StoreItem> {
-    let batch = &item.owner.batch;
+    let batch = &item.owner.batch.batch;
     let route = batch.route(item.entry()).ok()?;
     Some(StoreItem {
         message: batch.message(item.entry(), integrations)?,
@@ -101,10 +131,14 @@ fn to_store(item: &Item, integrations: &Integrations) -> Option<StoreItem> {
 }
 
 /// Items that the report leaves out are let go of unsettled, which their shards' consumers see.
-fn judged(items: Vec<Item>, report: PutReport, rejected: fn(String) -> Verdict) -> Done {
+fn judged(
+    items: Vec<Item>,
+    report: PutReport,
+    rejected: fn(String) -> Verdict,
+) -> Vec<(Item, Verdict)> {
     let verdicts = report.outcomes.into_iter().map(|outcome| match outcome {
         PutOutcome::Stored => Verdict::Settled,
-        PutOutcome::Retry(reason) => Verdict::Again(format!("{reason:?}")),
+        PutOutcome::Retry(reason) => Verdict::Again(reason.to_string()),
         PutOutcome::Rejected(detail) => rejected(detail),
     });
     items.into_iter().zip(verdicts).collect()

@@ -4,11 +4,14 @@
 //! linger), runs as many calls beside each other as the store bears, and retries only what was
 //! refused. What is no message goes to the dead letters here, and nowhere else. It never drops an
 //! entry: an entry is settled when it is stored or dead-lettered, and until then it stays.
-//! Start reading at [`Writer::run`]; `queue` decides what is written next, `limit` how much at once.
+//! Start reading at [`Writer::run`]; `queue` decides what is written next, `limit` how much at once, `room`
+//! who may hand it more.
 
 mod call;
 mod limit;
+mod line;
 mod queue;
+mod room;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -17,9 +20,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use queue::Owner;
+use room::Room;
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
+use crate::ailment::Ailment;
 use crate::batch::LaneBatch;
 use crate::lane::Sink;
 use crate::null_sink::{NullSink, SinkMode};
@@ -41,7 +48,7 @@ pub struct SyncStoreOptions {
     pub retry_base: Duration,
     /// Longest wait between two tries of one message.
     pub retry_max: Duration,
-    /// Batches that wait for the writer, at most.
+    /// Batches that the writer holds over all shards, at most; one shard gets as many as are free.
     pub queue_batches: usize,
 }
 
@@ -54,7 +61,7 @@ impl Default for SyncStoreOptions {
             max_parallel: 16,
             retry_base: Duration::from_millis(50),
             retry_max: Duration::from_secs(5),
-            queue_batches: 256,
+            queue_batches: 1_024,
         }
     }
 }
@@ -62,7 +69,8 @@ impl Default for SyncStoreOptions {
 /// Hands batches to the [`Writer`].
 #[derive(Debug, Clone)]
 pub(crate) struct WriterHandle {
-    queue: mpsc::Sender<LaneBatch>,
+    queue: mpsc::Sender<Owner>,
+    room: Arc<Room>,
     stats: Arc<WriterStats>,
     /// In the place of the writer, when nothing is kept.
     null: Option<Arc<NullSink>>,
@@ -72,7 +80,15 @@ impl WriterHandle {
     /// What the writer has done since it started.
     pub(crate) fn stats(&self) -> SyncStoreStatus {
         let discarded = self.null.as_ref().map_or(0, |null| null.entries());
-        SyncStoreStatus { discarded, ..self.stats.snapshot() }
+        let held_batches = self.room.batches() as u64;
+        SyncStoreStatus { discarded, held_batches, ..self.stats.snapshot() }
+    }
+
+    /// What the pipeline needs and cannot use, by name, with what ails it in words; nothing is skipped
+    /// meanwhile, its lanes wait.
+    pub(crate) fn ailments(&self) -> impl Iterator<Item = (String, String)> {
+        let now = Instant::now();
+        [&self.stats.store, &self.stats.dead_letters].into_iter().filter_map(move |a| a.words(now))
     }
 }
 
@@ -82,23 +98,45 @@ impl Sink for WriterHandle {
             null.take(batch);
             return Ok(());
         }
-        self.queue.try_send(batch).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(batch) | mpsc::error::TrySendError::Closed(batch) => {
-                batch
-            }
+        let Some(place) = self.room.take(&batch.batch.shard, batch.batch.bytes) else {
+            return Err(batch);
+        };
+        self.queue.try_send(Owner { batch, _place: place }).map_err(|refused| {
+            let (mpsc::error::TrySendError::Full(owner) | mpsc::error::TrySendError::Closed(owner)) =
+                refused;
+            owner.batch
         })
     }
 }
 
 /// Counters of the writer; written by its task, read by anyone.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct WriterStats {
     stored: AtomicU64,
     retried: AtomicU64,
     dead_lettered: AtomicU64,
     calls: AtomicU64,
+    call_records: AtomicU64,
     waiting: AtomicU64,
     parallel: AtomicU64,
+    store: Arc<Ailment>,
+    dead_letters: Arc<Ailment>,
+}
+
+impl Default for WriterStats {
+    fn default() -> Self {
+        WriterStats {
+            stored: AtomicU64::default(),
+            retried: AtomicU64::default(),
+            dead_lettered: AtomicU64::default(),
+            calls: AtomicU64::default(),
+            call_records: AtomicU64::default(),
+            waiting: AtomicU64::default(),
+            parallel: AtomicU64::default(),
+            store: Arc::new(Ailment::new("store")),
+            dead_letters: Arc::new(Ailment::new("dead-letters")),
+        }
+    }
 }
 
 /// What the `sync-store` pipeline has done since the process started.
@@ -112,10 +150,14 @@ pub struct SyncStoreStatus {
     pub dead_lettered: u64,
     /// Calls to the store.
     pub calls: u64,
+    /// Records that those calls were for, tries included: divided by `calls`, how full they were.
+    pub call_records: u64,
     /// Records that wait for their first or next try.
     pub waiting: u64,
     /// Calls that may run beside each other now.
     pub parallel: u64,
+    /// Batches that are not settled whole.
+    pub held_batches: u64,
     /// Records let go of because the pipeline keeps nothing.
     pub discarded: u64,
 }
@@ -128,8 +170,10 @@ impl WriterStats {
             retried: read(&self.retried),
             dead_lettered: read(&self.dead_lettered),
             calls: read(&self.calls),
+            call_records: read(&self.call_records),
             waiting: read(&self.waiting),
             parallel: read(&self.parallel),
+            held_batches: 0,
             discarded: 0,
         }
     }

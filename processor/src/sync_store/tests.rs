@@ -7,7 +7,7 @@ use aws_smithy_async::time::StaticTimeSource;
 use aws_smithy_types::timeout::TimeoutConfig;
 use lease_manager::SequenceNumber;
 use local_aws::{Effect, Fault, LocalAws, Service};
-use store::{DeadReason, DeliveryStore, DynamoMessages, IntegrationName};
+use store::{DeadReason, DeliveryStore, DynamoMessages, Entity, IntegrationName};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,10 @@ struct Rig {
 
 impl Rig {
     async fn start() -> Rig {
+        Rig::start_with(|store| Arc::new(store)).await
+    }
+
+    async fn start_with(over: impl FnOnce(DynamoMessages) -> Arc<dyn store::MessageStore>) -> Rig {
         let aws = LocalAws::new(local_aws::Options::default()).unwrap();
         let time = aws_smithy_async::time::SharedTimeSource::new(StaticTimeSource::from_secs(
             1_800_000_000,
@@ -45,8 +49,9 @@ impl Rig {
         store::create_tables(&dynamodb, APP).await.unwrap();
         let (writer, handle) = Writer::new(
             SyncStoreOptions::default(),
+            64 << 20,
             Arc::new(Integrations::compile(Vec::new()).unwrap()),
-            Arc::new(DynamoMessages::new(dynamodb.clone(), APP)),
+            over(DynamoMessages::new(dynamodb.clone(), APP)),
             DeliveryStore::new(dynamodb.clone(), APP),
             time,
             7,
@@ -57,11 +62,14 @@ impl Rig {
     }
 
     fn offer(&self, batch: Batch, lease: LeaseCheck) -> Arc<AckCell> {
+        self.try_offer(batch, lease).expect("room in the queue")
+    }
+
+    fn try_offer(&self, batch: Batch, lease: LeaseCheck) -> Result<Arc<AckCell>, LaneBatch> {
         let batch = Arc::new(batch);
         let (ack, cell) = Ack::new(batch.entries.len(), Arc::clone(&self.progress));
         let lane_batch = LaneBatch { batch, skip_to: None, ack, lease, permit: None };
-        assert!(self.writer.offer(lane_batch).is_ok(), "room in the queue");
-        cell
+        self.writer.offer(lane_batch).map(|()| cell)
     }
 
     async fn settled(&self, cell: &AckCell) {
@@ -81,6 +89,16 @@ impl Rig {
 
 /// A batch of `count` entries; `malformed` says which of them are no messages.
 fn batch(shard: u32, count: u64, malformed: impl Fn(u64) -> Option<Malformed>) -> Batch {
+    batch_of(shard, count, |n| format!("e{}", n % 3), malformed)
+}
+
+/// The same, about the entities that `entity` names.
+fn batch_of(
+    shard: u32,
+    count: u64,
+    entity: impl Fn(u64) -> String,
+    malformed: impl Fn(u64) -> Option<Malformed>,
+) -> Batch {
     let mut builder = BatchBuilder::new(ShardContext {
         stream_arn: Arc::from("arn:aws:kinesis:us-east-1:000000000000:stream/s"),
         shard_id: Arc::from(format!("shardId-{shard:012}")),
@@ -99,7 +117,7 @@ fn batch(shard: u32, count: u64, malformed: impl Fn(u64) -> Option<Malformed>) -
         let payload = format!("{{\"n\":{n}}}");
         match malformed(n) {
             Some(malformed) => builder.malformed(at, payload.as_bytes(), malformed),
-            None => builder.message(at, payload.as_bytes(), &format!("e{}", n % 3), n as i64),
+            None => builder.message(at, payload.as_bytes(), &entity(n), n as i64),
         }
     }
     builder.build(Some(SequenceNumber::parse("9999").unwrap()), 100)
@@ -216,4 +234,170 @@ async fn a_few_refused_keys_do_not_slow_the_others() {
     let stats = rig.writer.stats();
     assert_eq!(stats.stored, 250);
     assert!(stats.retried >= 8 && stats.parallel >= 4, "{stats:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_load_calls_are_full_whatever_the_batches_are() {
+    let rig = Rig::start().await;
+    let slow = Fault::new(Service::Dynamodb, Effect::Latency(Duration::from_millis(8)));
+    rig.aws.faults().inject(slow.operation("BatchWriteItem"));
+    let mut rng = fastrand::Rng::with_seed(5);
+    for _ in 0..10 {
+        let offered = (0..64).map(|shard| batch(shard, rng.u64(1..=13), message));
+        let cells: Vec<_> = offered.map(|batch| rig.offer(batch, valid())).collect();
+        for cell in &cells {
+            rig.settled(cell).await;
+        }
+    }
+    let stats = rig.writer.stats();
+    let fill = stats.call_records as f64 / stats.calls as f64;
+    // Each of the ten rounds ends, so its last call is what is left over.
+    assert!(fill >= 24.0, "{fill} records a call: {stats:?}");
+    assert_eq!(stats.held_batches, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_refused_for_one_record_loses_that_one_alone_to_the_dead_letters() {
+    let rig = Rig::start().await;
+    let refuse = Effect::Refuse {
+        status: 400,
+        code: "ValidationException".to_owned(),
+        message: "One or more parameter values were invalid".to_owned(),
+    };
+    // 25, 12, 6, 3, 1: the halves that hold the first record.
+    let messages = format!("{APP}-messages");
+    rig.aws.faults().inject(Fault::new(Service::Dynamodb, refuse).resource(&messages).times(5));
+    let cell = rig.offer(batch(0, 25, message), valid());
+    rig.settled(&cell).await;
+    assert_eq!(rig.count("messages").await, 24);
+    let letters = DeliveryStore::new(rig.dynamodb.clone(), APP)
+        .list_dead_letters(&IntegrationName::parse("default").unwrap(), None, 10, 0)
+        .await
+        .unwrap()
+        .letters;
+    let [letter] = letters.as_slice() else { panic!("{letters:?}") };
+    assert_eq!((letter.reason, &*letter.payload), (DeadReason::StoreRejected, &b"{\"n\":0}"[..]));
+    assert!(letter.detail.contains("ValidationException"), "{}", letter.detail);
+    assert_eq!((letter.attempts, letter.fence), (1, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_dead_letter_store_is_told_and_slows_no_message() {
+    let rig = Rig::start().await;
+    let deliveries = format!("{APP}-deliveries");
+    let silent = Fault::new(Service::Dynamodb, Effect::Partition).resource(&deliveries);
+    let silent = rig.aws.faults().inject(silent);
+    let malformed = |_| {
+        Some(Malformed {
+            reason: DeadReason::Empty,
+            detail: "0 bytes".to_owned(),
+            integration: IntegrationName::parse("default").unwrap(),
+        })
+    };
+    let stopped = rig.offer(batch(0, 200, malformed), valid());
+    let began = Instant::now();
+    for round in 0..50 {
+        let cell = rig.offer(batch(1 + round, 25, message), valid());
+        rig.settled(&cell).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let ailments: Vec<(String, String)> = rig.writer.ailments().collect();
+    let [(name, why)] = ailments.as_slice() else { panic!("{ailments:?}") };
+    assert!(name == "dead-letters" && why.contains("no certain answer"), "{why}");
+    assert_eq!(stopped.state(), AckState::Outstanding);
+    rig.aws.faults().clear(silent);
+    rig.settled(&stopped).await;
+    assert_eq!(rig.writer.ailments().count(), 0);
+    assert_eq!(rig.count("deliveries").await, 200);
+}
+
+/// The real store, but for one entity: it is refused as a hot key is, for as long as it is hot.
+struct HotKey {
+    store: DynamoMessages,
+    hot: Arc<AtomicBool>,
+    entity: Entity,
+}
+
+impl store::MessageStore for HotKey {
+    fn put<'a>(
+        &'a self,
+        batch: &'a [store::StoreItem],
+    ) -> futures::future::BoxFuture<'a, store::PutReport> {
+        Box::pin(async move {
+            let hot = self.hot.load(Ordering::Relaxed);
+            let cold: Vec<_> = batch
+                .iter()
+                .filter(|item| !hot || item.message.entity != self.entity)
+                .cloned()
+                .collect();
+            let mut kept = self.store.put(&cold).await.outcomes.into_iter();
+            let refused = || store::PutOutcome::Retry(store::RetryReason::Unprocessed);
+            let outcomes =
+                batch.iter().map(|item| match hot && item.message.entity == self.entity {
+                    true => refused(),
+                    false => kept.next().unwrap(),
+                });
+            store::PutReport { outcomes: outcomes.collect() }
+        })
+    }
+
+    fn query<'a>(
+        &'a self,
+        query: &'a store::MessageQuery,
+    ) -> futures::future::BoxFuture<'a, Result<store::MessagePage, store::StoreError>> {
+        self.store.query(query)
+    }
+
+    fn latest<'a>(
+        &'a self,
+        integration: &'a IntegrationName,
+        entity: &'a Entity,
+        now_ms: i64,
+        consistent: bool,
+    ) -> futures::future::BoxFuture<'a, Result<Option<store::Message>, store::StoreError>> {
+        self.store.latest(integration, entity, now_ms, consistent)
+    }
+
+    fn get<'a>(
+        &'a self,
+        locator: &'a store::Locator,
+        now_ms: i64,
+        consistent: bool,
+    ) -> futures::future::BoxFuture<'a, Result<Option<store::Message>, store::StoreError>> {
+        self.store.get(locator, now_ms, consistent)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_key_holds_back_its_own_shard_and_no_other() {
+    let hot = Arc::new(AtomicBool::new(true));
+    let is_hot = Arc::clone(&hot);
+    let entity = Entity::parse("hot").unwrap();
+    let key = entity.clone();
+    let rig = Rig::start_with(|store| Arc::new(HotKey { store, hot: is_hot, entity: key })).await;
+    let to_hot = || batch_of(0, 100, |_| entity.to_string(), message);
+    let mut held = Vec::new();
+    // The hot shard hands over until the writer takes no more of it.
+    let context = to_hot().shard;
+    loop {
+        let mut one = to_hot();
+        one.shard = Arc::clone(&context);
+        match rig.try_offer(one, valid()) {
+            Ok(cell) => held.push(cell),
+            Err(_) => break,
+        }
+    }
+    assert_eq!(held.len(), SyncStoreOptions::default().queue_batches / 2);
+    let began = Instant::now();
+    for shard in 1..100 {
+        let cell = rig.offer(batch(shard, 25, message), valid());
+        rig.settled(&cell).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(rig.writer.stats().parallel >= 4, "{:?}", rig.writer.stats());
+    hot.store(false, Ordering::Relaxed);
+    for cell in &held {
+        rig.settled(cell).await;
+    }
 }

@@ -11,11 +11,11 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::call::{Calls, Done, Verdict};
-use super::limit::AdaptiveLimit;
-use super::queue::{Item, Queue};
+use super::call::{Calls, Done, To, Verdict};
+use super::line::Line;
+use super::queue::{Fill, Item, Owner};
+use super::room::Room;
 use super::{SyncStoreOptions, WriterHandle, WriterStats};
-use crate::batch::LaneBatch;
 use crate::clock::wall_ms;
 use crate::integration::Integrations;
 use crate::metrics;
@@ -23,10 +23,8 @@ use crate::null_sink::SinkMode;
 
 /// How long work is held back while the lease of its shard cannot be trusted.
 const LEASE_PAUSE: Duration = Duration::from_millis(100);
-/// Calls that may run beside each other at the start, before anything was measured.
-const FIRST_PARALLEL: usize = 4;
-/// The writer takes no batch while more entries than this wait, in calls' worth.
-const WAITING_CALLS: usize = 64;
+/// Calls to the dead letters beside each other: they are few, or something is wrong upstream.
+const DEAD_LETTER_PARALLEL: usize = 4;
 
 /// Writes lane batches into the store. One per process.
 pub(crate) struct Writer {
@@ -34,11 +32,10 @@ pub(crate) struct Writer {
     calls: Calls,
     time: SharedTimeSource,
     rng: fastrand::Rng,
-    intake: mpsc::Receiver<LaneBatch>,
+    intake: mpsc::Receiver<Owner>,
     stats: Arc<WriterStats>,
-    limit: AdaptiveLimit,
-    store: Queue,
-    dead: Queue,
+    messages: Line,
+    dead_letters: Line,
 }
 
 /// How the writer ended.
@@ -53,35 +50,39 @@ pub(crate) enum WriterExit {
 enum Step {
     Stop,
     Done(Result<Done, JoinError>),
-    Batch(Option<LaneBatch>),
+    Batch(Option<Owner>),
     Tick,
 }
 
 impl Writer {
-    /// A writer and the handle that feeds it.
+    /// A writer and the handle that feeds it. It holds at most `hold_bytes` of batches, shared out as
+    /// [`Room`] does it.
     pub(crate) fn new(
         options: SyncStoreOptions,
+        hold_bytes: usize,
         integrations: Arc<Integrations>,
         messages: Arc<dyn MessageStore>,
         deliveries: DeliveryStore,
         time: SharedTimeSource,
         seed: u64,
     ) -> (Writer, WriterHandle) {
-        let (queue, intake) = mpsc::channel(options.queue_batches.max(1));
+        let hold_batches = options.queue_batches.max(1);
+        let (queue, intake) = mpsc::channel(hold_batches);
         let stats = Arc::new(WriterStats::default());
+        let room = Room::new(hold_batches, hold_bytes);
         let null = (options.sink == SinkMode::Discard).then(Arc::default);
-        let handle = WriterHandle { queue, stats: Arc::clone(&stats), null };
-        let limit = AdaptiveLimit::new(FIRST_PARALLEL, options.max_parallel);
+        let handle = WriterHandle { queue, room, stats: Arc::clone(&stats), null };
+        let fill = Fill { items: options.batch_items, linger: options.linger };
+        let dead_letters = Line::new(fill, DEAD_LETTER_PARALLEL, Arc::clone(&stats.dead_letters));
         let writer = Writer {
-            options,
+            messages: Line::new(fill, options.max_parallel, Arc::clone(&stats.store)),
+            dead_letters,
             calls: Calls { integrations, messages, deliveries },
+            options,
             time,
             rng: fastrand::Rng::with_seed(seed),
             intake,
             stats,
-            limit,
-            store: Queue::default(),
-            dead: Queue::default(),
         };
         (writer, handle)
     }
@@ -106,79 +107,75 @@ impl Writer {
     }
 
     async fn wait(&mut self, calls: &mut JoinSet<Done>, stop: &CancellationToken) -> Step {
-        let full = self.waiting() >= self.options.batch_items * WAITING_CALLS;
-        let can_call = calls.len() < self.limit.calls();
-        let tick = [&self.store, &self.dead]
-            .into_iter()
-            .filter_map(|queue| queue.next_deadline(self.options.linger))
-            .min()
-            .filter(|_| can_call);
+        let deadlines = [self.messages.next_deadline(), self.dead_letters.next_deadline()];
+        let tick = deadlines.into_iter().flatten().min();
         let fed = !self.intake.is_closed() || !self.intake.is_empty();
         tokio::select! {
             biased;
             () = stop.cancelled() => Step::Stop,
             Some(done) = calls.join_next(), if !calls.is_empty() => Step::Done(done),
             () = tokio::time::sleep_until(tick.unwrap_or_else(Instant::now)), if tick.is_some() => Step::Tick,
-            batch = self.intake.recv(), if !full && fed => Step::Batch(batch),
+            batch = self.intake.recv(), if fed => Step::Batch(batch),
             else => Step::Stop,
         }
     }
 
     fn waiting(&self) -> usize {
-        self.store.len() + self.dead.len()
+        self.messages.queue.len() + self.dead_letters.queue.len()
     }
 
-    /// Turns a batch into items; what another integration's stores do not want is settled at once.
-    fn unpack(&mut self, batch: LaneBatch) {
+    fn line(&mut self, to: To) -> &mut Line {
+        match to {
+            To::Messages => &mut self.messages,
+            To::DeadLetters => &mut self.dead_letters,
+        }
+    }
+
+    /// Turns a batch into items; what its integration keeps nowhere is settled at once.
+    fn unpack(&mut self, owner: Owner) {
         let now = Instant::now();
-        let owner = Arc::new(batch);
+        let owner = Arc::new(owner);
+        let batch = &owner.batch.batch;
         let mut unstored = 0;
-        let first = owner.batch.first_unsettled(owner.skip_to.as_ref());
-        for (index, entry) in owner.batch.entries.iter().enumerate().skip(first) {
+        let first = batch.first_unsettled(owner.batch.skip_to.as_ref());
+        for (index, entry) in (0u32..).zip(&batch.entries).skip(first) {
             let item = |dead| Item { owner: Arc::clone(&owner), index, attempts: 0, dead };
-            match owner.batch.route(entry) {
+            match batch.route(entry) {
                 Ok(route) if self.calls.integrations.get(route.integration).keeps_messages() => {
-                    self.store.push(item(None), now);
+                    self.messages.queue.push(item(None), now);
                 }
                 Ok(_) => unstored += 1,
                 Err(malformed) => {
-                    self.dead.push(item(Some((malformed.reason, malformed.detail.clone()))), now);
+                    let dead = Box::new((malformed.reason, malformed.detail.clone()));
+                    self.dead_letters.queue.push(item(Some(dead)), now);
                 }
             }
         }
-        owner.ack.settle(unstored);
+        owner.batch.ack.settle(unstored);
     }
 
     fn start_calls(&mut self, calls: &mut JoinSet<Done>) {
         let now = Instant::now();
-        self.store.wake(now);
-        self.dead.wake(now);
-        while calls.len() < self.limit.calls() {
-            let (batch, linger) = (self.options.batch_items.max(1), self.options.linger);
-            if let Some(items) = self.dead.take(batch, linger, now) {
-                let items = self.trusted(items, now, true);
+        for to in [To::DeadLetters, To::Messages] {
+            while let Some(items) = self.line(to).next_call(now) {
+                let items = self.trusted(to, items, now);
                 if !items.is_empty() {
-                    calls.spawn(self.calls.dead_letter(items, wall_ms(&self.time)));
+                    self.line(to).started(&items);
+                    calls.spawn(self.calls.start(to, items, wall_ms(&self.time)));
                 }
-            } else if let Some(items) = self.store.take(batch, linger, now) {
-                let items = self.trusted(items, now, false);
-                if !items.is_empty() {
-                    calls.spawn(self.calls.store(items));
-                }
-            } else {
-                return;
             }
+            self.line(to).rest(now);
         }
     }
 
     /// Lets go of work whose lease is lost, and holds back work whose lease cannot be trusted now.
-    fn trusted(&mut self, items: Vec<Item>, now: Instant, dead: bool) -> Vec<Item> {
-        let queue = if dead { &mut self.dead } else { &mut self.store };
+    fn trusted(&mut self, to: To, items: Vec<Item>, now: Instant) -> Vec<Item> {
+        let queue = &mut self.line(to).queue;
         items
             .into_iter()
-            .filter(|item| !item.owner.lease.is_lost())
+            .filter(|item| !item.owner.batch.lease.is_lost())
             .filter_map(|item| {
-                if item.owner.lease.is_valid() {
+                if item.owner.batch.lease.is_valid() {
                     return Some(item);
                 }
                 queue.shelve(item, now + LEASE_PAUSE);
@@ -188,26 +185,17 @@ impl Writer {
     }
 
     fn finish(&mut self, done: Done) {
+        let (to, now) = (done.to, Instant::now());
+        let call = self.line(to).ended(&done, now);
         self.stats.calls.fetch_add(1, Ordering::Relaxed);
-        let now = Instant::now();
-        let mut refused = 0;
-        let asked = done.len();
-        for (item, verdict) in done {
+        self.stats.call_records.fetch_add(call.asked as u64, Ordering::Relaxed);
+        metrics::store_call(call.asked, call.refused);
+        for (item, verdict) in done.items {
             match verdict {
                 Verdict::Settled => self.settle(&item),
-                Verdict::Again(reason) => {
-                    refused += 1;
-                    self.retry(item, &reason, now);
-                }
+                Verdict::Again(reason) => self.retry(to, item, &reason, now),
                 Verdict::Reject(detail) => self.reject(item, detail, now),
             }
-        }
-        metrics::store_call(asked, refused);
-        if refused == 0 {
-            self.limit.succeeded();
-        } else if refused * 2 > asked {
-            // A few refused keys say nothing of the store: they wait on their own, and slow nobody down.
-            self.limit.throttled(now);
         }
     }
 
@@ -215,34 +203,34 @@ impl Writer {
         let counter =
             if item.dead.is_some() { &self.stats.dead_lettered } else { &self.stats.stored };
         counter.fetch_add(1, Ordering::Relaxed);
-        if let Some((reason, _)) = &item.dead {
-            metrics::dead_letter(reason.code());
+        if let Some(dead) = &item.dead {
+            metrics::dead_letter(dead.0.code());
         }
-        item.owner.ack.settle(1);
+        item.owner.batch.ack.settle(1);
     }
 
-    fn retry(&mut self, mut item: Item, reason: &str, now: Instant) {
+    fn retry(&mut self, to: To, mut item: Item, reason: &str, now: Instant) {
         self.stats.retried.fetch_add(1, Ordering::Relaxed);
         item.attempts = item.attempts.saturating_add(1);
-        if item.attempts.is_power_of_two() && item.attempts >= 8 {
-            let shard = &item.owner.batch.shard.shard_id;
-            tracing::warn!(%shard, attempts = item.attempts, reason, "the store still refuses a record; its shard's position waits");
+        let stuck = item.attempts >= 8 && item.attempts.is_power_of_two();
+        if stuck && !self.line(to).is_failing() {
+            let shard = &item.owner.batch.batch.shard.shard_id;
+            tracing::warn!(%shard, attempts = item.attempts, ?to, reason, "a record is refused again and again; its shard's position waits");
         }
         let until = now + backoff(&self.options, item.attempts, self.rng.f64());
-        let queue = if item.dead.is_some() { &mut self.dead } else { &mut self.store };
-        queue.shelve(item, until);
+        self.line(to).queue.shelve(item, until);
     }
 
     fn reject(&mut self, mut item: Item, detail: String, now: Instant) {
-        tracing::warn!(shard = %item.owner.batch.shard.shard_id, detail, "the store refuses this message for good; it becomes a dead letter");
+        tracing::warn!(shard = %item.owner.batch.batch.shard.shard_id, detail, "the store refuses this message for good; it becomes a dead letter");
         item.attempts = item.attempts.saturating_add(1);
-        item.dead = Some((DeadReason::StoreRejected, detail));
-        self.dead.push(item, now);
+        item.dead = Some(Box::new((DeadReason::StoreRejected, detail)));
+        self.dead_letters.queue.push(item, now);
     }
 
     fn publish(&self) {
         self.stats.waiting.store(self.waiting() as u64, Ordering::Relaxed);
-        self.stats.parallel.store(self.limit.calls() as u64, Ordering::Relaxed);
+        self.stats.parallel.store(self.messages.parallel() as u64, Ordering::Relaxed);
     }
 }
 

@@ -93,6 +93,17 @@ pub enum RetryReason {
     Refused(String),
 }
 
+impl std::fmt::Display for RetryReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            RetryReason::Throttled => f.write_str("throttled"),
+            RetryReason::Unprocessed => f.write_str("left out of the call"),
+            RetryReason::Unavailable(seen) => write!(f, "no certain answer: {seen}"),
+            RetryReason::Refused(why) => write!(f, "refused as set up: {why}"),
+        }
+    }
+}
+
 /// Which end of the time line a page starts at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {

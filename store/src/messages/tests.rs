@@ -151,6 +151,31 @@ async fn large_payloads_are_stored_in_parts_and_read_back_whole() {
     assert!(page.messages == [large.message] && page.next.is_none());
 }
 
+#[tokio::test]
+async fn the_largest_record_is_stored_again_as_the_same_items_and_disappears_with_its_head() {
+    let (_aws, client) = dynamodb().await;
+    let store = DynamoMessages::new(client.clone(), APP);
+    let largest = kept(message("us", 1, noise(10 * 1024 * 1024)));
+    for _ in 0..2 {
+        let stored = store.put(std::slice::from_ref(&largest)).await.outcomes;
+        assert_eq!(stored, [PutOutcome::Stored]);
+    }
+    let page = store.query(&query(50)).await.unwrap();
+    assert!(page.messages == [largest.message] && page.next.is_none());
+    let mut expiries = Vec::new();
+    let mut items = client.scan().table_name(format!("{APP}-messages")).into_paginator().send();
+    while let Some(scanned) = items.next().await {
+        let expiry =
+            |item: &crate::item::Item| item[crate::item::EXPIRES_AT].as_n().unwrap().clone();
+        expiries.extend(scanned.unwrap().items().iter().map(expiry));
+    }
+    assert_eq!(expiries.len(), 28, "27 parts and their head, however often it is stored");
+    assert!(expiries.iter().all(|expiry| *expiry == expiries[0]), "the TTL removes them together");
+    let mut late = query(50);
+    late.now_ms = NOW + 2 * 3_600_000;
+    assert!(store.query(&late).await.unwrap().messages.is_empty(), "expired is gone at once");
+}
+
 #[tokio::test(start_paused = true)]
 async fn parts_that_are_left_out_are_written_again_before_the_head() {
     let (aws, client) = dynamodb().await;
