@@ -45,9 +45,9 @@ pub use messages::{
 };
 pub use signer::{Signer, TokenError};
 pub use subscriptions::{
-    DeliveryPolicy, Destination, STANDARD_RETRY_SCHEDULE_MS, SigningSecret, Subscription,
-    SubscriptionEpochs, SubscriptionError, SubscriptionId, SubscriptionSnapshot, SubscriptionStore,
-    WebhookUrl, retry_delay,
+    DeliveryOrder, DeliveryPolicy, Destination, STANDARD_RETRY_SCHEDULE_MS, SigningSecret,
+    Subscription, SubscriptionEpochs, SubscriptionError, SubscriptionId, SubscriptionSnapshot,
+    SubscriptionStore, WebhookUrl, retry_delay,
 };
 pub use tables::{SchemaError, TableReport, create_tables};
 

@@ -193,6 +193,17 @@ impl Delivery {
         }
     }
 
+    /// What its subscription may ask to be in order: the message's partition key.
+    pub(super) fn partition_key(&self) -> Arc<str> {
+        match self {
+            Delivery::Live(live) => {
+                let entry = &live.track.entries()[live.index];
+                Arc::from(live.track.batch().partition_key(entry))
+            }
+            Delivery::Retry(retry) => Arc::clone(&retry.claimed.delivery.message.partition_key),
+        }
+    }
+
     /// Attempts made before.
     pub(super) fn attempts(&self) -> u32 {
         match self {

@@ -9,7 +9,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use store::{IntegrationName, Subscription, SubscriptionId, SubscriptionSnapshot};
@@ -20,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::aftermath::Aftermath;
 use super::delivery::{Delivery, Gauge, Live, Track};
-use super::lane::{LaneHandle, lane};
+use super::lane::{LaneHandle, NO_ROOM_PAUSE, lane};
 use super::lane_task::{LaneTask, LaneTools};
 use super::ledger::Job;
 use super::mandate::Mandate;
@@ -33,9 +32,6 @@ use crate::integration::Integrations;
 
 /// Batches that wait for their confirmation before no more are taken.
 const MAX_UNCONFIRMED: usize = 4_096;
-
-/// What a healthy destination had no room for is due again after about this long.
-const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 /// The lanes by subscription, for everyone who looks from outside.
 #[derive(Debug, Default)]

@@ -21,6 +21,8 @@ use super::stats::{Counters, DestinationStats, read};
 
 /// Claimed deliveries that a lane holds at most, so that a claim does not end while it queues.
 pub(super) const MAX_RETRIES: usize = 512;
+/// What a healthy destination has no room for is due again after about this long.
+pub(super) const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 /// A claim outlasts the attempt by this much, for the time in the queue and the write afterwards.
 pub(super) const CLAIM_ALLOWANCE: Duration = Duration::from_secs(60);
 

@@ -17,6 +17,7 @@ mod courier;
 mod delivery;
 mod destination;
 mod intake;
+mod keys;
 mod lane;
 mod lane_task;
 mod ledger;

@@ -115,6 +115,18 @@ pub enum Destination {
     },
 }
 
+/// In which order a destination gets messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeliveryOrder {
+    /// In none: as fast as it takes them.
+    #[default]
+    None,
+    /// Per partition key, in stream order: the next message of a key is attempted for the first time when the
+    /// one before it was delivered, parked or given up. What is parked comes back when it is due.
+    Key,
+}
+
 /// How a destination is treated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -127,16 +139,20 @@ pub struct DeliveryPolicy {
     pub rate_per_second: Option<u32>,
     /// Delay before each attempt, the first included, in ms; its length is the number of attempts.
     pub retry_schedule_ms: Vec<u64>,
+    /// In which order messages are attempted.
+    #[serde(default)]
+    pub order: DeliveryOrder,
 }
 
 impl Default for DeliveryPolicy {
-    /// 15 s, 16 at once, no rate limit, Standard Webhooks' schedule.
+    /// 15 s, 16 at once, no rate limit, Standard Webhooks' schedule, in no order.
     fn default() -> DeliveryPolicy {
         DeliveryPolicy {
             timeout_ms: 15_000,
             concurrency: 16,
             rate_per_second: None,
             retry_schedule_ms: STANDARD_RETRY_SCHEDULE_MS.to_vec(),
+            order: DeliveryOrder::None,
         }
     }
 }

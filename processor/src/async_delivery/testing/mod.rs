@@ -90,6 +90,16 @@ impl TimeSource for SimulatedTime {
     }
 }
 
+fn shard() -> ShardContext {
+    ShardContext {
+        stream_arn: "arn:aws:kinesis:us-east-1:000000000000:stream/test".into(),
+        shard_id: "shardId-000000000000".into(),
+        fence: 7,
+        starting_hash_key: 0,
+        ending_hash_key: u128::MAX,
+    }
+}
+
 /// A running courier and everything around it.
 pub(super) struct World {
     pub(super) aws: LocalAws,
@@ -224,13 +234,7 @@ impl World {
     ) -> (LaneBatch, Offered) {
         let mut next = self.next_sequence.lock().unwrap();
         let arrived_at_ms = wall_ms(&self.time);
-        let mut builder = BatchBuilder::new(ShardContext {
-            stream_arn: "arn:aws:kinesis:us-east-1:000000000000:stream/test".into(),
-            shard_id: "shardId-000000000000".into(),
-            fence: 7,
-            starting_hash_key: 0,
-            ending_hash_key: u128::MAX,
-        });
+        let mut builder = BatchBuilder::new(shard());
         for index in 0..n {
             *next += 1;
             let sequence = format!("4959{:052}", *next);
@@ -243,6 +247,24 @@ impl World {
                     builder.message(at, payload.as_bytes(), &entity, arrived_at_ms);
                 }
             }
+        }
+        self.lane_batch(Arc::new(builder.build(None, 100)), lease)
+    }
+
+    /// A batch of these partition keys and payloads.
+    pub(super) fn batch_of(
+        &self,
+        records: &[(String, String)],
+        lease: &LeaseCheck,
+    ) -> (LaneBatch, Offered) {
+        let mut next = self.next_sequence.lock().unwrap();
+        let arrived_at_ms = wall_ms(&self.time);
+        let mut builder = BatchBuilder::new(shard());
+        for (partition_key, payload) in records {
+            *next += 1;
+            let sequence = format!("4959{:052}", *next);
+            let at = At { sequence: &sequence, index: 0, partition_key, arrived_at_ms };
+            builder.message(at, payload.as_bytes(), "entity", arrived_at_ms);
         }
         self.lane_batch(Arc::new(builder.build(None, 100)), lease)
     }

@@ -20,6 +20,10 @@ pub(in crate::async_delivery) enum Behaviour {
     AsksToWait(u16, &'static str),
     Takes(Duration),
     Hangs,
+    /// Hangs on bodies that contain the text, and accepts the others.
+    HangsOn(&'static str),
+    /// Takes up to 40 ms and refuses one of ten, as the seed of the receivers has it.
+    Wavers,
     IsDown,
 }
 
@@ -32,13 +36,23 @@ pub(in crate::async_delivery) struct Got {
     pub(in crate::async_delivery) at: Instant,
     pub(in crate::async_delivery) body: Bytes,
     pub(in crate::async_delivery) accepted: bool,
+    /// How long it took to answer, counted from `at`; only of a receiver that wavers.
+    pub(in crate::async_delivery) took: Duration,
 }
 
 /// Every receiver of a test, by host.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::async_delivery) struct Receivers {
     behaviour: Mutex<BTreeMap<String, Behaviour>>,
     got: Mutex<Vec<Got>>,
+    rng: Mutex<fastrand::Rng>,
+}
+
+impl Default for Receivers {
+    fn default() -> Receivers {
+        let rng = Mutex::new(fastrand::Rng::with_seed(11));
+        Receivers { behaviour: Mutex::default(), got: Mutex::default(), rng }
+    }
 }
 
 impl Receivers {
@@ -58,6 +72,10 @@ impl Receivers {
 
     /// Notes the request and checks its signature by the official library.
     fn note(&self, request: &Request<Bytes>, accepted: bool) {
+        self.note_taking(request, accepted, Duration::ZERO);
+    }
+
+    fn note_taking(&self, request: &Request<Bytes>, accepted: bool, took: Duration) {
         let header = |name: &str| request.headers().get(name).unwrap().to_str().unwrap().to_owned();
         let id = header("webhook-id");
         let judge = standardwebhooks::Webhook::new(SECRET).unwrap();
@@ -71,6 +89,7 @@ impl Receivers {
             at: Instant::now(),
             body: request.body().clone(),
             accepted,
+            took,
         });
     }
 }
@@ -99,6 +118,23 @@ impl Transport for ScriptedTransport {
                 Behaviour::Hangs => {
                     receivers.note(&request, false);
                     std::future::pending().await
+                }
+                Behaviour::HangsOn(text) => {
+                    let hangs = String::from_utf8_lossy(request.body()).contains(text);
+                    receivers.note(&request, !hangs);
+                    if hangs {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok(answer(200, None))
+                }
+                Behaviour::Wavers => {
+                    let (ms, accepted) = {
+                        let mut rng = receivers.rng.lock().unwrap();
+                        (rng.u64(0..40), rng.u8(0..10) > 0)
+                    };
+                    receivers.note_taking(&request, accepted, Duration::from_millis(ms));
+                    sleep(Duration::from_millis(ms)).await;
+                    Ok(answer(if accepted { 200 } else { 422 }, None))
                 }
                 Behaviour::Takes(span) => {
                     sleep(span).await;

@@ -1,6 +1,7 @@
 //! The courier as a whole, over the real store in an embedded DynamoDB, in simulated time.
 
 mod grants;
+mod order;
 mod trouble;
 
 use std::collections::BTreeSet;

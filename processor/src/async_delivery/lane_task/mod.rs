@@ -4,6 +4,8 @@
 //! A live delivery leaves in one of four ways: acknowledged, handed to the ledger to be parked or
 //! given up, or let go because its shard's lease is lost. It never waits for another destination.
 
+mod attempt;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,22 +15,22 @@ use aws_smithy_async::time::SharedTimeSource;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use store::DeadReason;
+use store::{DeadReason, DeliveryOrder};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::aftermath::Aftermath;
-use super::breaker::{Admission, Breaker, BreakerPolicy, Change};
-use super::delivery::{Delivery, Live};
-use super::destination::{Sender, Workshop};
-use super::lane::{LaneEnds, Retry, receive};
-use super::ledger::{Job, LEASE_PAUSE, LedgerHandle};
-use super::mandate::Mandate;
-use super::metrics;
-use super::outcome::{FailureKind, Next, Outcome, plan_next, verdict};
-use super::rate::Rate;
-use super::stats::bump;
-use super::watch::ViewWatch;
+use crate::async_delivery::aftermath::Aftermath;
+use crate::async_delivery::breaker::{Admission, Breaker, BreakerPolicy};
+use crate::async_delivery::delivery::{Delivery, Live};
+use crate::async_delivery::destination::{Sender, Workshop};
+use crate::async_delivery::keys::{Entered, Keys};
+use crate::async_delivery::lane::{LaneEnds, NO_ROOM_PAUSE, Retry, receive};
+use crate::async_delivery::ledger::{Job, LEASE_PAUSE, LedgerHandle};
+use crate::async_delivery::mandate::Mandate;
+use crate::async_delivery::metrics;
+use crate::async_delivery::outcome::Outcome;
+use crate::async_delivery::rate::Rate;
+use crate::async_delivery::watch::ViewWatch;
 use crate::clock::wall_ms;
 
 /// Jobs that wait for room in the ledger before the lane stops taking new work.
@@ -61,6 +63,8 @@ pub(super) struct LaneTask {
     next: Option<Delivery>,
     /// Deliveries whose lease is in doubt.
     held: VecDeque<Live>,
+    /// What waits for its key, where order per key is asked for.
+    keys: Keys,
     /// Jobs that wait for room in the ledger.
     backlog: VecDeque<Job>,
     wake_at: Option<Instant>,
@@ -86,6 +90,7 @@ enum Step {
     Changed,
     Wake,
     Take(Delivery),
+    Ready,
 }
 
 impl LaneTask {
@@ -102,6 +107,7 @@ impl LaneTask {
             in_flight: FuturesUnordered::new(),
             next: None,
             held: VecDeque::new(),
+            keys: Keys::default(),
             backlog: VecDeque::new(),
             wake_at: None,
             retries_first: false,
@@ -120,7 +126,8 @@ impl LaneTask {
                 Step::Written => {}
                 Step::Changed => self.change(),
                 Step::Wake => self.wake(),
-                Step::Take(delivery) => self.take(delivery),
+                Step::Take(delivery) => self.enter(delivery),
+                Step::Ready => self.take_ready(),
             }
             self.ends.shared.publish(&self.breaker);
             self.ends.shared.in_flight.store(self.in_flight.len(), Ordering::Relaxed);
@@ -137,6 +144,7 @@ impl LaneTask {
             && self.has_slot()
             && self.backlog.len() < MAX_BACKLOG
             && self.held.len() < MAX_HELD;
+        let (is_ready, may_take_new) = (self.keys.is_ready(), may_take && self.keys.has_room());
         let LaneTask { ends, in_flight, backlog, tools, .. } = self;
         let wake_at = self.wake_at;
         tokio::select! { biased;
@@ -152,24 +160,53 @@ impl LaneTask {
             }
             Ok(()) = ends.changes.changed() => Step::Changed,
             () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => Step::Wake,
-            delivery = receive(&mut ends.live, &mut ends.retries, self.retries_first), if may_take => {
+            () = std::future::ready(()), if may_take && is_ready => Step::Ready,
+            delivery = receive(&mut ends.live, &mut ends.retries, self.retries_first), if may_take_new => {
                 self.retries_first = !self.retries_first;
                 Step::Take(delivery)
             }
         }
     }
 
-    /// Decides about one delivery: attempt, wait, park or let go.
+    /// A new delivery, which may have to wait for its key.
+    fn enter(&mut self, delivery: Delivery) {
+        if self.mandate.subscription.policy.order == DeliveryOrder::None {
+            return self.take(delivery);
+        }
+        match self.keys.enter(delivery) {
+            Entered::Now(delivery) => self.take(delivery),
+            Entered::Waits => {}
+            Entered::NoRoom(delivery) => {
+                let (attempts, delay) =
+                    (delivery.attempts(), NO_ROOM_PAUSE.mul_f64(0.5 + self.rng.f64()));
+                let why = String::from("too many messages of its key wait");
+                let job = self.aftermath().park(delivery, attempts, delay, why);
+                self.backlog.extend(job);
+            }
+        }
+    }
+
+    fn take_ready(&mut self) {
+        if let Some(delivery) = self.keys.next_ready() {
+            self.take(delivery);
+        }
+    }
+
+    /// Decides about one delivery that has its key: attempt, wait, park or let go.
     fn take(&mut self, delivery: Delivery) {
         let now = Instant::now();
         let delivery = match delivery {
-            Delivery::Live(live) if live.lease_is_lost() => return,
+            Delivery::Live(live) if live.lease_is_lost() => {
+                return self.keys.leave(&Delivery::Live(live));
+            }
             Delivery::Live(live) if !live.lease_is_valid() => {
                 self.held.push_back(live);
                 self.wake_by(now + LEASE_PAUSE);
                 return;
             }
-            Delivery::Retry(retry) if self.claim_is_short(&retry) => return,
+            Delivery::Retry(retry) if self.claim_is_short(&retry) => {
+                return self.keys.leave(&Delivery::Retry(retry));
+            }
             other => other,
         };
         if !self.tools.views.is_fresh() {
@@ -203,6 +240,7 @@ impl LaneTask {
     /// is a dead letter, so that what was kept does not vanish.
     fn withhold(&mut self, delivery: Delivery) {
         metrics::withheld();
+        self.keys.leave(&delivery);
         let attempts = delivery.attempts();
         let job = match delivery {
             Delivery::Live(live) => {
@@ -226,55 +264,6 @@ impl LaneTask {
         retry.claimed.claim.until_ms <= ends_at_ms
     }
 
-    fn start(&mut self, delivery: Delivery, probe: bool, began: Instant) {
-        let Some(message) = delivery.message() else {
-            debug_assert!(false, "the router lets no malformed entry through");
-            return;
-        };
-        bump(&self.ends.shared.counters.attempts);
-        if matches!(delivery, Delivery::Retry(_)) {
-            bump(&self.ends.shared.counters.retried);
-        }
-        let attempt = self.sender.attempt(&message, delivery.attempts().saturating_add(1));
-        let abort = self.tools.abort.clone();
-        self.in_flight.push(Box::pin(async move {
-            let outcome = tokio::select! { biased;
-                outcome = attempt => outcome,
-                () = abort.cancelled() => Outcome::Abandoned,
-            };
-            Done { delivery, outcome, probe, began }
-        }));
-    }
-
-    fn after(&mut self, done: Done) {
-        let Done { delivery, outcome, probe, began } = done;
-        self.observe(&outcome, probe, began, Instant::now());
-        let before = delivery.attempts();
-        let attempts = before.saturating_add(1);
-        let next = plan_next(&outcome, attempts, &self.mandate.subscription.policy, self.rng.f64());
-        let error = match outcome {
-            Outcome::Failed(failure) => {
-                self.gone |= failure.kind == FailureKind::Gone;
-                failure.detail
-            }
-            Outcome::Accepted | Outcome::Abandoned => String::from("the attempt was abandoned"),
-        };
-        if next == Next::Disable {
-            self.backlog.push_back(Job::Disable(Arc::clone(&self.mandate.subscription)));
-        }
-        let aftermath = self.aftermath();
-        let job = match next {
-            Next::Settled => aftermath.delivered(delivery),
-            Next::Retry(delay) => aftermath.park(delivery, attempts, delay, error),
-            Next::Again => aftermath.park(delivery, before, Duration::ZERO, error),
-            Next::GiveUp(reason) => aftermath.give_up(delivery, attempts, reason, error),
-            Next::Disable => {
-                aftermath.give_up(delivery, attempts, DeadReason::DestinationGone, error)
-            }
-        };
-        self.backlog.extend(job);
-    }
-
     fn aftermath(&self) -> Aftermath<'_> {
         Aftermath {
             shared: &self.ends.shared,
@@ -284,40 +273,11 @@ impl LaneTask {
     }
 
     fn set_aside(&mut self, delivery: Delivery) {
+        self.keys.leave(&delivery);
         let jitter_unit = self.rng.f64();
         let job =
             self.aftermath().set_aside(delivery, jitter_unit, "the destination takes nothing now");
         self.backlog.extend(job);
-    }
-
-    /// Tells the breaker, the counters and the log.
-    fn observe(&mut self, outcome: &Outcome, probe: bool, began: Instant, now: Instant) {
-        let result = match outcome {
-            Outcome::Accepted => "accepted",
-            Outcome::Abandoned => "abandoned",
-            Outcome::Failed(failure) => {
-                bump(&self.ends.shared.counters.failed);
-                self.ends.shared.last_error.store(Some(Arc::new(failure.detail.clone())));
-                failure.kind.code()
-            }
-        };
-        metrics::attempt(result, now - began);
-        let Some(verdict) = verdict(outcome) else {
-            return;
-        };
-        let id = &self.mandate.subscription.id;
-        match self.breaker.record(verdict, probe, now, self.rng.f64()) {
-            Change::None => {}
-            Change::Opened => {
-                metrics::breaker("opened");
-                tracing::warn!(subscription = %id, result, "destination fails: its deliveries are parked");
-            }
-            Change::Closed => {
-                metrics::breaker("closed");
-                self.ends.shared.recovering.store(true, Ordering::Release);
-                tracing::info!(subscription = %id, "destination is back: its parked deliveries become due");
-            }
-        }
     }
 
     fn wake_by(&mut self, at: Instant) {
@@ -370,6 +330,7 @@ impl LaneTask {
         self.ends.retries.close();
         let mut left: Vec<Delivery> = self.next.take().into_iter().collect();
         left.extend(self.held.drain(..).map(Delivery::Live));
+        left.extend(self.keys.drain());
         while let Ok(live) = self.ends.live.try_recv() {
             left.push(Delivery::Live(live));
         }
