@@ -5,5 +5,7 @@
 //! binary `loadtest` does. Start reading at [`produce`], or at [`source`] for the other side.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod peer;
 pub mod produce;
 pub mod source;
+pub mod wire;

@@ -1,6 +1,7 @@
 //! The command line: what can be said, and which part of the library does it.
 
 mod client;
+mod peer;
 mod produce;
 mod source;
 mod units;
@@ -23,6 +24,8 @@ enum Command {
     Produce(Box<produce::ProduceArguments>),
     /// Serve a synthetic stream at the highest rate that the machine gives, to load a consumer with.
     Source(Box<source::SourceArguments>),
+    /// Read a synthetic stream as another consumer would, to compare with.
+    Peer(peer::PeerArguments),
 }
 
 /// How results are written to standard output.
@@ -44,6 +47,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Produce(arguments) => produce::run(*arguments).await,
         Command::Source(arguments) => source::run(*arguments).await,
+        Command::Peer(arguments) => peer::run(arguments).await,
     }
 }
 
