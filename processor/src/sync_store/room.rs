@@ -107,7 +107,6 @@ mod tests {
         Arc::new(ShardContext {
             stream_arn: Arc::from("stream"),
             shard_id: Arc::from("shardId-0"),
-            consumer_arn: Arc::from("consumer"),
             fence: 1,
             starting_hash_key: 0,
             ending_hash_key: u128::MAX,

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::catalogue::{self, BEHIND, Kind, Label, Measure, Metric, READER_BEHIND, Values};
+use super::catalogue::{
+    self, BEHIND, Kind, LANES, Label, Measure, Metric, READER_BEHIND, TIME_TO_LOSS, Values,
+};
 
 const ROOMS: &[&str] = &["api", "lease-manager", "processor", "sluicegate", "store"];
 
@@ -42,7 +44,7 @@ fn the_rooms_measure_what_the_catalogue_lists() {
     }
     assert!(measured.len() > 40, "the sources were found: {measured:#?}");
     let listed: BTreeMap<_, _> = catalogue::all()
-        .filter(|metric| ![BEHIND, READER_BEHIND].contains(&metric.name))
+        .filter(|metric| ![BEHIND, LANES, READER_BEHIND, TIME_TO_LOSS].contains(&metric.name))
         .map(|metric| {
             let labels = metric.labels.iter().map(|label| label.name.to_owned()).collect();
             (metric.name.to_owned(), Measured { kind: metric.kind.word(), labels })
