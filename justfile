@@ -47,6 +47,13 @@ sim-scale:
 model BOUNDS="small":
     LEASE_MODEL={{BOUNDS}} cargo test -p lease-manager --lib model:: -- --nocapture
 
+# Feed a decoder of the processor what libFuzzer thinks of: frames, event, aggregate or route. What it finds is kept in target/fuzz. Takes
+# `cargo install cargo-fuzz` and a C++ compiler; any toolchain will do.
+fuzz TARGET SECONDS="600":
+    mkdir -p target/fuzz/{{TARGET}}
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir processor/fuzz --target-dir target/fuzz/build {{TARGET}} target/fuzz/{{TARGET}} \
+        processor/fuzz/corpus/{{TARGET}} -- -max_total_time={{SECONDS}} -max_len=16384
+
 # Which layer of the proof notices which deliberate bug.
 mutations *ARGS:
     tests/mutations/run {{ARGS}}

@@ -18,6 +18,9 @@ mod clock;
 mod decode;
 mod envelope;
 mod fan_out;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 pub mod integration;
 mod json;

@@ -9,6 +9,8 @@
 //! shard's end. Start reading at [`FanOut::next`].
 
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod metrics;
 mod pacer;
 mod plan;
