@@ -45,7 +45,7 @@ pub use fan_out::FanOutOptions;
 pub use handle::ProcessorHandle;
 pub use null_sink::SinkMode;
 pub use polling::PollingOptions;
-pub use reader::{ReadMode, StreamOptions};
+pub use reader::{KinesisClients, ReadHttp, ReadMode, StreamOptions};
 pub use service::{Exit, Options, PIPELINES, Processor, Stores};
 pub use shard_consumer::ShardConsumerOptions;
 pub use status::{LaneStatus, ProcessorStatus, ShardStatus};

@@ -74,3 +74,8 @@ pub(crate) fn lost(lane: usize) {
 pub(crate) fn reading_bytes(bytes: usize) {
     gauge!("sluicegate.processor.reading_bytes").set(bytes as f64);
 }
+
+/// Connections to Kinesis on which something is being read.
+pub(crate) fn connections(count: usize) {
+    gauge!("sluicegate.processor.connections").set(count as f64);
+}

@@ -26,7 +26,7 @@ use crate::integration::Integrations;
 use crate::lane::Lane;
 use crate::metrics;
 use crate::polling::PollingOptions;
-use crate::reader::{Readers, StartingAt, StreamOptions};
+use crate::reader::{KinesisClients, Readers, StartingAt, StreamOptions};
 use crate::shard_consumer::{Exit as ConsumerExit, ShardConsumer, ShardConsumerOptions, Track};
 use crate::status::Registry;
 use crate::sync_store::{SyncStoreOptions, Writer, WriterExit};
@@ -130,7 +130,7 @@ impl Processor {
     /// connections to destinations.
     pub fn new(
         options: Options,
-        kinesis: aws_sdk_kinesis::Client,
+        kinesis: impl Into<KinesisClients>,
         stores: Stores,
         transports: Arc<dyn Transports>,
         fleet: FleetHandle,
@@ -168,7 +168,7 @@ impl Processor {
         let readers = Readers::new(
             options.fan_out.clone(),
             options.polling.clone(),
-            kinesis,
+            kinesis.into(),
             Budget::new(options.reading_budget_bytes),
             time.clone(),
             &options.streams,

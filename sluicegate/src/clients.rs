@@ -14,6 +14,8 @@ use aws_smithy_http_client::Builder as HttpBuilder;
 use aws_smithy_http_client::tls::{self, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
+use hyper_rustls::ConfigBuilderExt;
+use processor::{KinesisClients, ReadHttp};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -45,6 +47,8 @@ pub(crate) struct AwsOptions {
 #[derive(Debug, Clone)]
 pub(crate) struct Clients {
     pub(crate) kinesis: aws_sdk_kinesis::Client,
+    /// For reading shards, over connections of their own.
+    pub(crate) kinesis_reading: KinesisClients,
     pub(crate) dynamodb: aws_sdk_dynamodb::Client,
     pub(crate) time: SharedTimeSource,
 }
@@ -75,12 +79,32 @@ impl Clients {
                 dynamodb = dynamodb.credentials_provider(loopback_credentials());
             }
         }
+        let kinesis = kinesis.build();
         Ok(Clients {
-            kinesis: aws_sdk_kinesis::Client::from_conf(kinesis.build()),
+            kinesis_reading: reading(&kinesis, options)?,
+            kinesis: aws_sdk_kinesis::Client::from_conf(kinesis),
             dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
             time,
         })
     }
+}
+
+/// Clients like that of `config`, but each with a connection of its own.
+fn reading(
+    config: &aws_sdk_kinesis::Config,
+    options: &AwsOptions,
+) -> anyhow::Result<KinesisClients> {
+    let tls = rustls::ClientConfig::builder();
+    let tls = match &options.ca_bundle {
+        Some(path) => tls.with_root_certificates(roots(path)?.1),
+        None => tls.with_native_roots()?,
+    };
+    let (tls, config) = (tls.with_no_client_auth(), config.clone());
+    let connect_timeout = options.connect_timeout;
+    Ok(KinesisClients::new(move || {
+        let http = ReadHttp::new(tls.clone(), connect_timeout);
+        aws_sdk_kinesis::Client::from_conf(config.to_builder().http_client(http).build())
+    }))
 }
 
 /// What all clients have in common: everything but their endpoints.
@@ -109,23 +133,26 @@ async fn sdk_config(options: &AwsOptions, time: SharedTimeSource) -> anyhow::Res
 fn tls_context(ca_bundle: Option<&Path>) -> anyhow::Result<TlsContext> {
     let trust = match ca_bundle {
         None => TrustStore::default(),
-        Some(path) => {
-            let what = || format!("aws.ca_bundle: {}", path.display());
-            let pem = std::fs::read(path).with_context(what)?;
-            // Looked at here because the connector would panic over what it cannot read.
-            let mut roots = RootCertStore::empty();
-            for certificate in CertificateDer::pem_slice_iter(&pem) {
-                roots.add(certificate.with_context(what)?).with_context(what)?;
-            }
-            anyhow::ensure!(
-                !roots.is_empty(),
-                "{}: no certificate in it; wanted are PEM blocks that begin with -----BEGIN CERTIFICATE-----",
-                what()
-            );
-            TrustStore::empty().with_pem_certificate(pem)
-        }
+        // Looked at here because the connector would panic over what it cannot read.
+        Some(path) => TrustStore::empty().with_pem_certificate(roots(path)?.0),
     };
     Ok(TlsContext::builder().with_trust_store(trust).build()?)
+}
+
+/// The authorities in a PEM file, as they stand there and as they are used.
+fn roots(path: &Path) -> anyhow::Result<(Vec<u8>, RootCertStore)> {
+    let what = || format!("aws.ca_bundle: {}", path.display());
+    let pem = std::fs::read(path).with_context(what)?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        roots.add(certificate.with_context(what)?).with_context(what)?;
+    }
+    anyhow::ensure!(
+        !roots.is_empty(),
+        "{}: no certificate in it; wanted are PEM blocks that begin with -----BEGIN CERTIFICATE-----",
+        what()
+    );
+    Ok((pem, roots))
 }
 
 /// True for an endpoint on this machine, where credentials mean nothing.

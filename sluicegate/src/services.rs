@@ -85,7 +85,7 @@ impl ProcessorService {
         };
         let (processor, processor_handle) = Processor::new(
             processor_options(config, &worker, read),
-            clients.kinesis.clone(),
+            clients.kinesis_reading.clone(),
             stores,
             Arc::new(HttpTransports::new(config.pipelines.guard.clone(), public_tls()?)),
             fleet.clone(),

@@ -6,6 +6,8 @@ use std::ops::Range;
 
 use bytes::{Buf, Bytes};
 
+use crate::budget::{Budget, Permit};
+
 /// Two lengths and their CRC.
 const PRELUDE_BYTES: usize = 12;
 /// The CRC of everything before it.
@@ -22,6 +24,8 @@ pub(super) enum FrameError {
     MessageCrc { found: u32, computed: u32 },
     #[error("a frame of {bytes} bytes; {MIN_FRAME_BYTES} to {max} are allowed")]
     Length { bytes: usize, max: usize },
+    #[error("the reading budget has no room for a frame of {bytes} bytes")]
+    NoRoom { bytes: usize },
     #[error("headers of {headers} bytes in a frame of {bytes}")]
     HeadersLength { headers: usize, bytes: usize },
     #[error("the headers cannot be read at byte {at} of {of}")]
@@ -47,11 +51,17 @@ pub(super) struct Frame {
     kind: Kind,
     buffer: Vec<u8>,
     payload: Range<usize>,
+    permit: Permit,
 }
 
 impl Frame {
     pub(super) fn kind(&self) -> &Kind {
         &self.kind
+    }
+
+    /// What the frame was charged, to be held as long as anything that was made of it.
+    pub(super) fn into_permit(self) -> Permit {
+        self.permit
     }
 
     /// Bytes of the frame on the wire.
@@ -64,14 +74,15 @@ impl Frame {
     }
 }
 
-/// Puts frames together.
+/// Puts frames together, each charged to the reading budget before it is read.
 #[derive(Debug)]
 pub(super) struct FrameReader {
     max_frame_bytes: usize,
+    budget: Budget,
     /// What has come of the frame under way.
     buffer: Vec<u8>,
     /// Its lengths, once the prelude is there.
-    prelude: Option<Prelude>,
+    prelude: Option<(Prelude, Permit)>,
     /// What has come and was not looked at yet.
     unread: Bytes,
 }
@@ -83,8 +94,14 @@ struct Prelude {
 }
 
 impl FrameReader {
-    pub(super) fn new(max_frame_bytes: usize) -> FrameReader {
-        FrameReader { max_frame_bytes, buffer: Vec::new(), prelude: None, unread: Bytes::new() }
+    pub(super) fn new(max_frame_bytes: usize, budget: Budget) -> FrameReader {
+        FrameReader {
+            max_frame_bytes,
+            budget,
+            buffer: Vec::new(),
+            prelude: None,
+            unread: Bytes::new(),
+        }
     }
 
     /// Takes more bytes. All that was taken before has been asked for by [`FrameReader::next`].
@@ -98,24 +115,25 @@ impl FrameReader {
         self.buffer.is_empty() && self.unread.is_empty()
     }
 
-    /// The next whole frame; `None` until more bytes are taken.
+    /// The next whole frame; `None` until more bytes are taken. With [`FrameError::NoRoom`], as with
+    /// any other error, the stream cannot be read on.
     pub(super) fn next(&mut self) -> Result<Option<Frame>, FrameError> {
-        let prelude = match self.prelude {
-            Some(prelude) => prelude,
-            None => {
-                if !self.fill_to(PRELUDE_BYTES) {
-                    return Ok(None);
-                }
-                let prelude = read_prelude(&self.buffer, self.max_frame_bytes)?;
-                self.buffer.reserve_exact(prelude.total - self.buffer.len());
-                *self.prelude.insert(prelude)
+        if self.prelude.is_none() {
+            if !self.fill_to(PRELUDE_BYTES) {
+                return Ok(None);
             }
-        };
-        if !self.fill_to(prelude.total) {
+            let prelude = read_prelude(&self.buffer, self.max_frame_bytes)?;
+            let bytes = prelude.total;
+            let permit = self.budget.try_charge(bytes).ok_or(FrameError::NoRoom { bytes })?;
+            self.buffer.reserve_exact(bytes - self.buffer.len());
+            self.prelude = Some((prelude, permit));
+        }
+        let total = self.prelude.as_ref().map_or(PRELUDE_BYTES, |(prelude, _)| prelude.total);
+        if !self.fill_to(total) {
             return Ok(None);
         }
-        self.prelude = None;
-        finish(std::mem::take(&mut self.buffer), prelude).map(Some)
+        let Some((prelude, permit)) = self.prelude.take() else { return Ok(None) };
+        finish(std::mem::take(&mut self.buffer), prelude, permit).map(Some)
     }
 
     /// Moves bytes until the frame has `len`; false when there are not enough.
@@ -144,7 +162,7 @@ fn read_prelude(bytes: &[u8], max: usize) -> Result<Prelude, FrameError> {
 }
 
 /// Checks a whole frame and reads its headers.
-fn finish(buffer: Vec<u8>, prelude: Prelude) -> Result<Frame, FrameError> {
+fn finish(buffer: Vec<u8>, prelude: Prelude, permit: Permit) -> Result<Frame, FrameError> {
     let end = prelude.total - CRC_BYTES;
     let (found, computed) = (be_u32(&buffer, end), crc32fast::hash(&buffer[..end]));
     if found != computed {
@@ -152,7 +170,7 @@ fn finish(buffer: Vec<u8>, prelude: Prelude) -> Result<Frame, FrameError> {
     }
     let payload = PRELUDE_BYTES + prelude.headers..end;
     let kind = read_headers(&buffer[PRELUDE_BYTES..payload.start])?;
-    Ok(Frame { kind, buffer, payload })
+    Ok(Frame { kind, buffer, payload, permit })
 }
 
 #[derive(Default)]

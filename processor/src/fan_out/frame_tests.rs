@@ -36,7 +36,7 @@ pub(crate) fn event(payload: &str) -> Vec<u8> {
 
 /// All frames of bytes that come in these pieces.
 fn read(pieces: &[&[u8]]) -> Result<Vec<(Kind, Vec<u8>)>, FrameError> {
-    let mut reader = FrameReader::new(1000);
+    let mut reader = FrameReader::new(1000, Budget::new(1 << 20));
     let mut frames = Vec::new();
     for piece in pieces {
         reader.push(Bytes::copy_from_slice(piece));
@@ -124,7 +124,7 @@ fn headers_of_every_type_are_passed_over_and_others_refused() {
 
 #[test]
 fn a_frame_knows_its_bytes_on_the_wire() {
-    let mut reader = FrameReader::new(1000);
+    let mut reader = FrameReader::new(1000, Budget::new(1 << 20));
     let bytes = event("{}");
     reader.push(Bytes::from(bytes.clone()));
     let frame = reader.next().unwrap().unwrap();

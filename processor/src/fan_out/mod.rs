@@ -12,7 +12,6 @@ mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod metrics;
-mod pacer;
 mod plan;
 mod subscribe;
 
@@ -27,13 +26,15 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::batch::{RawBatch, ShardContext};
+use crate::budget::{Budget, Permit};
 use crate::envelope::Event;
+use crate::reader::connections::{Connection, Connections};
 use crate::reader::{ReadError, StartingAt};
+use crate::turns::Turns;
 
+use frame::FrameReader;
 use plan::{Ended, History, Plan};
 use subscribe::Subscription;
-
-pub(crate) use pacer::SubscribePacer;
 
 /// How shards are subscribed to.
 #[derive(Debug, Clone)]
@@ -78,13 +79,22 @@ impl Default for FanOutOptions {
     }
 }
 
+/// What a reader works with beside its shard.
+#[derive(Clone)]
+pub(crate) struct FanOutParts {
+    pub(crate) options: FanOutOptions,
+    pub(crate) connections: Connections,
+    /// Paces the calls of all shards of the process.
+    pub(crate) turns: Turns,
+    /// Bytes that frames may hold.
+    pub(crate) budget: Budget,
+    /// The registered consumer that is subscribed with.
+    pub(crate) consumer_arn: Arc<str>,
+}
+
 /// Reads one shard.
 pub(crate) struct FanOut {
-    options: FanOutOptions,
-    client: aws_sdk_kinesis::Client,
-    pacer: SubscribePacer,
-    /// The registered consumer that is subscribed with.
-    consumer_arn: Arc<str>,
+    parts: FanOutParts,
     shard: Arc<ShardContext>,
     /// Where the next subscription starts: behind the last event that was handed out.
     resume: StartingAt,
@@ -98,32 +108,27 @@ enum Phase {
     Waiting(Instant),
     /// Asked for. The future is kept here, so that dropping `next` does not drop the call.
     Calling(BoxFuture<'static, Called>),
-    Live(Box<Subscription>),
+    Live(Box<Subscription>, Connection),
     ShardEnded,
 }
 
 /// What came of a call for a subscription.
 struct Called {
     at: Instant,
+    connection: Connection,
     result: Result<SdkBody, Ended>,
 }
 
 impl FanOut {
     /// A reader of `shard` from `start` on. It does nothing before [`FanOut::next`].
     pub(crate) fn new(
-        options: FanOutOptions,
-        client: aws_sdk_kinesis::Client,
-        pacer: SubscribePacer,
-        consumer_arn: Arc<str>,
+        parts: FanOutParts,
         shard: Arc<ShardContext>,
         start: StartingAt,
         seed: u64,
     ) -> FanOut {
         FanOut {
-            options,
-            client,
-            pacer,
-            consumer_arn,
+            parts,
             shard,
             resume: start,
             history: History::default(),
@@ -151,11 +156,16 @@ impl FanOut {
                     let called = call.await;
                     self.called(called)?;
                 }
-                Phase::Live(subscription) => {
-                    let silence = self.options.inactivity_deadline;
+                Phase::Live(subscription, connection) => {
+                    let silence = self.parts.options.inactivity_deadline;
                     match subscription.next_event(&self.shard, silence).await {
-                        Ok(event) => return Ok(self.hand_out(event)),
-                        Err(ended) => self.ended(&ended)?,
+                        Ok((event, permit)) => return Ok(self.hand_out(event, permit)),
+                        Err(ended) => {
+                            if ended == Ended::Silent {
+                                connection.distrust();
+                            }
+                            self.ended(&ended)?;
+                        }
                     }
                 }
                 Phase::ShardEnded => return Err(ReadError::BehindShardEnd),
@@ -166,7 +176,7 @@ impl FanOut {
     /// Drops the subscription at once, with what it has not handed out. The next
     /// [`FanOut::next`] resumes behind the last event that was.
     pub(crate) fn cancel(&mut self) {
-        if matches!(self.phase, Phase::Calling(_) | Phase::Live(_)) {
+        if matches!(self.phase, Phase::Calling(_) | Phase::Live(..)) {
             // A call that was on its way may have been accepted without our knowing.
             if matches!(self.phase, Phase::Calling(_)) {
                 self.history.called(Instant::now());
@@ -187,23 +197,23 @@ impl FanOut {
     }
 
     fn earliest(&mut self) -> Instant {
-        let at = plan::earliest(&self.history, self.jitter.f64(), &self.options);
+        let at = plan::earliest(&self.history, self.jitter.f64(), &self.parts.options);
         at.unwrap_or_else(Instant::now)
     }
 
     fn call(&self) -> BoxFuture<'static, Called> {
-        let call = subscribe::call(
-            self.client.clone(),
-            &self.consumer_arn,
-            &self.shard,
-            &self.resume,
-            self.options.subscribe_timeout,
-        );
-        let pacer = self.pacer.clone();
+        let FanOutParts { options, connections, turns, consumer_arn, .. } = self.parts.clone();
+        let (shard, start) = (Arc::clone(&self.shard), self.resume.clone());
+        let limit = options.subscribe_timeout;
         Box::pin(async move {
-            pacer.turn().await;
-            let at = Instant::now();
-            Called { at, result: call.await }
+            turns.turn().await;
+            let (at, connection) = (Instant::now(), connections.take());
+            let client = connection.client();
+            let result = subscribe::call(client, &consumer_arn, &shard, &start, limit).await;
+            if matches!(result, Err(Ended::Unanswered(_))) {
+                connection.distrust();
+            }
+            Called { at, connection, result }
         })
     }
 
@@ -215,8 +225,10 @@ impl FanOut {
                 self.history.accepted(now);
                 metrics::subscribed();
                 tracing::debug!(shard = %self.shard.shard_id, from = %self.resume, "subscribed");
-                let subscription = Subscription::new(body, self.options.max_frame_bytes, now);
-                self.phase = Phase::Live(Box::new(subscription));
+                let most = self.parts.options.max_frame_bytes;
+                let frames = FrameReader::new(most, self.parts.budget.clone());
+                let subscription = Box::new(Subscription::new(body, frames, now));
+                self.phase = Phase::Live(subscription, called.connection);
                 Ok(())
             }
             Err(ended) => self.ended(&ended),
@@ -228,7 +240,7 @@ impl FanOut {
         metrics::subscription_ended(ended.name());
         self.history.ended(ended);
         let now = Instant::now();
-        let plan = plan::after(ended, &self.history, now, self.jitter.f64(), &self.options);
+        let plan = plan::after(ended, &self.history, now, self.jitter.f64(), &self.parts.options);
         let shard = &self.shard.shard_id;
         match plan {
             Plan::SubscribeAt(at) => {
@@ -243,14 +255,14 @@ impl FanOut {
             }
             Plan::GiveUp(error) => {
                 // Asked again all the same, it goes on after a pause.
-                self.phase = Phase::Waiting(now + self.options.backoff_max);
+                self.phase = Phase::Waiting(now + self.parts.options.backoff_max);
                 Err(error)
             }
         }
     }
 
     /// Moves the resume position behind the event. Nothing waits between this and the caller.
-    fn hand_out(&mut self, event: Event) -> RawBatch {
+    fn hand_out(&mut self, event: Event, permit: Permit) -> RawBatch {
         self.history.event();
         metrics::event(event.records.len(), event.wire_bytes);
         let shard_ended = event.continuation.is_none();
@@ -269,7 +281,7 @@ impl FanOut {
             children: event.children,
             shard_ended,
             wire_bytes: event.wire_bytes,
-            permit: None,
+            permit: Some(permit),
         }
     }
 }

@@ -19,12 +19,16 @@ const OPERATION: &str = "SubscribeToShard";
 pub(super) enum Ended {
     /// The service closed it between two events: its five minutes are over.
     Expired,
-    /// The connection failed, or the call did not come through.
+    /// The connection failed.
     Cut(String),
+    /// The call was not answered in this time.
+    Unanswered(Duration),
     /// What came is not an event stream, or not as it should be.
     Broken(String),
     /// Nothing was heard for too long.
     Silent,
+    /// The reading budget had no room for a frame: it was given up rather than left unread.
+    NoRoom { bytes: usize },
     /// The service said why, in answer to the call or in the stream.
     Refused(Refusal),
 }
@@ -41,7 +45,7 @@ pub(super) enum Plan {
 pub(super) struct History {
     called: Option<Instant>,
     accepted: Option<Instant>,
-    /// Ends in a row without an event between them, ordinary ones not counted.
+    /// Ends in a row without an event between them that call for longer and longer pauses.
     failures: u32,
     /// Silent subscriptions in a row without an event between them.
     silent: u32,
@@ -68,7 +72,7 @@ impl History {
 
     /// A subscription ended or was refused.
     pub(super) fn ended(&mut self, ended: &Ended) {
-        if !ended.is_ordinary() {
+        if !ended.is_ordinary() || matches!(ended, Ended::NoRoom { .. }) {
             self.failures = self.failures.saturating_add(1);
         }
         match ended {
@@ -85,7 +89,7 @@ impl Ended {
     /// True for what happens in every healthy day.
     pub(super) fn is_ordinary(&self) -> bool {
         match self {
-            Ended::Expired => true,
+            Ended::Expired | Ended::NoRoom { .. } => true,
             Ended::Refused(refusal) => refusal.meaning() == Meaning::InUse && !refusal.in_stream,
             _ => false,
         }
@@ -95,9 +99,10 @@ impl Ended {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Ended::Expired => "expired",
-            Ended::Cut(_) => "cut",
+            Ended::Cut(_) | Ended::Unanswered(_) => "cut",
             Ended::Broken(_) => "broken",
             Ended::Silent => "silent",
+            Ended::NoRoom { .. } => "no-room",
             Ended::Refused(refusal) => refusal.meaning().name(),
         }
     }
@@ -108,8 +113,12 @@ impl fmt::Display for Ended {
         match self {
             Ended::Expired => f.write_str("the service ended it"),
             Ended::Cut(detail) => write!(f, "the connection failed: {detail}"),
+            Ended::Unanswered(limit) => write!(f, "no answer within {} ms", limit.as_millis()),
             Ended::Broken(detail) => write!(f, "the event stream is broken: {detail}"),
             Ended::Silent => f.write_str("nothing was heard for too long"),
+            Ended::NoRoom { bytes } => {
+                write!(f, "the reading budget has no room for a frame of {bytes} bytes")
+            }
             Ended::Refused(Refusal { code, detail, .. }) => write!(f, "{code}: {detail}"),
         }
     }
@@ -137,7 +146,9 @@ pub(super) fn after(
             return Plan::GiveUp(ReadError::Inactive { subscriptions: history.silent });
         }
         Ended::Silent => Duration::ZERO,
-        Ended::Cut(_) | Ended::Broken(_) => failed(history, jitter, options),
+        Ended::Cut(_) | Ended::Unanswered(_) | Ended::Broken(_) | Ended::NoRoom { .. } => {
+            failed(history, jitter, options)
+        }
         Ended::Refused(refusal) => match refusal.meaning() {
             Meaning::NotFound => {
                 return Plan::GiveUp(ReadError::NotFound {

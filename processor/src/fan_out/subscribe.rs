@@ -7,27 +7,27 @@ use std::time::Duration;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::error::DisplayErrorContext;
 use aws_smithy_types::body::SdkBody;
-use futures::future::BoxFuture;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
 use crate::batch::ShardContext;
+use crate::budget::Permit;
 use crate::envelope::{self, Event};
 
-use super::frame::{Frame, FrameReader, Kind};
+use super::frame::{Frame, FrameError, FrameReader, Kind};
 use super::plan::Ended;
 use crate::reader::StartingAt;
 use crate::reader::refusal::{Refusal, refusal};
 use crate::reader::taken_body::TakenBody;
 
-/// Asks for a subscription. The future owns all it needs.
-pub(super) fn call(
+/// Asks for a subscription.
+pub(super) async fn call(
     client: aws_sdk_kinesis::Client,
     consumer_arn: &str,
     shard: &ShardContext,
     start: &StartingAt,
     limit: Duration,
-) -> BoxFuture<'static, Result<SdkBody, Ended>> {
+) -> Result<SdkBody, Ended> {
     let body = TakenBody::new("");
     let call = client
         .subscribe_to_shard()
@@ -39,15 +39,11 @@ pub(super) fn call(
             aws_sdk_kinesis::config::Builder::new().retry_config(RetryConfig::disabled()),
         )
         .interceptor(body.clone());
-    Box::pin(async move {
-        match tokio::time::timeout(limit, call.send()).await {
-            Err(_) => Err(Ended::Cut(format!("no answer within {} ms", limit.as_millis()))),
-            Ok(Err(error)) => Err(refusal(&error).map_or_else(Ended::Cut, Ended::Refused)),
-            Ok(Ok(_)) => {
-                body.take().ok_or_else(|| Ended::Broken("the answer has no body".to_owned()))
-            }
-        }
-    })
+    match tokio::time::timeout(limit, call.send()).await {
+        Err(_) => Err(Ended::Unanswered(limit)),
+        Ok(Err(error)) => Err(refusal(&error).map_or_else(Ended::Cut, Ended::Refused)),
+        Ok(Ok(_)) => body.take().ok_or_else(|| Ended::Broken("the answer has no body".to_owned())),
+    }
 }
 
 /// An accepted subscription.
@@ -59,24 +55,30 @@ pub(super) struct Subscription {
 }
 
 impl Subscription {
-    pub(super) fn new(body: SdkBody, max_frame_bytes: usize, now: Instant) -> Subscription {
-        Subscription { body, frames: FrameReader::new(max_frame_bytes), heard: now }
+    /// The body of an accepted call; `frames` is new.
+    pub(super) fn new(body: SdkBody, frames: FrameReader, now: Instant) -> Subscription {
+        Subscription { body, frames, heard: now }
     }
 
-    /// The next event. Cancel safe: what was read stays here.
+    /// The next event, and what it was charged. Cancel safe: what was read stays here.
     pub(super) async fn next_event(
         &mut self,
         shard: &ShardContext,
         silence: Duration,
-    ) -> Result<Event, Ended> {
+    ) -> Result<(Event, Permit), Ended> {
         loop {
-            if let Some(frame) = self.frames.next().map_err(|e| Ended::Broken(e.to_string()))? {
-                if let Some(event) = read(&frame, shard)? {
-                    return Ok(event);
+            let frame = self.frames.next().map_err(|error| match error {
+                FrameError::NoRoom { bytes } => Ended::NoRoom { bytes },
+                broken => Ended::Broken(broken.to_string()),
+            })?;
+            match frame {
+                Some(frame) => {
+                    if let Some(event) = read(&frame, shard)? {
+                        return Ok((event, frame.into_permit()));
+                    }
                 }
-                continue;
+                None => self.fill(silence).await?,
             }
-            self.fill(silence).await?;
         }
     }
 

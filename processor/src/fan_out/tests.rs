@@ -16,10 +16,18 @@ use crate::reader::testing::{Kinesis, client, context, numbers, put, up_to};
 
 impl Kinesis {
     fn fan_out(&self, start: StartingAt) -> FanOut {
-        let options = FanOutOptions::default();
-        let pacer = SubscribePacer::new(options.subscribes_per_second);
-        let (client, consumer) = (self.client.clone(), Arc::clone(&self.consumer_arn));
-        FanOut::new(options, client, pacer, consumer, Arc::clone(&self.shard), start, 7)
+        self.fan_out_within(start, Budget::new(64 << 20))
+    }
+
+    fn fan_out_within(&self, start: StartingAt, budget: Budget) -> FanOut {
+        let parts = FanOutParts {
+            options: FanOutOptions::default(),
+            connections: Connections::new(self.client.clone().into()),
+            turns: Turns::new(50),
+            budget,
+            consumer_arn: Arc::clone(&self.consumer_arn),
+        };
+        FanOut::new(parts, Arc::clone(&self.shard), start, 7)
     }
 
     fn subscribe_calls(&self) -> u64 {
@@ -267,4 +275,44 @@ async fn dropping_next_at_any_moment_loses_nothing() {
     }
     assert_eq!(all, up_to(100));
     assert_eq!(kinesis.subscribe_calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_without_room_gives_the_subscription_up_and_is_read_once_there_is_room() {
+    let kinesis = Kinesis::new().await;
+    let budget = Budget::new(100_000);
+    let mut fan_out = kinesis.fan_out_within(StartingAt::TrimHorizon, budget.clone());
+    fan_out.next().await.unwrap();
+    let mut held: Vec<Permit> = std::iter::from_fn(|| budget.try_charge(1_000)).collect();
+    kinesis.put_bytes(vec![b'7'; 9_000]).await;
+    let nothing = tokio::time::timeout(Duration::from_secs(60), fan_out.next()).await;
+    assert!(nothing.is_err(), "an event came without room for it");
+    let calls = kinesis.subscribe_calls();
+    assert!((3..=13).contains(&calls), "{calls}");
+    held.truncate(held.len() / 2);
+    let before = budget.in_use();
+    let event = loop {
+        let event = fan_out.next().await.unwrap();
+        if event.records.len() > 0 {
+            break event;
+        }
+    };
+    assert_eq!(event.records.spans[0].data.len(), 9_000);
+    assert!(budget.in_use() > before + 12_000, "held until it is decoded");
+    drop(event);
+    assert_eq!(budget.in_use(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_largest_record_passes_by_the_jumbo_part_while_others_hold_the_rest() {
+    let kinesis = Kinesis::new().await;
+    kinesis.allow_large_records().await;
+    let budget = Budget::new(28 << 20);
+    let _others: Vec<Permit> = std::iter::from_fn(|| budget.try_charge(100_000)).collect();
+    let data = vec![b'x'; (10 << 20) - 1];
+    kinesis.put_bytes(data.clone()).await;
+    let mut fan_out = kinesis.fan_out_within(StartingAt::TrimHorizon, budget);
+    let event = fan_out.next().await.unwrap();
+    assert!(event.wire_bytes > 13 << 20);
+    assert_eq!(event.records.spans[0].data.bytes(&event.records.arena), data);
 }

@@ -32,10 +32,6 @@ fn once() -> aws_sdk_kinesis::config::Builder {
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
 }
 
-fn too_late(limit: Duration) -> Failed {
-    Failed::Cut(format!("no answer within {} ms", limit.as_millis()))
-}
-
 /// GetShardIterator.
 pub(super) async fn iterator(
     client: aws_sdk_kinesis::Client,
@@ -60,7 +56,7 @@ pub(super) async fn iterator(
     };
     let sent = timeout(limit, call.customize().config_override(once()).send()).await;
     let answer = sent
-        .map_err(|_| too_late(limit))?
+        .map_err(|_| Failed::Unanswered(limit))?
         .map_err(|error| refusal(&error).map_or_else(Failed::Cut, Failed::Refused))?;
     answer.shard_iterator.ok_or_else(|| Failed::Broken("the answer has no iterator".to_owned()))
 }
@@ -84,7 +80,7 @@ pub(super) async fn records(
         .customize()
         .config_override(once())
         .interceptor(body.clone());
-    let sent = timeout(limit, call.send()).await.map_err(|_| too_late(limit))?;
+    let sent = timeout(limit, call.send()).await.map_err(|_| Failed::Unanswered(limit))?;
     sent.map_err(|error| refusal(&error).map_or_else(Failed::Cut, Failed::Refused))?;
     let body = body.take().ok_or_else(|| Failed::Broken("the answer has no body".to_owned()))?;
     // The service declares lengths. Of another server that does not, the worst is assumed.
@@ -97,7 +93,7 @@ pub(super) async fn records(
     }
     let permit = budget.try_charge(bytes).ok_or(Failed::NoRoom { bytes })?;
     let whole = timeout(limit, whole(body, declared.unwrap_or(0))).await;
-    let whole = whole.map_err(|_| too_late(limit))??;
+    let whole = whole.map_err(|_| Failed::Unanswered(limit))??;
     let answer = answer::decode(&whole).map_err(Failed::Broken)?;
     Ok((answer, permit))
 }

@@ -27,8 +27,9 @@ use tokio::time::Instant;
 use crate::batch::{RawBatch, ShardContext};
 use crate::budget::{Budget, Permit};
 use crate::clock::wall_ms;
-use crate::fan_out::SubscribePacer;
+use crate::reader::connections::{Connection, Connections};
 use crate::reader::{ReadError, StartingAt};
+use crate::turns::Turns;
 
 use answer::Answer;
 use call::Taken;
@@ -68,9 +69,9 @@ impl Default for PollingOptions {
 #[derive(Clone)]
 pub(crate) struct PollerParts {
     pub(crate) options: PollingOptions,
-    pub(crate) client: aws_sdk_kinesis::Client,
+    pub(crate) connections: Connections,
     /// Paces the first calls of many shards that start together.
-    pub(crate) pacer: SubscribePacer,
+    pub(crate) turns: Turns,
     /// What the service allows for the shard.
     pub(crate) reads: Arc<ShardReads>,
     /// Bytes that answers may hold.
@@ -174,24 +175,28 @@ impl Poller {
     }
 
     fn iterate(&self) -> BoxFuture<'static, Called<String>> {
-        let PollerParts { client, pacer, options, .. } = self.parts.clone();
+        let PollerParts { connections, turns, options, .. } = self.parts.clone();
         let (shard, start) = (Arc::clone(&self.shard), self.resume.clone());
         Box::pin(async move {
-            pacer.turn().await;
-            let at = Instant::now();
+            turns.turn().await;
+            let (at, connection) = (Instant::now(), connections.take());
+            let client = connection.client();
             let result = call::iterator(client, &shard, &start, options.call_timeout).await;
+            distrust_the_dead(&connection, result.as_ref().err());
             Called { at, result }
         })
     }
 
     fn read(&self, iterator: String) -> BoxFuture<'static, Called<Taken>> {
-        let PollerParts { client, reads, budget, options, .. } = self.parts.clone();
+        let PollerParts { connections, reads, budget, options, .. } = self.parts.clone();
         let (shard, records) = (Arc::clone(&self.shard), self.limit.records());
         let limit = options.call_timeout;
         Box::pin(async move {
             tokio::time::sleep_until(reads.reserve(Instant::now())).await;
-            let at = Instant::now();
+            let (at, connection) = (Instant::now(), connections.take());
+            let client = connection.client();
             let result = call::records(client, &shard, &iterator, records, &budget, limit).await;
+            distrust_the_dead(&connection, result.as_ref().err());
             match &result {
                 Ok((answer, _)) => reads.gave(answer.counted_bytes, Instant::now()),
                 // It was given out all the same; three quarters of base64 are data.
@@ -280,5 +285,12 @@ impl Poller {
             wire_bytes,
             permit: Some(permit),
         }
+    }
+}
+
+/// A connection on which an answer never came may be dead without anybody having said so.
+fn distrust_the_dead(connection: &Connection, failed: Option<&Failed>) {
+    if let Some(Failed::Unanswered(_)) = failed {
+        connection.distrust();
     }
 }

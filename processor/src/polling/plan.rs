@@ -12,8 +12,10 @@ use crate::reader::refusal::{Meaning, Refusal};
 /// Why a call brought nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failed {
-    /// The connection failed, or no answer came in time.
+    /// The connection failed.
     Cut(String),
+    /// No answer came in this time, or not all of it.
+    Unanswered(Duration),
     /// The answer is not as it should be.
     Broken(String),
     /// The reading budget has no room for the answer, which was dropped.
@@ -62,7 +64,7 @@ impl Failed {
     /// The name for metrics.
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Failed::Cut(_) => "cut",
+            Failed::Cut(_) | Failed::Unanswered(_) => "cut",
             Failed::Broken(_) => "broken",
             Failed::NoRoom { .. } => "no-room",
             Failed::Refused(refusal) => refusal.meaning().name(),
@@ -76,7 +78,7 @@ impl Failed {
             Failed::Refused(refusal) => {
                 matches!(refusal.meaning(), Meaning::Throttled | Meaning::Expired)
             }
-            Failed::Cut(_) | Failed::Broken(_) => false,
+            Failed::Cut(_) | Failed::Unanswered(_) | Failed::Broken(_) => false,
         }
     }
 }
@@ -85,6 +87,7 @@ impl std::fmt::Display for Failed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Failed::Cut(detail) => write!(f, "the connection failed: {detail}"),
+            Failed::Unanswered(limit) => write!(f, "no answer within {} ms", limit.as_millis()),
             Failed::Broken(detail) => write!(f, "the answer is broken: {detail}"),
             Failed::NoRoom { bytes } => write!(f, "no room for an answer of {bytes} bytes"),
             Failed::Refused(Refusal { code, detail, .. }) => write!(f, "{code}: {detail}"),
@@ -119,7 +122,7 @@ pub(super) fn after_failure(
     let retry = |pause: Duration, keep_iterator| Plan::CallAt { at: now + pause, keep_iterator };
     let pause = backoff(history.failures, jitter, options.backoff_initial, options.backoff_max);
     match failed {
-        Failed::Cut(_) | Failed::NoRoom { .. } => retry(pause, true),
+        Failed::Cut(_) | Failed::Unanswered(_) | Failed::NoRoom { .. } => retry(pause, true),
         Failed::Broken(_) => retry(pause, false),
         Failed::Refused(refusal) => match refusal.meaning() {
             Meaning::Expired if history.failures <= 1 => retry(Duration::ZERO, false),

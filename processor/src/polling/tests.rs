@@ -14,8 +14,8 @@ impl Kinesis {
     fn poller_with(&self, start: StartingAt, reads: Arc<ShardReads>, budget: Budget) -> Poller {
         let parts = PollerParts {
             options: PollingOptions::default(),
-            client: self.client.clone(),
-            pacer: SubscribePacer::new(50),
+            connections: Connections::new(self.client.clone().into()),
+            turns: Turns::new(50),
             reads,
             budget,
             time: self.time.clone(),

@@ -5,7 +5,9 @@
 //! shard, and opens nothing before a reader is asked for its next batch. Start reading at
 //! [`ShardReaders`], then `fan_out` and `polling`.
 
+pub(crate) mod connections;
 mod error;
+mod http;
 pub(crate) mod pause;
 pub(crate) mod refusal;
 mod start;
@@ -21,10 +23,15 @@ use aws_smithy_async::time::SharedTimeSource;
 
 use crate::batch::{RawBatch, ShardContext};
 use crate::budget::Budget;
-use crate::fan_out::{FanOut, FanOutOptions, SubscribePacer};
+use crate::fan_out::{FanOut, FanOutOptions, FanOutParts};
 use crate::polling::{Poller, PollerParts, PollingOptions, ShardReads};
+use crate::turns::Turns;
 
+use connections::Connections;
+
+pub use connections::KinesisClients;
 pub(crate) use error::ReadError;
+pub use http::ReadHttp;
 pub(crate) use start::{StartingAt, skip_to};
 
 /// A stream that is read, and how.
@@ -122,8 +129,8 @@ impl Reader {
 pub(crate) struct Readers {
     fan_out: FanOutOptions,
     polling: PollingOptions,
-    client: aws_sdk_kinesis::Client,
-    pacer: SubscribePacer,
+    connections: Connections,
+    turns: Turns,
     /// Bytes that frames and answers may hold until they are decoded.
     budget: Budget,
     time: SharedTimeSource,
@@ -143,7 +150,7 @@ impl Readers {
     pub(crate) fn new(
         fan_out: FanOutOptions,
         polling: PollingOptions,
-        client: aws_sdk_kinesis::Client,
+        clients: KinesisClients,
         budget: Budget,
         time: SharedTimeSource,
         streams: &[StreamOptions],
@@ -157,18 +164,19 @@ impl Readers {
             retention: stream.retention,
         };
         Readers {
-            pacer: SubscribePacer::new(fan_out.subscribes_per_second),
+            turns: Turns::new(fan_out.subscribes_per_second),
             fan_out,
             polling,
-            client,
+            connections: Connections::new(clients),
             budget,
             time,
             streams: streams.iter().map(|s| (s.arn.clone(), ways(s))).collect(),
         }
     }
 
-    /// Sets the gauge of the reading budget.
+    /// Sets the gauges of reading.
     pub(crate) fn gauge(&self) {
+        crate::metrics::connections(self.connections.in_use());
         crate::metrics::reading_bytes(self.budget.in_use());
     }
 
@@ -214,21 +222,21 @@ impl ShardReaders {
 
     fn reader(&self, consumer_arn: Option<&Arc<str>>, start: StartingAt, seed: u64) -> Reader {
         let readers = &self.readers;
-        let (client, pacer) = (readers.client.clone(), readers.pacer.clone());
-        let shard = Arc::clone(&self.shard);
+        let (connections, turns) = (readers.connections.clone(), readers.turns.clone());
+        let (shard, budget) = (Arc::clone(&self.shard), readers.budget.clone());
         let Some(consumer_arn) = consumer_arn else {
             let parts = PollerParts {
                 options: readers.polling.clone(),
-                client,
-                pacer,
+                connections,
+                turns,
                 reads: Arc::clone(&self.reads),
-                budget: readers.budget.clone(),
+                budget,
                 time: readers.time.clone(),
             };
             return Reader::Polling(Box::new(Poller::new(parts, shard, start, seed)));
         };
-        let (options, consumer) = (readers.fan_out.clone(), Arc::clone(consumer_arn));
-        let fan_out = FanOut::new(options, client, pacer, consumer, shard, start, seed);
-        Reader::FanOut(Box::new(fan_out))
+        let (options, consumer_arn) = (readers.fan_out.clone(), Arc::clone(consumer_arn));
+        let parts = FanOutParts { options, connections, turns, budget, consumer_arn };
+        Reader::FanOut(Box::new(FanOut::new(parts, shard, start, seed)))
     }
 }

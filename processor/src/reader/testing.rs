@@ -78,6 +78,12 @@ impl Kinesis {
         put.data(Blob::new(data)).send().await.unwrap();
     }
 
+    /// Records of up to 10 MiB, and no limit to what may be put at once.
+    pub(crate) async fn allow_large_records(&self) {
+        let update = self.client.update_max_record_size().stream_arn(&*self.shard.stream_arn);
+        update.max_record_size_in_kib(10 * 1024).send().await.unwrap();
+    }
+
     /// Splits the shard in the middle.
     pub(crate) async fn split(&self) {
         let half = (u128::MAX / 2).to_string();

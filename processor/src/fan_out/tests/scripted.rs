@@ -77,11 +77,16 @@ fn scripted(answers: Vec<Answer>) -> (Arc<Script>, FanOut) {
     let script = Arc::new(Script { answers: Mutex::new(answers.into()), calls: Mutex::default() });
     let connector = SharedHttpConnector::new(Connector(Arc::clone(&script)));
     let client = client(http_client_fn(move |_, _| connector.clone()));
-    let options = FanOutOptions::default();
-    let pacer = SubscribePacer::new(1000);
+    let parts = FanOutParts {
+        options: FanOutOptions::default(),
+        connections: Connections::new(client.into()),
+        turns: Turns::new(1000),
+        budget: Budget::new(64 << 20),
+        consumer_arn: CONSUMER.into(),
+    };
     let shard = context("arn:aws:kinesis:us-east-1:000000000000:stream/s", "shardId-000000000000");
     let start = StartingAt::TrimHorizon;
-    (script, FanOut::new(options, client, pacer, CONSUMER.into(), shard, start, 7))
+    (script, FanOut::new(parts, shard, start, 7))
 }
 
 /// An event with one record, and a continuation of the same number.

@@ -54,7 +54,7 @@ async fn consumer(rig: &Rig, fleet: &FleetHandle, sink: &Arc<Told>) -> ShardCons
     let readers = Readers::new(
         options.fan_out,
         PollingOptions::default(),
-        rig.kinesis.clone(),
+        rig.kinesis.clone().into(),
         Budget::new(64 << 20),
         rig.time.clone(),
         &options.streams,

@@ -117,6 +117,11 @@ const PROCESSOR: &[Metric] = &[
         &[],
         "frames and answers that are being read and are not decoded yet, of their budget",
     )),
+    gauge(
+        "sluicegate.processor.connections",
+        &[],
+        "connections to Kinesis on which something is being read",
+    ),
     counter("sluicegate.processor.polls", &[], "answers to GetRecords, empty ones included"),
     counter(
         "sluicegate.processor.poll_records",
