@@ -29,6 +29,7 @@ mod metrics;
 mod null_sink;
 mod polling;
 mod reader;
+mod redrive;
 mod service;
 mod shard_consumer;
 mod status;
@@ -38,7 +39,7 @@ mod turns;
 pub use async_delivery::{
     AddressClass, Allowance, Answer, BadAllowance, BreakerPolicy, BreakerState, CourierOptions,
     CourierStats, DestinationStats, Guard, HttpTransports, Refusal, Transport, TransportError,
-    Transports,
+    Transports, wanted_by,
 };
 pub use decode::{DecodeOptions, OutOfRange};
 pub use fan_out::FanOutOptions;
@@ -46,6 +47,7 @@ pub use handle::ProcessorHandle;
 pub use null_sink::SinkMode;
 pub use polling::PollingOptions;
 pub use reader::{KinesisClients, ReadHttp, ReadMode, StreamOptions};
+pub use redrive::{Reread, RereadMessage, reread};
 pub use service::{Exit, Options, PIPELINES, Processor, Stores};
 pub use shard_consumer::ShardConsumerOptions;
 pub use status::{LaneStatus, ProcessorStatus, ShardStatus};

@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::leases::args::{EXIT_CODES, LeasesArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::deliveries::args::{self as deliveries, DeliveriesArgs};
+use crate::leases::args::{EXIT_CODES, LeasesArgs};
 
 /// Sluicegate: an integration platform on Amazon Kinesis.
 #[derive(Debug, Parser)]
@@ -48,6 +50,9 @@ pub(crate) enum Command {
     /// Who owns which shard and why; have a shard moved, set back, or taken over from the Kinesis Client Library.
     #[command(after_help = EXIT_CODES)]
     Leases(LeasesArgs),
+    /// What was given up, with its bytes and the reason; and sending it again.
+    #[command(after_help = deliveries::EXIT_CODES)]
+    Deliveries(DeliveriesArgs),
 }
 
 /// Options of the demo.

@@ -200,6 +200,12 @@ fn words(report: &Report) -> String {
     text
 }
 
+/// Writes a command's result as JSON, for scripts.
+pub(crate) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
+    print(&format!("{}\n", serde_json::to_string_pretty(value)?));
+    Ok(())
+}
+
 /// Writes a command's result to standard output; a reader that went away is no failure.
 pub(crate) fn print(text: &str) {
     let mut out = std::io::stdout().lock();

@@ -12,6 +12,7 @@ mod cli;
 mod clients;
 mod commands;
 mod config;
+mod deliveries;
 mod demo;
 mod init;
 mod leases;
@@ -19,6 +20,7 @@ mod load;
 mod operator;
 mod preflight;
 mod random;
+mod screen;
 mod services;
 mod signals;
 mod streams;
@@ -60,6 +62,7 @@ async fn run(cli: Cli) -> ExitCode {
         Some(Command::Local(args)) => commands::local(args, stop).await,
         Some(Command::Init(args)) => Box::pin(commands::init(args)).await,
         Some(Command::Leases(args)) => Box::pin(leases::run(args, stop)).await,
+        Some(Command::Deliveries(args)) => Box::pin(deliveries::run(args, stop)).await,
     };
     ended.unwrap_or_else(|error| fail(&error))
 }

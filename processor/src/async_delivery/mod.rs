@@ -39,6 +39,7 @@ mod writes;
 pub use breaker::{BreakerPolicy, BreakerState};
 pub use courier::CourierOptions;
 pub(crate) use courier::{Courier, CourierExit, CourierHandle, CourierParts};
+pub use router::wanted_by;
 pub use stats::{CourierStats, DestinationStats};
 pub use webhook::{
     AddressClass, Allowance, Answer, BadAllowance, Guard, HttpTransports, Refusal, Transport,

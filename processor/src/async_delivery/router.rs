@@ -5,10 +5,12 @@
 //! gets into the index. Pure; `T` is what stands for a subscription (its lane).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use store::IntegrationName;
+use store::{IntegrationName, Message, SubscriptionId, SubscriptionSnapshot};
 
 use super::mandate::Mandate;
+use crate::integration::Integrations;
 
 /// The compiled subscriptions.
 #[derive(Debug)]
@@ -98,6 +100,26 @@ impl<T> Candidates<T> {
             fitting.filter_map(|length| self.by_prefix.get(&entity[..*length])).flatten();
         self.any_entity.iter().chain(prefixed)
     }
+}
+
+/// The subscriptions that get this message as things stand, by what they ask for and their owners are granted.
+pub fn wanted_by(
+    message: &Message,
+    integrations: &Integrations,
+    snapshot: &SubscriptionSnapshot,
+) -> Vec<SubscriptionId> {
+    let names: Vec<IntegrationName> = integrations.iter().map(|i| i.name().clone()).collect();
+    let Some(integration) = names.iter().position(|name| *name == message.integration) else {
+        return Vec::new();
+    };
+    let mandates: Vec<Mandate> = snapshot
+        .subscriptions
+        .iter()
+        .filter_map(|subscription| Mandate::of(&Arc::new(subscription.clone()), snapshot))
+        .collect();
+    let ids = mandates.iter().map(|mandate| (mandate, mandate.subscription.id.clone()));
+    let router = Router::compile(&names, ids);
+    router.matches(integration, message.entity.as_str(), message.arrived_at_ms).cloned().collect()
 }
 
 #[cfg(test)]

@@ -58,6 +58,28 @@ impl Default for DecodeOptions {
 
 /// Decodes one event. Entries come in stream order: by sequence number, then by index.
 pub(crate) fn decode(raw: RawBatch, integrations: &Integrations, options: &DecodeOptions) -> Batch {
+    decode_each(raw, integrations, options, |decoder, record| decoder.record(record))
+}
+
+/// Decodes a record that was taken out of an aggregate already, if it was in one: number `index` of it.
+pub(crate) fn decode_user_record(
+    raw: RawBatch,
+    index: u32,
+    integrations: &Integrations,
+    options: &DecodeOptions,
+) -> Batch {
+    decode_each(raw, integrations, options, |decoder, record| {
+        let (partition_key, data) = (record.partition_key, record.data);
+        decoder.user_record(record, &UserRecord { index, partition_key, data });
+    })
+}
+
+fn decode_each(
+    raw: RawBatch,
+    integrations: &Integrations,
+    options: &DecodeOptions,
+    record: impl Fn(&mut Decoder<'_>, &RawRecord),
+) -> Batch {
     let mut decoder = Decoder {
         integrations,
         options,
@@ -68,8 +90,8 @@ pub(crate) fn decode(raw: RawBatch, integrations: &Integrations, options: &Decod
         entries: Vec::with_capacity(raw.records.spans.len()),
         malformed: Vec::new(),
     };
-    for record in &raw.records.spans {
-        decoder.record(record);
+    for span in &raw.records.spans {
+        record(&mut decoder, span);
     }
     let Decoder { arena, entries, malformed, .. } = decoder;
     // From here on the lanes' budgets count for it.

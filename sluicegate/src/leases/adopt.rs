@@ -6,10 +6,10 @@ use lease_manager::operate::{AdoptError, Adoption, Course, Operator, Survey};
 use serde_json::json;
 
 use super::args::AdoptArgs;
-use super::screen::Progress;
-use super::{count, explained, operator, print_json, refused};
+use super::{count, explained, operator, refused};
 use crate::cli::Output;
-use crate::commands::print;
+use crate::commands::{print, print_json};
+use crate::screen::Progress;
 
 pub(super) async fn run(args: AdoptArgs) -> anyhow::Result<ExitCode> {
     let Some(operator) = operator(&args.common.config).await? else {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::count;
 use lease_manager::operate::{LeaseRow, Pulse, State, Survey, WorkerRow, span};
 use lease_manager::{Checkpoint, LaneName, WorkerState};
+
+use super::count;
+use crate::screen::aligned;
 
 /// Longer checkpoints are shortened in the middle: their first digits say the era, their last the record.
 const LONGEST: usize = 20;
@@ -128,33 +130,12 @@ fn short(text: &str) -> String {
     format!("{}…{}", &text[..6], &text[text.len() - 12..])
 }
 
-/// Columns side by side.
-fn aligned(rows: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        let line = cells.collect::<Vec<_>>().join("  ");
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn columns_stand_below_each_other_and_long_checkpoints_are_shortened() {
-        let rows =
-            [["A", "LONGER", ""], ["shard", "b", "x"]].map(|row| row.map(str::to_owned).to_vec());
-        assert_eq!(aligned(&rows), "A      LONGER\nshard  b       x\n");
+    fn long_checkpoints_are_shortened() {
         assert_eq!(short("TRIM_HORIZON"), "TRIM_HORIZON");
         let sequence = "49680475440023163748699713370519592995543668602328580114";
         assert_eq!(short(sequence), "496804…602328580114");

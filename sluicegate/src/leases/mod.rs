@@ -1,13 +1,11 @@
 //! `sluicegate leases`: what an operator sees of the shards and does with them, through the two tables alone.
 //!
 //! The decisions and the writes are `lease_manager::operate`'s; here is how they are asked for and how they are said:
-//! `args` is the command line, `list` the table for people, `adopt` the words of an adoption, `screen` progress and
-//! questions. It never talks to a worker.
+//! `args` is the command line, `list` the table for people, `adopt` the words of an adoption. It never talks to a worker.
 
 mod adopt;
 pub(crate) mod args;
 mod list;
-mod screen;
 
 use std::process::ExitCode;
 
@@ -17,15 +15,15 @@ use lease_manager::operate::{
 };
 use lease_manager::{LaneName, LeaseKey, WorkerId};
 use processor::PIPELINES;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{ConfigArgs, Output};
 use crate::clients::Clients;
-use crate::commands::{configuration, print};
+use crate::commands::{configuration, print, print_json};
 use crate::config::Config;
+use crate::screen::{self, Progress};
 use args::{LeasesArgs, LeasesCommand, ListArgs, ReleaseArgs, SetCheckpointArgs, WhyArgs};
-use screen::Progress;
 
 /// Exit code for what would not be safe or could have no effect: nothing was written.
 const REFUSED: u8 = 3;
@@ -98,11 +96,6 @@ fn refused(output: Output, why: &str) -> ExitCode {
 /// A number with its noun.
 fn count(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
-}
-
-fn print_json(value: &Value) -> anyhow::Result<()> {
-    print(&format!("{}\n", serde_json::to_string_pretty(value)?));
-    Ok(())
 }
 
 async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {

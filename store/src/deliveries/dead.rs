@@ -6,13 +6,13 @@
 use futures::future::FutureExt;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::dead_item::{Head, expiry, from_item, to_item};
+use super::dead_item::{AT, Head, expiry, from_item, to_item};
 use super::keys::{dead_key, dead_partition};
 use super::{DeadLetter, DeadLetterPage, DeliveryStore};
 use crate::batch::{Planned, wire_bytes};
 use crate::error::StoreError;
 use crate::identity::{IntegrationName, MessageId};
-use crate::item::{Item, PK, SK, is_expired, key, s};
+use crate::item::{Item, PK, SK, is_expired, key, n, s};
 use crate::messages::{PutOutcome, PutReport, RetryReason};
 use crate::parts::PART_BYTES;
 use crate::subscriptions::SubscriptionId;
@@ -116,18 +116,25 @@ impl DeliveryStore {
         Ok(letter)
     }
 
-    /// Removes a dead letter: it was sent again, or an operator is done with it.
-    pub async fn forget_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+    /// Removes a dead letter: it was sent again, or an operator is done with it. False if it was given up anew
+    /// since it was read, or is gone already: then nothing is removed.
+    pub async fn forget_dead_letter(&self, letter: &DeadLetter) -> Result<bool, StoreError> {
         let at = dead_key(letter);
         let call = self
             .client
             .delete_item()
             .table_name(&self.table)
-            .set_key(Some(key(at.partition, at.sort)));
-        Box::pin(call.send())
-            .await
-            .map(drop)
-            .map_err(|e| StoreError::from_sdk("forget dead letter", &e))
+            .set_key(Some(key(at.partition, at.sort)))
+            .condition_expression("#at = :at")
+            .expression_attribute_names("#at", AT)
+            .expression_attribute_values(":at", n(letter.at_ms));
+        match Box::pin(call.send()).await {
+            Ok(_) => Ok(true),
+            Err(error) => match StoreError::from_sdk("forget dead letter", &error) {
+                StoreError::Conflict { .. } => Ok(false),
+                error => Err(error),
+            },
+        }
     }
 }
 

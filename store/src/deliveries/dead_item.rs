@@ -12,7 +12,8 @@ use crate::subscriptions::SubscriptionId;
 
 const REASON: &str = "reason";
 const DETAIL: &str = "detail";
-const AT: &str = "at";
+/// When it was given up: tells two writings of one letter apart.
+pub(super) const AT: &str = "at";
 
 /// When a dead letter disappears.
 pub(super) fn expiry(letter: &DeadLetter) -> i64 {

@@ -276,7 +276,9 @@ async fn dead_letters_keep_everything_and_are_listed_newest_first() {
     assert_eq!(page.next, None);
     let elsewhere = store.list_dead_letters(&integration("flights"), None, 10, NOW).await.unwrap();
     assert!(elsewhere.letters.is_empty());
-    store.forget_dead_letter(&zeroth).await.unwrap();
+    let given_up_anew = DeadLetter { at_ms: zeroth.at_ms - 1, ..zeroth.clone() };
+    assert!(!store.forget_dead_letter(&given_up_anew).await.unwrap(), "it is another writing");
+    assert!(store.forget_dead_letter(&zeroth).await.unwrap());
     let page = store.list_dead_letters(&integration("quakes"), None, 10, NOW).await.unwrap();
     assert_eq!(page.letters.len(), 3);
 }

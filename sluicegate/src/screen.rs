@@ -1,4 +1,5 @@
-//! What goes to the terminal beside the result: progress, and a question. All of it on standard error.
+//! What operators' commands share: tables, and what goes to the terminal beside the result (progress, a question),
+//! all of that on standard error.
 
 use std::io::{IsTerminal, Write, stderr, stdin};
 use std::time::Duration;
@@ -6,14 +7,14 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Says something beside the result.
-pub(super) fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let mut err = stderr().lock();
     // A terminal that went away is no reason to fail.
     let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
 }
 
 /// A line that shows how far a wait is; only on a terminal.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     what: String,
     whole: Duration,
     shown: bool,
@@ -22,11 +23,11 @@ pub(super) struct Progress {
 const WIDTH: u32 = 20;
 
 impl Progress {
-    pub(super) fn new(what: &str, whole: Duration) -> Progress {
+    pub(crate) fn new(what: &str, whole: Duration) -> Progress {
         Progress { what: what.to_owned(), whole, shown: stderr().is_terminal() }
     }
 
-    pub(super) fn tick(&mut self, so_far: Duration) {
+    pub(crate) fn tick(&mut self, so_far: Duration) {
         if self.shown {
             say(&format!("\r{}", self.line(so_far)));
         }
@@ -41,7 +42,7 @@ impl Progress {
     }
 
     /// Takes the line away.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         if self.shown {
             say("\r\x1b[2K");
         }
@@ -49,7 +50,7 @@ impl Progress {
 }
 
 /// Asks for a yes; `None` where nobody can be asked.
-pub(super) async fn confirm(question: &str) -> Option<bool> {
+pub(crate) async fn confirm(question: &str) -> Option<bool> {
     if !stdin().is_terminal() || !stderr().is_terminal() {
         return None;
     }
@@ -64,9 +65,59 @@ pub(super) async fn confirm(question: &str) -> Option<bool> {
     Some(receiver.await.unwrap_or(false))
 }
 
+/// A line that counts up; only on a terminal.
+pub(crate) struct Counted {
+    what: &'static str,
+    shown: bool,
+}
+
+impl Counted {
+    pub(crate) fn new(what: &'static str) -> Counted {
+        Counted { what, shown: stderr().is_terminal() }
+    }
+
+    pub(crate) fn tick(&mut self, so_far: &str) {
+        if self.shown {
+            say(&format!("\r\x1b[2K{}: {so_far}", self.what));
+        }
+    }
+
+    /// Takes the line away.
+    pub(crate) fn end(&mut self) {
+        if self.shown {
+            say("\r\x1b[2K");
+        }
+    }
+}
+
+/// Columns side by side.
+pub(crate) fn aligned(rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        let line = cells.collect::<Vec<_>>().join("  ");
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_stand_below_each_other() {
+        let rows =
+            [["A", "LONGER", ""], ["shard", "b", "x"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(aligned(&rows), "A      LONGER\nshard  b       x\n");
+    }
 
     #[test]
     fn the_bar_fills_with_time() {
