@@ -5,6 +5,7 @@
 //! binary `loadtest` does. Start reading at [`produce`], or at [`source`] for the other side.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod compare;
 pub mod peer;
 pub mod produce;
 pub mod source;

@@ -68,7 +68,6 @@ fn raw_batch(letter: &DeadLetter) -> RawBatch {
         shard: Arc::new(ShardContext {
             stream_arn: Arc::clone(&position.stream_arn),
             shard_id: Arc::clone(&position.shard_id),
-            consumer_arn: Arc::from(""),
             fence: letter.fence,
             starting_hash_key: 0,
             ending_hash_key: u128::MAX,

@@ -31,7 +31,6 @@ impl Turns {
     }
 
     /// Waits for the caller's turn.
-    #[cfg(test)]
     pub(crate) async fn turn(&self) {
         tokio::time::sleep_until(self.reserve(Instant::now())).await;
     }

@@ -1,6 +1,7 @@
 //! The command line: what can be said, and which part of the library does it.
 
 mod client;
+mod compare;
 mod peer;
 mod produce;
 mod source;
@@ -26,6 +27,8 @@ enum Command {
     Source(Box<source::SourceArguments>),
     /// Read a synthetic stream as another consumer would, to compare with.
     Peer(peer::PeerArguments),
+    /// Measure Sluicegate beside other consumers of the same synthetic stream.
+    Compare(compare::CompareArguments),
 }
 
 /// How results are written to standard output.
@@ -48,6 +51,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Produce(arguments) => produce::run(*arguments).await,
         Command::Source(arguments) => source::run(*arguments).await,
         Command::Peer(arguments) => peer::run(arguments).await,
+        Command::Compare(arguments) => Box::pin(compare::run(arguments)).await,
     }
 }
 

@@ -8,6 +8,9 @@ pub mod drop;
 pub mod sdk;
 pub mod socket;
 
+#[cfg(test)]
+mod tests;
+
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::error::DisplayErrorContext;
 

@@ -2,7 +2,7 @@
 //!
 //! Records are computed from (shard, ordinal) and never stored: whoever asks for a record gets the same one, by
 //! subscription or by polling, and a reader can tell by itself what is missing, doubled or out of order. They are encoded
-//! once; sending an event means to patch digits and to sum up ([`layout`](self)).
+//! once; sending an event means to patch digits and to sum up (`layout`).
 //!
 //! It speaks the part of the Kinesis wire that consumers need, over HTTP/1.1 or, with TLS, HTTP/2. It has no reshards, no
 //! limits and no ResourceInUse rules: `sluicegate local` has those. [`Options`] -> [`Source`] -> [`Handle`] ->
@@ -27,3 +27,6 @@ pub use options::{InvalidSource, Options};
 pub use sequence::Position;
 pub use server::{Source, SourceError};
 pub use stream::{Handle, Sent};
+
+#[cfg(test)]
+pub(crate) use tests::client;

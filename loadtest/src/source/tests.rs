@@ -79,7 +79,8 @@ impl Events {
     }
 }
 
-fn client(endpoint: &str, ca_pem: Option<&str>) -> Client {
+/// A client that trusts this authority alone.
+pub(crate) fn client(endpoint: &str, ca_pem: Option<&str>) -> Client {
     let trust =
         ca_pem.map_or_else(TrustStore::empty, |pem| TrustStore::empty().with_pem_certificate(pem));
     let context = TlsContext::builder().with_trust_store(trust).build().unwrap();

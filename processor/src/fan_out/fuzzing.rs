@@ -5,6 +5,7 @@ use aws_smithy_eventstream::frame::{DecodedFrame, MessageFrameDecoder};
 use bytes::Bytes;
 
 use super::frame::{FrameError, FrameReader, Kind};
+use crate::budget::Budget;
 
 /// The largest frame here: inputs are smaller.
 const MAX_FRAME_BYTES: usize = 1 << 20;
@@ -32,7 +33,7 @@ type Frames = (Vec<(Kind, Vec<u8>)>, Result<bool, FrameError>);
 
 /// The frames, and what ended them: an error, or whether nothing of a next one has come.
 fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Frames {
-    let mut reader = FrameReader::new(MAX_FRAME_BYTES);
+    let mut reader = FrameReader::new(MAX_FRAME_BYTES, Budget::new(64 * MAX_FRAME_BYTES));
     let mut frames = Vec::new();
     for piece in pieces {
         reader.push(Bytes::copy_from_slice(piece));

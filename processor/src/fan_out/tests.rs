@@ -293,7 +293,7 @@ async fn a_frame_without_room_gives_the_subscription_up_and_is_read_once_there_i
     let before = budget.in_use();
     let event = loop {
         let event = fan_out.next().await.unwrap();
-        if event.records.len() > 0 {
+        if !event.records.is_empty() {
             break event;
         }
     };

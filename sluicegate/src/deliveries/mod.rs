@@ -45,7 +45,7 @@ async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
     let Some(config) = configuration(&args.common.config, None)? else {
         return Ok(ExitCode::SUCCESS);
     };
-    let clients = Clients::make(&config.aws).await;
+    let clients = Clients::make(&config.aws).await?;
     let store = DeliveryStore::new(clients.dynamodb.clone(), &config.app.name);
     let now_ms = wall_ms(&clients.time);
     let selection = Selection::new(&args.select, &config, now_ms);

@@ -57,7 +57,7 @@ pub(super) async fn run(args: RedriveArgs) -> anyhow::Result<ExitCode> {
     let Some(config) = configuration(&args.common.config, None)? else {
         return Ok(ExitCode::SUCCESS);
     };
-    let clients = Clients::make(&config.aws).await;
+    let clients = Clients::make(&config.aws).await?;
     let app = &config.app.name;
     let subscriptions = SubscriptionStore::new(clients.dynamodb.clone(), app).snapshot().await?;
     let stores = Stores {
