@@ -27,6 +27,10 @@ impl Sequence {
     pub fn of(text: &str) -> Sequence {
         Sequence { digits: text.len(), text: text.to_owned() }
     }
+
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
 }
 
 #[derive(Clone)]

@@ -27,7 +27,10 @@ pub struct Ended {
 
 /// The command, with an environment that holds nothing of the machine's.
 fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+    // A measurement may want the release build.
+    let binary = std::env::var_os("SLUICEGATE_BINARY");
+    let binary = binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_sluicegate").into());
+    let mut command = Command::new(binary);
     command
         .args(args)
         .env_clear()
@@ -81,9 +84,13 @@ impl Sluicegate {
         &self.log
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by its name, as `kill -NAME` does.
     pub async fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
+        let pid = self.pid().to_string();
         let sent = run_in_shell("kill", &[&format!("-{name}"), &pid]).await;
         assert!(sent.status.success(), "SIG{name} was sent");
     }

@@ -155,6 +155,15 @@ impl Platform {
         self.aws.count(&self.table("deliveries"), Some("parked#")).await
     }
 
+    /// What is parked now.
+    pub async fn parked_payloads(&self) -> Vec<Vec<u8>> {
+        let items = self.aws.scan(&self.table("deliveries")).await;
+        let parked = items
+            .iter()
+            .filter(|item| text(item, "pk").is_some_and(|pk| pk.starts_with("parked#")));
+        parked.map(|item| bytes(item, "payload")).collect()
+    }
+
     /// The lease table's items.
     pub async fn leases(&self) -> Vec<Item> {
         self.aws.scan(APP).await
@@ -210,8 +219,13 @@ impl Processor {
 
     /// The same under a worker id.
     pub async fn start_as(platform: &Platform, worker: &str) -> Processor {
-        let worker = format!("app.worker_id={worker}");
-        let args = ["processor", "--config", &platform.config, "--set", &worker];
+        Processor::start_with(platform, &[&format!("app.worker_id={worker}")]).await
+    }
+
+    /// The same with some keys of the configuration set otherwise.
+    pub async fn start_with(platform: &Platform, set: &[&str]) -> Processor {
+        let mut args = vec!["processor", "--config", &platform.config];
+        args.extend(set.iter().flat_map(|set| ["--set", set]));
         let mut child = Sluicegate::start(&args);
         let line = child.line().await;
         let at = line.find("http://").unwrap_or_else(|| panic!("an address: {line}"));
@@ -259,6 +273,10 @@ impl Processor {
     /// What the operators' port says.
     pub async fn state(&self) -> Value {
         http_get(&format!("{}/v1/admin/state", self.operators)).await
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.pid()
     }
 
     /// The log so far.

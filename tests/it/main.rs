@@ -19,6 +19,7 @@ mod isolation;
 mod kill;
 mod leases;
 mod malformed;
+mod pressure;
 mod telemetry;
 mod verifiers;
 mod walk;
