@@ -32,6 +32,8 @@ mod reader;
 mod redrive;
 mod service;
 mod shard_consumer;
+#[doc(hidden)]
+pub mod stages;
 mod status;
 mod sync_store;
 mod turns;

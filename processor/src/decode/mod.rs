@@ -5,11 +5,12 @@
 //! here but by the policy [`OutOfRange::Drop`], and that is counted. It does no I/O and never
 //! copies a payload. One record is one JSON document: lines in it are not split.
 //!
-//! Start reading at [`decode`], then [`route`].
+//! Start reading at [`decode`], then `route` and `walk`.
 
 mod kpl;
 mod metrics;
 mod route;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -24,9 +25,10 @@ use crate::batch::{Batch, Entry, Found, Malformed, RawBatch, ShardContext};
 use crate::integration::Integrations;
 
 use kpl::Splitter;
-use route::{Arrival, EntityAt};
+pub(crate) use route::Arrival;
+use route::EntityAt;
 
-pub(crate) use route::Scratch;
+pub(crate) use route::{Scratch, route};
 
 /// How records become messages.
 #[derive(Debug, Clone)]
@@ -180,7 +182,7 @@ impl Decoder<'_> {
             arrived_at_ms: record.arrived_at_ms,
         };
         let payload = user.data.bytes(&self.arena);
-        let route = match route::route(self.integrations, &mut self.scratch, payload, arrival) {
+        let route = match route(self.integrations, &mut self.scratch, payload, arrival) {
             Ok(route) => route,
             Err(malformed) => return self.push_malformed(record, user, malformed),
         };

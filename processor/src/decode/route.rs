@@ -1,27 +1,20 @@
 //! One look into a message: its integration, its entity and its time.
 //!
-//! The message is walked along the tree of all configured pointers and is never built: a value
-//! that a pointer asks for is remembered as a stretch of the text, everything else is passed over.
-//! The whole document is read, so what comes out as a [`Route`] is one valid JSON document in
-//! UTF-8. Of a key that comes twice in an object the last one counts, as with most readers.
-//!
-//! Values are looked into as deep as pointers go; what lies deeper is checked without recursion,
-//! so no nesting can exhaust the stack.
+//! The message is walked once ([`super::walk`]); what the configured pointers found is compared and
+//! read here. What comes out as a [`Route`] is one valid JSON document in UTF-8.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-use serde::de::{
-    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
-};
-use serde_json::value::RawValue;
 use store::{DeadReason, Entity};
 
+use super::walk::{Stretch, walk};
 use crate::batch::Malformed;
 use crate::integration::{
-    FieldValue, Integration, Integrations, NodeId, Pointer, Rule, SlotId, Tree, parse_rfc3339_ms,
+    FieldValue, Integration, Integrations, Pointer, Rule, SlotId, Tree, parse_rfc3339_ms,
 };
+use crate::json::Scanner;
 
 /// What the stream says about a record, for the defaults.
 #[derive(Debug, Clone, Copy)]
@@ -54,13 +47,6 @@ pub(crate) enum EntityAt {
 #[derive(Debug)]
 pub(crate) struct Scratch {
     found: Vec<Option<Stretch>>,
-}
-
-/// Where in the message a value stands.
-#[derive(Debug, Clone, Copy)]
-struct Stretch {
-    from: usize,
-    len: usize,
 }
 
 impl Scratch {
@@ -107,13 +93,10 @@ fn read<'a>(tree: &Tree, scratch: &mut Scratch, payload: &'a [u8]) -> Result<&'a
         let at = e.valid_up_to();
         (DeadReason::InvalidUtf8, format!("not UTF-8: byte {at} is 0x{:02x}", payload[at]))
     })?;
-    scratch.found.fill(None);
-    let mut json = serde_json::Deserializer::from_str(text);
-    let walk =
-        Walk { tree, at: tree.root(), base: text.as_ptr().addr(), found: &mut scratch.found };
-    walk.deserialize(&mut json)
-        .and_then(|()| json.end())
-        .map_err(|e| (DeadReason::NotJson, format!("not one JSON document: {e}")))?;
+    walk(tree, payload, &mut scratch.found).map_err(|broken| {
+        let detail = format!("not one JSON document: {}", broken.describe(payload));
+        (DeadReason::NotJson, detail)
+    })?;
     Ok(text)
 }
 
@@ -134,8 +117,7 @@ struct Message<'a> {
 
 impl<'a> Message<'a> {
     fn value(&self, slot: SlotId) -> Option<FieldValue<'a>> {
-        let stretch = self.found[slot.0]?;
-        let raw = &self.text[stretch.from..stretch.from + stretch.len];
+        let raw = &self.text[self.found[slot.0]?.range()];
         Some(match raw.as_bytes()[0] {
             b'"' => FieldValue::String(unquoted(raw)),
             b'{' => FieldValue::Object,
@@ -155,7 +137,9 @@ fn unquoted(raw: &str) -> Cow<'_, str> {
     if !inside.contains('\\') {
         return Cow::Borrowed(inside);
     }
-    serde_json::from_str(raw).map_or(Cow::Borrowed(inside), Cow::Owned)
+    let text = Scanner::new(raw.as_bytes()).string().ok();
+    let meaning = text.and_then(|text| text.meaning().map(Cow::into_owned));
+    meaning.map_or(Cow::Borrowed(inside), Cow::Owned)
 }
 
 /// A message whose integration is known.
@@ -285,130 +269,6 @@ fn configured_entity<'a>(
 fn check_entity(what: &(impl fmt::Display + ?Sized), text: &str) -> Result<(), Defect> {
     Entity::check(text)
         .map_err(|e| (DeadReason::InvalidField, format!("{what} cannot be the entity: {e}")))
-}
-
-/// One step of the walk: a value of the message at a node of the tree.
-struct Walk<'a> {
-    tree: &'a Tree,
-    at: NodeId,
-    /// Where the message begins in memory, to tell where in it a value stands.
-    base: usize,
-    found: &'a mut [Option<Stretch>],
-}
-
-impl Walk<'_> {
-    fn below(&mut self, at: NodeId) -> Walk<'_> {
-        Walk { tree: self.tree, at, base: self.base, found: self.found }
-    }
-
-    fn remember(&mut self, slot: SlotId, raw: &str) {
-        let from = raw.as_ptr().addr() - self.base;
-        self.found[slot.0] = Some(Stretch { from, len: raw.len() });
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Walk<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(mut self, json: D) -> Result<(), D::Error> {
-        let Some(slot) = self.tree.slot(self.at) else {
-            return json.deserialize_any(self);
-        };
-        let raw = <&RawValue as serde::Deserialize>::deserialize(json)?.get();
-        self.remember(slot, raw);
-        // Rare: a pointer ends here and another goes on below. The value is read once more.
-        if !self.tree.is_leaf(self.at) && raw.starts_with(['{', '[']) {
-            let mut below = serde_json::Deserializer::from_str(raw);
-            below.deserialize_any(self).map_err(D::Error::custom)?;
-        }
-        Ok(())
-    }
-}
-
-impl<'de> Visitor<'de> for Walk<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(child) = map.next_key_seed(Key { tree: self.tree, at: self.at })? {
-            match child {
-                Some(node) => {
-                    self.found[self.tree.slots_below(node)].fill(None);
-                    map.next_value_seed(self.below(node))?;
-                }
-                None => {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
-        for index in 0.. {
-            let more = match self.tree.element(self.at, index) {
-                Some(node) => seq.next_element_seed(self.below(node))?,
-                None => seq.next_element::<IgnoredAny>()?.map(|_| ()),
-            };
-            if more.is_none() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-}
-
-/// A key of an object: which child it leads to, if any.
-struct Key<'a> {
-    tree: &'a Tree,
-    at: NodeId,
-}
-
-impl<'de> DeserializeSeed<'de> for Key<'_> {
-    type Value = Option<NodeId>;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Option<NodeId>, D::Error> {
-        json.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Key<'_> {
-    type Value = Option<NodeId>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<Option<NodeId>, E> {
-        Ok(self.tree.child(self.at, key))
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use fastrand::Rng;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::*;

@@ -119,11 +119,11 @@ fn the_tree_has_one_slot_for_each_pointer_and_knows_what_lies_below() {
     let pointers = ["/a/b", "/a", "/a/0", "/c", "/a/b"].map(|p| Pointer::parse(p).unwrap());
     let tree = Tree::new(&pointers);
     assert_eq!(tree.slots(), 4);
-    let a = tree.child(tree.root(), "a").unwrap();
+    let a = tree.child(tree.root(), b"a").unwrap();
     assert_eq!(tree.slots_below(a).len(), 3);
     assert!(!tree.is_leaf(a) && tree.slot(a).is_some());
     assert!(tree.element(a, 0).is_some() && tree.element(a, 1).is_none());
-    assert!(tree.child(tree.root(), "b").is_none());
+    assert!(tree.child(tree.root(), b"b").is_none());
     let slots: std::collections::BTreeSet<usize> =
         pointers.iter().map(|p| tree.slot_of(p).unwrap().0).collect();
     assert_eq!(slots.len(), 4);

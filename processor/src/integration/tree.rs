@@ -78,7 +78,7 @@ impl Tree {
         let mut children = Vec::with_capacity(draft.children.len());
         let mut lengths = 0;
         for (key, below) in draft.children {
-            lengths |= length_bit(&key);
+            lengths |= length_bit(key.as_bytes());
             let index = array_index(&key);
             children.push(Child { key, index, node: self.add(below) });
         }
@@ -98,7 +98,8 @@ impl Tree {
 
     /// The slot of a pointer that the tree was made of.
     pub(crate) fn slot_of(&self, pointer: &Pointer) -> Option<SlotId> {
-        let end = pointer.tokens().try_fold(self.root(), |at, key| self.child(at, key))?;
+        let end =
+            pointer.tokens().try_fold(self.root(), |at, key| self.child(at, key.as_bytes()))?;
         self.slot(end)
     }
 
@@ -119,12 +120,12 @@ impl Tree {
 
     /// The node below an object's key.
     #[inline]
-    pub(crate) fn child(&self, at: NodeId, key: &str) -> Option<NodeId> {
+    pub(crate) fn child(&self, at: NodeId, key: &[u8]) -> Option<NodeId> {
         let node = &self.nodes[at.0];
         if node.lengths & length_bit(key) == 0 {
             return None;
         }
-        let found = node.children.binary_search_by(|child| child.key.as_ref().cmp(key)).ok()?;
+        let found = node.children.binary_search_by(|child| child.key.as_bytes().cmp(key)).ok()?;
         Some(node.children[found].node)
     }
 
@@ -135,7 +136,7 @@ impl Tree {
     }
 }
 
-fn length_bit(key: &str) -> u64 {
+fn length_bit(key: &[u8]) -> u64 {
     1 << key.len().min(63)
 }
 

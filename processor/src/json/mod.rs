@@ -37,6 +37,9 @@ impl Broken {
 }
 
 /// Goes over a text.
+///
+/// Its methods are inlined where they are called, so that the place in the text stays in a register
+/// there: a store and a load for every token would cost as much as reading it.
 #[derive(Debug, Clone)]
 pub(crate) struct Scanner<'a> {
     text: &'a [u8],
@@ -50,6 +53,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Bytes that it has gone over.
+    #[inline(always)]
     pub(crate) fn at(&self) -> usize {
         self.at
     }
@@ -60,33 +64,29 @@ impl<'a> Scanner<'a> {
     }
 
     /// The error that something else stands here.
-    #[cold]
+    #[inline(always)]
     pub(crate) fn wanted<T>(&self, wanted: &'static str) -> Result<T, Broken> {
         Err(Broken { at: self.at, wanted })
     }
 
-    /// Passes over white space; what stands behind it, 0 at the end of the text.
-    #[inline]
-    pub(crate) fn peek(&mut self) -> u8 {
-        // Compact JSON is the rule.
-        match self.text.get(self.at) {
-            Some(byte) if *byte > b' ' => *byte,
-            _ => self.peek_behind_space(),
-        }
+    #[inline(always)]
+    fn byte(&self) -> u8 {
+        // No text has a 0 where it could be taken for something else.
+        self.text.get(self.at).copied().unwrap_or(0)
     }
 
-    fn peek_behind_space(&mut self) -> u8 {
-        while let Some(byte) = self.text.get(self.at) {
-            match byte {
-                b' ' | b'\t' | b'\n' | b'\r' => self.at += 1,
-                other => return *other,
-            }
+    /// Passes over white space; what stands behind it, 0 at the end of the text.
+    #[inline(always)]
+    pub(crate) fn peek(&mut self) -> u8 {
+        // Compact JSON is the rule.
+        if self.byte() <= b' ' {
+            self.at = text::behind_space(self.text, self.at);
         }
-        0
+        self.byte()
     }
 
     /// Passes over `byte`, or says what is wanted instead of what is there.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn expect(&mut self, byte: u8, wanted: &'static str) -> Result<(), Broken> {
         if self.peek() != byte {
             return self.wanted(wanted);
@@ -102,7 +102,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The name of an object's next member, and passes over its colon.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn key(&mut self) -> Result<Text<'a>, Broken> {
         if self.peek() != b'"' {
             return self.wanted("a member's name");
@@ -113,15 +113,16 @@ impl<'a> Scanner<'a> {
     }
 
     /// A string whose opening quote [`Scanner::peek`] showed.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn string(&mut self) -> Result<Text<'a>, Broken> {
         let start = self.at + 1;
         self.at = text::find_special(self.text, start);
-        if self.text.get(self.at) == Some(&b'"') {
-            self.at += 1;
-            return Ok(Text::plain(&self.text[start..self.at - 1]));
+        let plain = self.byte() == b'"';
+        if !plain {
+            self.at = text::end_with_escapes(self.text, self.at)?;
         }
-        self.string_with_escapes(start)
+        self.at += 1;
+        Ok(Text::new(&self.text[start..self.at - 1], !plain))
     }
 
     /// What is written between the quotes of a string whose opening quote [`Scanner::peek`] showed,
@@ -143,73 +144,44 @@ impl<'a> Scanner<'a> {
         self.wanted("a string that ends")
     }
 
-    fn string_with_escapes(&mut self, start: usize) -> Result<Text<'a>, Broken> {
-        loop {
-            match self.text.get(self.at) {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(Text::escaped(&self.text[start..self.at - 1]));
-                }
-                Some(b'\\') => self.escape()?,
-                _ => return self.wanted("the rest of a string"),
-            }
-            self.at = text::find_special(self.text, self.at);
-        }
-    }
-
-    fn escape(&mut self) -> Result<(), Broken> {
-        match self.text.get(self.at + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
-            Some(b'u') => {
-                let digits = self.text.get(self.at + 2..self.at + 6);
-                if !digits.is_some_and(|d| d.iter().all(u8::is_ascii_hexdigit)) {
-                    return self.wanted("`\\u` and four hexadecimal digits");
-                }
-                self.at += 6;
-            }
-            _ => return self.wanted("an escape sequence"),
-        }
-        Ok(())
-    }
-
     /// A number whose first byte [`Scanner::peek`] showed, as it is written.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn number(&mut self) -> Result<&'a str, Broken> {
         let start = self.at;
-        if self.text.get(self.at) == Some(&b'-') {
-            self.at += 1;
-        }
-        match self.text.get(self.at) {
-            Some(b'0') => self.at += 1,
-            _ => self.digits()?,
-        }
-        if self.text.get(self.at) == Some(&b'.') {
-            self.at += 1;
-            self.digits()?;
-        }
-        if let Some(b'e' | b'E') = self.text.get(self.at) {
-            self.at += 1;
-            if let Some(b'+' | b'-') = self.text.get(self.at) {
-                self.at += 1;
-            }
-            self.digits()?;
-        }
+        self.skip_number()?;
         // ASCII alone was passed over.
         Ok(str::from_utf8(&self.text[start..self.at]).unwrap_or_default())
     }
 
+    #[inline(always)]
+    fn skip_number(&mut self) -> Result<(), Broken> {
+        self.at += usize::from(self.byte() == b'-');
+        match self.byte() {
+            b'0' => self.at += 1,
+            _ => self.digits()?,
+        }
+        if self.byte() == b'.' {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let b'e' | b'E' = self.byte() {
+            self.at += 1;
+            self.at += usize::from(matches!(self.byte(), b'+' | b'-'));
+            self.digits()?;
+        }
+        Ok(())
+    }
+
     /// One digit and those behind it.
-    #[inline]
+    #[inline(always)]
     fn digits(&mut self) -> Result<(), Broken> {
         let start = self.at;
-        while self.text.get(self.at).is_some_and(u8::is_ascii_digit) {
-            self.at += 1;
-        }
+        self.at = text::behind_digits(self.text, start);
         if self.at == start { self.wanted("a digit") } else { Ok(()) }
     }
 
     /// `true`, `false` or `null`.
-    #[inline]
+    #[inline(always)]
     fn word(&mut self, word: &'static str) -> Result<(), Broken> {
         if !self.text[self.at..].starts_with(word.as_bytes()) {
             return self.wanted("a value");
@@ -228,7 +200,7 @@ impl<'a> Scanner<'a> {
 
     /// Whether another member or element follows: behind an opening bracket (`first`) or behind a
     /// value. Passes over the comma, or over `close`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn more(&mut self, first: bool, close: u8) -> Result<bool, Broken> {
         match self.peek() {
             byte if byte == close => {
@@ -246,61 +218,61 @@ impl<'a> Scanner<'a> {
 
     /// Passes over one value, with all that it holds.
     pub(crate) fn skip(&mut self) -> Result<(), Broken> {
-        let mut open = Nesting::default();
-        loop {
-            self.skip_scalar_or_open(&mut open)?;
-            // Behind a value: closing brackets, then a comma, or the end of it all.
-            loop {
-                let Some(is_object) = open.innermost() else { return Ok(()) };
-                match (self.peek(), is_object) {
-                    (b'}', true) | (b']', false) => {
-                        self.at += 1;
-                        open.close();
-                    }
-                    (b',', true) => {
-                        self.at += 1;
-                        self.key()?;
-                        break;
-                    }
-                    (b',', false) => {
-                        self.at += 1;
-                        break;
-                    }
-                    (_, true) => return self.wanted("`,` or `}`"),
-                    (_, false) => return self.wanted("`,` or `]`"),
-                }
-            }
-        }
+        let mut here = self.clone();
+        let result = here.skip_here();
+        self.at = here.at;
+        result
     }
 
-    /// Goes as deep as brackets open, and over the first scalar or empty bracket found there.
-    #[inline]
-    fn skip_scalar_or_open(&mut self, open: &mut Nesting) -> Result<(), Broken> {
-        loop {
+    #[inline(always)]
+    fn skip_here(&mut self) -> Result<(), Broken> {
+        let mut open = Nesting::default();
+        'value: loop {
             match self.peek() {
-                b'"' => return self.string().map(|_| ()),
-                b'-' | b'0'..=b'9' => return self.number().map(|_| ()),
+                b'"' => drop(self.string()?),
+                b'-' | b'0'..=b'9' => self.skip_number()?,
                 b'{' => {
                     self.at += 1;
                     if self.peek() == b'}' {
                         self.at += 1;
-                        return Ok(());
+                    } else {
+                        open.open(true);
+                        self.key()?;
+                        continue 'value;
                     }
-                    open.open(true);
-                    self.key()?;
                 }
                 b'[' => {
                     self.at += 1;
                     if self.peek() == b']' {
                         self.at += 1;
-                        return Ok(());
+                    } else {
+                        open.open(false);
+                        continue 'value;
                     }
-                    open.open(false);
                 }
-                b't' => return self.word("true"),
-                b'f' => return self.word("false"),
-                b'n' => return self.word("null"),
+                b't' => self.word("true")?,
+                b'f' => self.word("false")?,
+                b'n' => self.word("null")?,
                 _ => return self.wanted("a value"),
+            }
+            // Behind a value: closing brackets, then a comma, or the end of it all.
+            loop {
+                let Some(is_object) = open.innermost() else { return Ok(()) };
+                match (self.peek(), is_object) {
+                    (b',', _) => {
+                        self.at += 1;
+                        if is_object {
+                            self.key()?;
+                        }
+                        continue 'value;
+                    }
+                    (b'}', true) | (b']', false) => {
+                        self.at += 1;
+                        open.close();
+                    }
+                    (_, true) => return self.wanted("`,` or `}`"),
+                    (_, false) => return self.wanted("`,` or `]`"),
+                }
             }
         }
     }
@@ -316,26 +288,37 @@ struct Nesting {
 }
 
 impl Nesting {
-    #[inline]
+    #[inline(always)]
     fn open(&mut self, is_object: bool) {
         if self.depth > 0 && self.depth.is_multiple_of(64) {
-            self.outer.push(self.innermost);
+            self.spill();
         }
         self.innermost = self.innermost << 1 | u64::from(is_object);
         self.depth += 1;
     }
 
-    #[inline]
+    #[inline(always)]
     fn close(&mut self) {
         self.depth -= 1;
         self.innermost >>= 1;
         if self.depth.is_multiple_of(64) {
-            self.innermost = self.outer.pop().unwrap_or_default();
+            self.innermost = self.restore();
         }
     }
 
+    #[cold]
+    #[inline(never)]
+    fn spill(&mut self) {
+        self.outer.push(self.innermost);
+    }
+
+    #[inline(never)]
+    fn restore(&mut self) -> u64 {
+        self.outer.pop().unwrap_or_default()
+    }
+
     /// Whether the innermost open bracket is an object's; `None` when none is open.
-    #[inline]
+    #[inline(always)]
     fn innermost(&self) -> Option<bool> {
         (self.depth > 0).then_some(self.innermost & 1 == 1)
     }

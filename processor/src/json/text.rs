@@ -1,6 +1,10 @@
-//! Strings as they are written, and what they mean.
+//! Strings as they are written, what they mean, and how far the stretches of a text go.
+//!
+//! Stretches are gone over eight bytes at a time, in an integer.
 
 use std::borrow::Cow;
+
+use super::Broken;
 
 /// What stands between the quotes of a string. Its escapes are valid; its bytes may not be UTF-8.
 #[derive(Debug, Clone, Copy)]
@@ -10,12 +14,9 @@ pub(crate) struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    pub(super) fn plain(raw: &'a [u8]) -> Text<'a> {
-        Text { raw, has_escapes: false }
-    }
-
-    pub(super) fn escaped(raw: &'a [u8]) -> Text<'a> {
-        Text { raw, has_escapes: true }
+    #[inline(always)]
+    pub(super) fn new(raw: &'a [u8], has_escapes: bool) -> Text<'a> {
+        Text { raw, has_escapes }
     }
 
     /// The bytes as they are written; what they mean when there are no escapes.
@@ -84,34 +85,131 @@ fn unicode_escape(text: &str) -> Option<(char, usize)> {
     Some((c, 12))
 }
 
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGH_BITS: u64 = ONES * 0x80;
-
-/// The first quote, backslash or control character at or behind `at`; the length if there is none.
-#[inline]
-pub(super) fn find_special(text: &[u8], mut at: usize) -> usize {
-    while let Some(chunk) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let special = special_bytes(u64::from_le_bytes(*chunk));
-        if special != 0 {
-            return at + special.trailing_zeros() as usize / 8;
-        }
-        at += 8;
+/// The end of a string with escapes, seen from its first special byte: where its quote is.
+#[inline(never)]
+pub(super) fn end_with_escapes(text: &[u8], mut at: usize) -> Result<usize, Broken> {
+    loop {
+        at = match text.get(at) {
+            Some(b'"') => return Ok(at),
+            Some(b'\\') => find_special(text, behind_escape(text, at)?),
+            _ => return Err(Broken { at, wanted: "the rest of a string" }),
+        };
     }
-    while let Some(byte) = text.get(at) {
-        if matches!(byte, b'"' | b'\\' | 0..=0x1f) {
-            break;
-        }
+}
+
+fn behind_escape(text: &[u8], at: usize) -> Result<usize, Broken> {
+    match text.get(at + 1) {
+        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
+        Some(b'u') => match text.get(at + 2..at + 6) {
+            Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => Ok(at + 6),
+            _ => Err(Broken { at, wanted: "`\\u` and four hexadecimal digits" }),
+        },
+        _ => Err(Broken { at, wanted: "an escape sequence" }),
+    }
+}
+
+/// The first byte at or behind `at` that is no white space.
+#[inline(never)]
+pub(super) fn behind_space(text: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\t' | b'\n' | b'\r') = text.get(at) {
         at += 1;
     }
     at
 }
 
-/// The high bit of each byte that ends a plain stretch of a string. Bits above the lowest one that
-/// is set may be wrong: the subtractions borrow.
-#[inline]
-fn special_bytes(bytes: u64) -> u64 {
-    let control = bytes.wrapping_sub(ONES * 0x20);
-    let quote = (bytes ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
-    let backslash = (bytes ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
-    (control | quote | backslash) & !bytes & HIGH_BITS
+/// The first quote, backslash or control character at or behind `at`; the length if there is none.
+#[inline(always)]
+pub(super) fn find_special(text: &[u8], mut at: usize) -> usize {
+    while let Some(bytes) = eight(text, at) {
+        let special = swar::special(bytes);
+        if special != 0 {
+            return at + special.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    find_special_in_rest(text, at)
+}
+
+#[inline(never)]
+fn find_special_in_rest(text: &[u8], mut at: usize) -> usize {
+    while text.get(at).is_some_and(|byte| !matches!(byte, b'"' | b'\\' | 0..=0x1f)) {
+        at += 1;
+    }
+    at
+}
+
+/// The first byte at or behind `at` that is no digit.
+#[inline(always)]
+pub(super) fn behind_digits(text: &[u8], mut at: usize) -> usize {
+    while let Some(bytes) = eight(text, at) {
+        let others = swar::no_digits(bytes);
+        if others != 0 {
+            return at + others.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    while text.get(at).is_some_and(u8::is_ascii_digit) {
+        at += 1;
+    }
+    at
+}
+
+/// Eight bytes from `at` on, the first one lowest.
+#[inline(always)]
+fn eight(text: &[u8], at: usize) -> Option<u64> {
+    text.get(at..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+}
+
+/// Eight bytes at a time, in an integer. Of what these find only the lowest is sure: the
+/// subtractions borrow.
+mod swar {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH_BITS: u64 = ONES * 0x80;
+
+    /// The high bit of each byte that ends a plain stretch of a string.
+    #[inline(always)]
+    pub(super) fn special(bytes: u64) -> u64 {
+        let control = bytes.wrapping_sub(ONES * 0x20);
+        let quote = (bytes ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
+        let backslash = (bytes ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+        (control | quote | backslash) & !bytes & HIGH_BITS
+    }
+
+    /// The high bit of each byte that is no digit.
+    #[inline(always)]
+    pub(super) fn no_digits(bytes: u64) -> u64 {
+        let above_nine = bytes.wrapping_add(ONES * (0x7f - b'9' as u64));
+        let below_zero = bytes.wrapping_sub(ONES * b'0' as u64);
+        (above_nine | below_zero | bytes) & HIGH_BITS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_special_byte_is_found_wherever_it_stands() {
+        let mut rng = fastrand::Rng::with_seed(8);
+        for _ in 0..20_000 {
+            let mut bytes = vec![0; rng.usize(..30)];
+            bytes.fill_with(|| if rng.u32(..12) == 0 { rng.u8(..) } else { rng.u8(b'#'..b'\\') });
+            let is_special = |b: &u8| matches!(b, b'"' | b'\\' | 0..=0x1f);
+            let wanted = bytes.iter().position(is_special).unwrap_or(bytes.len());
+            assert_eq!(find_special(&bytes, 0), wanted, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn digits_end_where_they_do() {
+        let mut rng = fastrand::Rng::with_seed(9);
+        for _ in 0..20_000 {
+            let digits = rng.usize(..20);
+            let mut text = vec![0; digits];
+            text.fill_with(|| rng.u8(b'0'..=b'9'));
+            text.extend((0..rng.usize(..12)).map(|_| rng.u8(..)));
+            let wanted = text.iter().position(|b| !b.is_ascii_digit()).unwrap_or(text.len());
+            assert_eq!(behind_digits(&text, 0), wanted, "{text:?}");
+        }
+    }
 }
