@@ -145,10 +145,8 @@ pub(crate) async fn init(args: InitArgs) -> anyhow::Result<ExitCode> {
         true => Some(Dev::new(pepper(&config)?, webhook(&config, args.webhook.as_deref())?)),
         false => None,
     };
-    let streams = config
-        .streams
-        .iter()
-        .map(|stream| (stream.stream.name().to_owned(), stream.consumer.clone()));
+    let streams =
+        config.streams.iter().map(|stream| (stream.stream.name().to_owned(), stream.consumers()));
     let plan = Plan { app: config.app.name.clone(), streams: streams.collect(), dev };
     let clients = Clients::make(&config.aws).await?;
     let report = init::run(plan, &clients).await?;

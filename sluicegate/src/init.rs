@@ -24,8 +24,8 @@ const BY: &str = "sluicegate init --dev";
 pub(crate) struct Plan {
     /// The application: the name of the lease table, and what the other tables' names start with.
     pub(crate) app: String,
-    /// Streams by name, each with the name of its consumer.
-    pub(crate) streams: Vec<(String, String)>,
+    /// Streams by name, each with the names of its consumers.
+    pub(crate) streams: Vec<(String, Vec<String>)>,
     /// What development needs beside it.
     pub(crate) dev: Option<Dev>,
 }
@@ -98,10 +98,10 @@ pub(crate) async fn run(plan: Plan, clients: &Clients) -> anyhow::Result<Report>
     }
     let shards = plan.dev.as_ref().map(|dev| dev.shards);
     let mut made = Vec::new();
-    for (stream, consumer) in &plan.streams {
-        let stream = streams::make(&clients.kinesis, stream, consumer, shards).await?;
-        made.push(Item { name: stream.found.arn, created: stream.stream_created });
-        made.push(Item { name: stream.found.consumer_arn, created: stream.consumer_created });
+    for (stream, consumers) in &plan.streams {
+        let stream = streams::make(&clients.kinesis, stream, consumers, shards).await?;
+        made.push(Item { name: stream.arn, created: stream.stream_created });
+        made.extend(stream.consumers.into_iter().map(|(name, created)| Item { name, created }));
     }
     let dev = match plan.dev {
         Some(dev) => Some(make_dev(&plan.app, dev, clients).await?),

@@ -11,17 +11,18 @@ use lease_manager::{
     FleetHandle, FleetView, LaneName, LeaseManager, StreamConfig, WorkerId, WorkerState,
 };
 use processor::{
-    CourierOptions, HttpTransports, PIPELINES, PollingOptions, Processor, ProcessorHandle,
-    ProcessorStatus, SinkMode, Stores, StreamOptions,
+    CourierOptions, HttpTransports, PIPELINES, Processor, ProcessorHandle, ProcessorStatus,
+    SinkMode, Stores, StreamOptions,
 };
 use serde::Serialize;
 use store::{AccessStore, DeliveryStore, DynamoMessages, Pepper, Signer, SubscriptionStore};
 use tokio_util::sync::CancellationToken;
 
 use crate::clients::Clients;
-use crate::config::{ApiTransport, Config};
+use crate::config::{ApiTransport, Config, Stream};
 use crate::operator::Operated;
 use crate::preflight::require_tables;
+use crate::streams::Found;
 use crate::{load, random, streams};
 
 /// What pipelines may hold together is a share of this where no container sets a limit.
@@ -39,13 +40,61 @@ pub(crate) struct ProcessorService {
 pub(crate) struct ProcessorServiceHandle {
     fleet: FleetHandle,
     processor: ProcessorHandle,
+    streams: Arc<[StreamState]>,
 }
 
 /// The state that operators see.
 #[derive(Serialize)]
 struct State<'a> {
+    streams: &'a [StreamState],
     processor: ProcessorStatus,
     fleet: &'a FleetView,
+}
+
+/// How a stream is read, and what cannot be promised for it.
+#[derive(Debug, Serialize)]
+struct StreamState {
+    name: String,
+    mode: &'static str,
+    /// Messages of one key come in order; not where the stream places records whatever their keys are.
+    ordered_by_key: bool,
+}
+
+impl StreamState {
+    fn of(stream: &Stream, found: &Found) -> StreamState {
+        if found.ignores_partition_keys {
+            tracing::warn!(
+                stream = found.name,
+                "the stream's record distribution is AUTO, which ignores partition keys: the order of one key's messages cannot be promised"
+            );
+        }
+        StreamState {
+            name: found.name.clone(),
+            mode: if stream.consumer.is_some() { "fan-out" } else { "polling" },
+            ordered_by_key: !found.ignores_partition_keys,
+        }
+    }
+}
+
+/// How the processor is to read a stream; its consumers must be registered.
+async fn reading(
+    kinesis: &aws_sdk_kinesis::Client,
+    stream: &Stream,
+    found: &Found,
+) -> anyhow::Result<StreamOptions> {
+    let mut options = match &stream.consumer {
+        Some(consumer) => {
+            let consumer_arn = streams::find_consumer(kinesis, found, consumer).await?;
+            StreamOptions::fan_out(found.arn.clone(), consumer_arn)
+        }
+        None => StreamOptions::polling(found.arn.clone()),
+    };
+    if let Some(consumer) = &stream.catch_up_consumer {
+        options.catch_up_consumer_arn =
+            Some(streams::find_consumer(kinesis, found, consumer).await?);
+    }
+    options.retention = found.retention;
+    Ok(options)
 }
 
 impl ProcessorService {
@@ -58,11 +107,12 @@ impl ProcessorService {
         require_tables(&clients.dynamodb, &processor_tables(config)).await?;
         warn_of_null_sinks(config);
         let mut read = Vec::new();
+        let mut states = Vec::new();
         let mut leased = Vec::new();
         for stream in &config.streams {
-            let found =
-                streams::find(&clients.kinesis, stream.stream.name(), &stream.consumer).await?;
-            read.push(StreamOptions::fan_out(found.arn.clone(), found.consumer_arn));
+            let found = streams::find(&clients.kinesis, stream.stream.name()).await?;
+            read.push(reading(&clients.kinesis, stream, &found).await?);
+            states.push(StreamState::of(stream, &found));
             leased.push(StreamConfig {
                 arn: found.arn,
                 name: found.name,
@@ -91,7 +141,8 @@ impl ProcessorService {
             fleet.clone(),
             clients.time.clone(),
         );
-        let handle = ProcessorServiceHandle { fleet, processor: processor_handle };
+        let handle =
+            ProcessorServiceHandle { fleet, processor: processor_handle, streams: states.into() };
         Ok(ProcessorService { manager, processor, handle })
     }
 
@@ -113,7 +164,7 @@ impl ProcessorService {
             processor_ended.cancel();
             exit
         };
-        let ProcessorServiceHandle { fleet, processor: handle } = self.handle;
+        let ProcessorServiceHandle { fleet, processor: handle, .. } = self.handle;
         let load = load::report(fleet, handle, reporting.clone());
         let both = async {
             let ended = tokio::join!(Box::pin(manager), Box::pin(processor));
@@ -152,7 +203,11 @@ impl Operated for ProcessorServiceHandle {
     }
 
     fn state(&self) -> serde_json::Result<Vec<u8>> {
-        serde_json::to_vec(&State { processor: self.status(), fleet: &self.fleet.view() })
+        serde_json::to_vec(&State {
+            streams: &self.streams,
+            processor: self.status(),
+            fleet: &self.fleet.view(),
+        })
     }
 }
 
@@ -222,7 +277,7 @@ fn processor_options(
         integrations: Arc::clone(&config.integrations),
         decode: config.pipelines.decode.clone(),
         fan_out: config.pipelines.fan_out.clone(),
-        polling: PollingOptions::default(),
+        polling: config.pipelines.polling.clone(),
         reading_budget_bytes: bytes(config.memory.reading.of(memory)),
         shard: config.pipelines.shard.clone(),
         sync_store: config.pipelines.sync_store.clone(),

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::types::{ConsumerStatus, StreamMode, StreamModeDetails, StreamStatus};
+use aws_sdk_kinesis::types::{
+    ConsumerStatus, RecordDistributionStrategy, StreamMode, StreamModeDetails, StreamStatus,
+};
 use tokio::time::Instant;
 
 use crate::preflight::chain;
@@ -12,21 +14,25 @@ use crate::preflight::chain;
 const ACTIVE_WITHIN: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(500);
 
-/// A stream and the registered consumer it is read through.
+/// A stream as the service describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) name: String,
     pub(crate) arn: String,
     pub(crate) creation_epoch_s: i64,
-    pub(crate) consumer_arn: String,
+    /// How long it keeps records.
+    pub(crate) retention: Duration,
+    /// Records are placed whatever their partition keys are: nothing orders those of one key.
+    pub(crate) ignores_partition_keys: bool,
 }
 
 /// What `init` made, or found as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Made {
-    pub(crate) found: Found,
+    pub(crate) arn: String,
     pub(crate) stream_created: bool,
-    pub(crate) consumer_created: bool,
+    /// ARNs of the consumers, and which of them were registered just now.
+    pub(crate) consumers: Vec<(String, bool)>,
 }
 
 /// A stream that cannot be read as it is.
@@ -48,47 +54,57 @@ pub(crate) enum StreamError {
     Call { operation: &'static str, name: String, detail: String },
 }
 
-/// Finds a stream and its consumer; both must be usable.
-pub(crate) async fn find(
-    kinesis: &Client,
-    name: &str,
-    consumer: &str,
-) -> Result<Found, StreamError> {
-    let (arn, creation_epoch_s) = stream(kinesis, name)
-        .await?
-        .ok_or_else(|| StreamError::NoStream { name: name.to_owned() })?;
-    let consumer_arn = consumer_arn(kinesis, &arn, consumer).await?.ok_or_else(|| {
-        StreamError::NoConsumer { stream: name.to_owned(), consumer: consumer.to_owned() }
-    })?;
-    Ok(Found { name: name.to_owned(), arn, creation_epoch_s, consumer_arn })
+/// Finds a stream.
+pub(crate) async fn find(kinesis: &Client, name: &str) -> Result<Found, StreamError> {
+    stream(kinesis, name).await?.ok_or_else(|| StreamError::NoStream { name: name.to_owned() })
 }
 
-/// Registers the consumer, and with `shards` creates a missing stream of so many shards.
+/// Finds the ARN of a stream's registered consumer, which must be usable.
+pub(crate) async fn find_consumer(
+    kinesis: &Client,
+    stream: &Found,
+    consumer: &str,
+) -> Result<String, StreamError> {
+    consumer_arn(kinesis, &stream.arn, consumer).await?.ok_or_else(|| StreamError::NoConsumer {
+        stream: stream.name.clone(),
+        consumer: consumer.to_owned(),
+    })
+}
+
+/// Registers the consumers, and with `shards` creates a missing stream of so many shards.
 pub(crate) async fn make(
     kinesis: &Client,
     name: &str,
-    consumer: &str,
+    consumers: &[String],
     shards: Option<u32>,
 ) -> Result<Made, StreamError> {
     let existing = stream(kinesis, name).await?;
     let stream_created = existing.is_none();
-    let (arn, creation_epoch_s) = match (existing, shards) {
-        (Some(found), _) => found,
+    let arn = match (existing, shards) {
+        (Some(found), _) => found.arn,
         (None, None) => return Err(StreamError::NoStream { name: name.to_owned() }),
         (None, Some(shards)) => create(kinesis, name, shards).await?,
     };
-    let (consumer_arn, consumer_created) = match consumer_arn(kinesis, &arn, consumer).await? {
-        Some(found) => (found, false),
-        None => (register(kinesis, &arn, consumer).await?, true),
-    };
-    let found = Found { name: name.to_owned(), arn, creation_epoch_s, consumer_arn };
-    Ok(Made { found, stream_created, consumer_created })
+    let mut made = Vec::with_capacity(consumers.len());
+    for consumer in consumers {
+        made.push(match consumer_arn(kinesis, &arn, consumer).await? {
+            Some(found) => (found, false),
+            None => (register(kinesis, &arn, consumer).await?, true),
+        });
+    }
+    Ok(Made { arn, stream_created, consumers: made })
 }
 
-async fn stream(kinesis: &Client, name: &str) -> Result<Option<(String, i64)>, StreamError> {
+async fn stream(kinesis: &Client, name: &str) -> Result<Option<Found>, StreamError> {
     match kinesis.describe_stream_summary().stream_name(name).send().await {
-        Ok(answer) => Ok(answer.stream_description_summary().map(|summary| {
-            (summary.stream_arn().to_owned(), summary.stream_creation_timestamp().secs())
+        Ok(answer) => Ok(answer.stream_description_summary().map(|summary| Found {
+            name: name.to_owned(),
+            arn: summary.stream_arn().to_owned(),
+            creation_epoch_s: summary.stream_creation_timestamp().secs(),
+            retention: hours(summary.retention_period_hours()),
+            ignores_partition_keys: summary
+                .record_distribution_strategy()
+                .is_some_and(|strategy| *strategy == RecordDistributionStrategy::Auto),
         })),
         Err(error)
             if error.as_service_error().is_some_and(|e| e.is_resource_not_found_exception()) =>
@@ -99,7 +115,11 @@ async fn stream(kinesis: &Client, name: &str) -> Result<Option<(String, i64)>, S
     }
 }
 
-async fn create(kinesis: &Client, name: &str, shards: u32) -> Result<(String, i64), StreamError> {
+fn hours(hours: i32) -> Duration {
+    Duration::from_secs(u64::try_from(hours).unwrap_or(24) * 3_600)
+}
+
+async fn create(kinesis: &Client, name: &str, shards: u32) -> Result<String, StreamError> {
     let mode = StreamModeDetails::builder()
         .stream_mode(StreamMode::Provisioned)
         .build()
@@ -122,10 +142,7 @@ async fn create(kinesis: &Client, name: &str, shards: u32) -> Result<(String, i6
             .map_err(|error| call("DescribeStreamSummary", name, &error))?;
         if let Some(summary) = answer.stream_description_summary() {
             if *summary.stream_status() == StreamStatus::Active {
-                return Ok((
-                    summary.stream_arn().to_owned(),
-                    summary.stream_creation_timestamp().secs(),
-                ));
+                return Ok(summary.stream_arn().to_owned());
             }
             if Instant::now() > deadline {
                 let status = summary.stream_status().as_str().to_owned();

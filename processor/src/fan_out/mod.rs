@@ -29,6 +29,7 @@ use crate::batch::{RawBatch, ShardContext};
 use crate::budget::{Budget, Permit};
 use crate::envelope::Event;
 use crate::reader::connections::{Connection, Connections};
+use crate::reader::consumer::Consumer;
 use crate::reader::{ReadError, StartingAt};
 use crate::turns::Turns;
 
@@ -89,12 +90,14 @@ pub(crate) struct FanOutParts {
     /// Bytes that frames may hold.
     pub(crate) budget: Budget,
     /// The registered consumer that is subscribed with.
-    pub(crate) consumer_arn: Arc<str>,
+    pub(crate) consumer: Consumer,
 }
 
 /// Reads one shard.
 pub(crate) struct FanOut {
     parts: FanOutParts,
+    /// What the consumer's ARN was at the last call.
+    called_as: Arc<str>,
     shard: Arc<ShardContext>,
     /// Where the next subscription starts: behind the last event that was handed out.
     resume: StartingAt,
@@ -108,6 +111,8 @@ enum Phase {
     Waiting(Instant),
     /// Asked for. The future is kept here, so that dropping `next` does not drop the call.
     Calling(BoxFuture<'static, Called>),
+    /// The consumer was not found: its ARN is asked for again. True when there is another one.
+    LookingUp(BoxFuture<'static, bool>, ReadError),
     Live(Box<Subscription>, Connection),
     ShardEnded,
 }
@@ -128,6 +133,7 @@ impl FanOut {
         seed: u64,
     ) -> FanOut {
         FanOut {
+            called_as: parts.consumer.arn(),
             parts,
             shard,
             resume: start,
@@ -155,6 +161,10 @@ impl FanOut {
                 Phase::Calling(call) => {
                     let called = call.await;
                     self.called(called)?;
+                }
+                Phase::LookingUp(look_up, error) => {
+                    let (found, error) = (look_up.await, error.clone());
+                    self.looked_up(found, error)?;
                 }
                 Phase::Live(subscription, connection) => {
                     let silence = self.parts.options.inactivity_deadline;
@@ -201,20 +211,42 @@ impl FanOut {
         at.unwrap_or_else(Instant::now)
     }
 
-    fn call(&self) -> BoxFuture<'static, Called> {
-        let FanOutParts { options, connections, turns, consumer_arn, .. } = self.parts.clone();
+    fn call(&mut self) -> BoxFuture<'static, Called> {
+        let FanOutParts { options, connections, turns, consumer, .. } = self.parts.clone();
         let (shard, start) = (Arc::clone(&self.shard), self.resume.clone());
         let limit = options.subscribe_timeout;
+        self.called_as = consumer.arn();
+        let arn = Arc::clone(&self.called_as);
         Box::pin(async move {
             turns.turn().await;
             let (at, connection) = (Instant::now(), connections.take());
             let client = connection.client();
-            let result = subscribe::call(client, &consumer_arn, &shard, &start, limit).await;
+            let result = subscribe::call(client, &arn, &shard, &start, limit).await;
             if matches!(result, Err(Ended::Unanswered(_))) {
                 connection.distrust();
             }
             Called { at, connection, result }
         })
+    }
+
+    /// Another ARN of the consumer, if it is that which was not found.
+    fn look_up(&self) -> BoxFuture<'static, bool> {
+        let FanOutParts { options, connections, consumer, .. } = self.parts.clone();
+        let stale = Arc::clone(&self.called_as);
+        Box::pin(async move {
+            let connection = connections.take();
+            consumer.look_up(connection.client(), &stale, options.subscribe_timeout).await
+        })
+    }
+
+    fn looked_up(&mut self, found: bool, error: ReadError) -> Result<(), ReadError> {
+        if found {
+            self.phase = Phase::Waiting(self.earliest());
+            return Ok(());
+        }
+        // Asked again all the same, it goes on after a pause.
+        self.phase = Phase::Waiting(Instant::now() + self.parts.options.backoff_max);
+        Err(error)
     }
 
     fn called(&mut self, called: Called) -> Result<(), ReadError> {
@@ -251,6 +283,10 @@ impl FanOut {
                     tracing::warn!(%shard, why = %ended, pause_ms, "a subscription failed; it is tried again");
                 }
                 self.phase = Phase::Waiting(at);
+                Ok(())
+            }
+            Plan::GiveUp(error @ ReadError::NotFound { .. }) => {
+                self.phase = Phase::LookingUp(self.look_up(), error);
                 Ok(())
             }
             Plan::GiveUp(error) => {

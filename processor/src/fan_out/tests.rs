@@ -25,7 +25,7 @@ impl Kinesis {
             connections: Connections::new(self.client.clone().into()),
             turns: Turns::new(50),
             budget,
-            consumer_arn: Arc::clone(&self.consumer_arn),
+            consumer: Consumer::new(&self.shard.stream_arn, &self.consumer_arn),
         };
         FanOut::new(parts, Arc::clone(&self.shard), start, 7)
     }
@@ -315,4 +315,21 @@ async fn the_largest_record_passes_by_the_jumbo_part_while_others_hold_the_rest(
     let event = fan_out.next().await.unwrap();
     assert!(event.wire_bytes > 13 << 20);
     assert_eq!(event.records.spans[0].data.bytes(&event.records.arena), data);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_was_registered_again_is_found_by_its_name() {
+    let kinesis = Kinesis::new().await;
+    let mut fan_out = kinesis.fan_out(StartingAt::TrimHorizon);
+    kinesis.put(0).await;
+    assert_eq!(read(&mut fan_out, 1).await, [0]);
+    let gone = kinesis.client.deregister_stream_consumer();
+    gone.consumer_arn(&*kinesis.consumer_arn).send().await.unwrap();
+    // An ARN tells the second of the registration.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let again = kinesis.client.register_stream_consumer().stream_arn(&*kinesis.shard.stream_arn);
+    let again = again.consumer_name("app").send().await.unwrap().consumer.unwrap();
+    assert_ne!(*again.consumer_arn, *kinesis.consumer_arn);
+    kinesis.put(1).await;
+    assert_eq!(read(&mut fan_out, 1).await, [1]);
 }

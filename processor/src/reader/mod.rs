@@ -6,6 +6,7 @@
 //! [`ShardReaders`], then `fan_out` and `polling`.
 
 pub(crate) mod connections;
+pub(crate) mod consumer;
 mod error;
 mod http;
 pub(crate) mod pause;
@@ -28,6 +29,7 @@ use crate::polling::{Poller, PollerParts, PollingOptions, ShardReads};
 use crate::turns::Turns;
 
 use connections::Connections;
+use consumer::Consumer;
 
 pub use connections::KinesisClients;
 pub(crate) use error::ReadError;
@@ -140,8 +142,8 @@ pub(crate) struct Readers {
 /// The ways to read a stream: through these consumers, or by polling.
 #[derive(Clone)]
 struct Ways {
-    live: Option<Arc<str>>,
-    catch_up: Option<Arc<str>>,
+    live: Option<Consumer>,
+    catch_up: Option<Consumer>,
     retention: Duration,
 }
 
@@ -157,10 +159,13 @@ impl Readers {
     ) -> Readers {
         let ways = |stream: &StreamOptions| Ways {
             live: match &stream.mode {
-                ReadMode::FanOut { consumer_arn } => Some(Arc::from(&**consumer_arn)),
+                ReadMode::FanOut { consumer_arn } => Some(Consumer::new(&stream.arn, consumer_arn)),
                 ReadMode::Polling => None,
             },
-            catch_up: stream.catch_up_consumer_arn.as_deref().map(Arc::from),
+            catch_up: stream
+                .catch_up_consumer_arn
+                .as_ref()
+                .map(|arn| Consumer::new(&stream.arn, arn)),
             retention: stream.retention,
         };
         Readers {
@@ -220,11 +225,11 @@ impl ShardReaders {
         self.reader(self.ways.catch_up.as_ref(), start, self.seed ^ 1)
     }
 
-    fn reader(&self, consumer_arn: Option<&Arc<str>>, start: StartingAt, seed: u64) -> Reader {
+    fn reader(&self, consumer: Option<&Consumer>, start: StartingAt, seed: u64) -> Reader {
         let readers = &self.readers;
         let (connections, turns) = (readers.connections.clone(), readers.turns.clone());
         let (shard, budget) = (Arc::clone(&self.shard), readers.budget.clone());
-        let Some(consumer_arn) = consumer_arn else {
+        let Some(consumer) = consumer else {
             let parts = PollerParts {
                 options: readers.polling.clone(),
                 connections,
@@ -235,8 +240,8 @@ impl ShardReaders {
             };
             return Reader::Polling(Box::new(Poller::new(parts, shard, start, seed)));
         };
-        let (options, consumer_arn) = (readers.fan_out.clone(), Arc::clone(consumer_arn));
-        let parts = FanOutParts { options, connections, turns, budget, consumer_arn };
+        let (options, consumer) = (readers.fan_out.clone(), consumer.clone());
+        let parts = FanOutParts { options, connections, turns, budget, consumer };
         Reader::FanOut(Box::new(FanOut::new(parts, shard, start, seed)))
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use lease_manager::WorkerId;
 use processor::{
-    CourierOptions, DecodeOptions, FanOutOptions, Guard, OutOfRange, ShardConsumerOptions,
-    SinkMode, SyncStoreOptions,
+    CourierOptions, DecodeOptions, FanOutOptions, Guard, OutOfRange, PollingOptions,
+    ShardConsumerOptions, SinkMode, SyncStoreOptions,
 };
 
 use super::section::Section;
@@ -49,6 +49,8 @@ pub(crate) struct Memory {
 pub(crate) struct Pipelines {
     /// How shards are subscribed to.
     pub(crate) fan_out: FanOutOptions,
+    /// How shards are polled.
+    pub(crate) polling: PollingOptions,
     /// How records become messages.
     pub(crate) decode: DecodeOptions,
     /// How a shard is read and when its progress is written.
@@ -196,11 +198,12 @@ pub(super) fn memory(section: &mut Section<'_>) -> Memory {
 
 pub(super) fn pipelines(root: &mut Section<'_>) -> Pipelines {
     let fan_out = root.section("fan_out", fan_out);
+    let polling = root.section("polling", polling);
     let decode = root.section("decode", decode);
     let shard = root.section("checkpoint", checkpoint);
     let sync_store = root.section("sync_store", sync_store);
     let (async_delivery, guard) = root.section("async_delivery", super::delivery::read);
-    Pipelines { fan_out, decode, shard, sync_store, async_delivery, guard }
+    Pipelines { fan_out, polling, decode, shard, sync_store, async_delivery, guard }
 }
 
 fn fan_out(section: &mut Section<'_>) -> FanOutOptions {
@@ -214,6 +217,20 @@ fn fan_out(section: &mut Section<'_>) -> FanOutOptions {
             default.inactivity_deadline,
             seconds(10)..=seconds(300),
         ),
+        backoff_max: section.duration(
+            "backoff_max",
+            default.backoff_max,
+            seconds(1)..=seconds(300),
+        ),
+        ..default
+    }
+}
+
+fn polling(section: &mut Section<'_>) -> PollingOptions {
+    let default = PollingOptions::default();
+    let range = Duration::from_millis(200)..=seconds(60);
+    PollingOptions {
+        interval: section.duration("interval", default.interval, range),
         backoff_max: section.duration(
             "backoff_max",
             default.backoff_max,

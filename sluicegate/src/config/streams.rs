@@ -1,4 +1,4 @@
-//! `[[streams]]`: what is read, through which consumer, from where.
+//! `[[streams]]`: what is read, how, through which consumers, from where.
 
 use std::fmt;
 
@@ -16,8 +16,10 @@ use super::sections::is_name;
 pub(crate) struct Stream {
     /// Which.
     pub(crate) stream: StreamRef,
-    /// Name of the registered enhanced fan-out consumer.
-    pub(crate) consumer: String,
+    /// Name of the registered enhanced fan-out consumer; `None` for a stream that is polled.
+    pub(crate) consumer: Option<String>,
+    /// Name of a second consumer, through which a pipeline that fell behind catches up.
+    pub(crate) catch_up_consumer: Option<String>,
     /// Where reading starts, the first time.
     pub(crate) start: Start,
 }
@@ -29,6 +31,13 @@ pub(crate) enum StreamRef {
     Name(String),
     /// Anywhere.
     Arn(String),
+}
+
+impl Stream {
+    /// Names of the consumers that must be registered.
+    pub(crate) fn consumers(&self) -> Vec<String> {
+        self.consumer.iter().chain(&self.catch_up_consumer).cloned().collect()
+    }
 }
 
 impl StreamRef {
@@ -73,7 +82,14 @@ pub(super) fn stream(section: &mut Section<'_>) -> Option<Stream> {
     let trim_horizon = Start(InitialPosition::TrimHorizon);
     let starts = "\"trim-horizon\", \"latest\" or a time such as \"2026-01-31T00:00:00Z\"";
     let start = section.parsed("start", trim_horizon, starts, start);
-    section.choice("mode", (), &[("fan-out", ())]);
+    let is_polled = section.choice("mode", false, &[("fan-out", false), ("polling", true)]);
+    let catch_up = section.optional("catch_up_consumer", consumers, name);
+    let consumer = (!is_polled).then_some(consumer);
+    if catch_up.is_some() && catch_up == consumer {
+        let found = format!("{:?}, which is `consumer` as well", catch_up.unwrap_or_default());
+        section.refuse("catch_up_consumer", found, "a consumer of its own");
+        return None;
+    }
     let stream = match (by_name, by_arn) {
         (Some(name), None) => StreamRef::Name(name),
         (None, Some(arn)) => StreamRef::Arn(arn),
@@ -86,7 +102,7 @@ pub(super) fn stream(section: &mut Section<'_>) -> Option<Stream> {
             return None;
         }
     };
-    Some(Stream { stream, consumer, start })
+    Some(Stream { stream, consumer, catch_up_consumer: catch_up, start })
 }
 
 fn start(text: &str) -> Option<Start> {

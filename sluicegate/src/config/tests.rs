@@ -197,7 +197,13 @@ fn streams_need_one_name_and_come_once() {
         load(twice),
         &["line 4", "streams[1].name: found \"a\" again; allowed is every stream once"],
     );
-    refused(load("[[streams]]\nname = \"a\"\nmode = \"polling\"\n"), &["allowed is \"fan-out\""]);
+    let a = "[[streams]]\nname = \"a\"\n";
+    let mode = load(&format!("{a}mode = \"efo\"\n"));
+    refused(mode, &["allowed is \"fan-out\" or \"polling\""]);
+    let same = load(&format!("{a}catch_up_consumer = \"sluicegate\"\n"));
+    refused(same, &["which is `consumer` as well", "a consumer of its own"]);
+    let polled = load(&format!("{a}mode = \"polling\"\ncatch_up_consumer = \"c\"\n")).unwrap();
+    assert_eq!((&polled.streams[0].consumer, polled.streams[0].consumers().len()), (&None, 1));
     let config = load("[[streams]]\nname = \"a\"\nstart = 2026-01-31T00:00:00Z\n").unwrap();
     assert_eq!(config.streams[0].start.to_string(), "2026-01-31T00:00:00Z");
 }

@@ -299,7 +299,7 @@ async fn initialise(
         webhook: Some(WebhookUrl::parse(&receiver.url())?),
         shards: SHARDS,
     };
-    let streams = config.streams.iter().map(|s| (s.stream.name().to_owned(), s.consumer.clone()));
+    let streams = config.streams.iter().map(|s| (s.stream.name().to_owned(), s.consumers()));
     let plan = Plan { app: config.app.name.clone(), streams: streams.collect(), dev: Some(dev) };
     init::run(plan, clients).await?.dev.context("nothing was made for development")
 }

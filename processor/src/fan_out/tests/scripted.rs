@@ -50,15 +50,17 @@ impl HttpConnector for Connector {
         let body: serde_json::Value =
             serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
         let start = &body["StartingPosition"];
+        if start.is_null() {
+            // The consumer is asked for by its name: there is none.
+            return error(400, "ResourceNotFoundException");
+        }
         let from = start["SequenceNumber"].as_str().or(start["Type"].as_str()).unwrap();
         self.0.calls.lock().unwrap().push((Instant::now(), from.to_owned()));
         let answer = self.0.answers.lock().unwrap().pop_front().expect("more calls than answers");
         let (status, body) = match answer {
             Answer::Stream(bytes) => (200, SdkBody::from(bytes)),
             Answer::Silence => (200, silence()),
-            Answer::Error(status, code) => {
-                (status, SdkBody::from(format!(r#"{{"__type":"{code}","message":"no"}}"#)))
-            }
+            Answer::Error(status, code) => return error(status, code),
             Answer::Cut => {
                 let error = ConnectorError::io("connection reset".into());
                 return HttpConnectorFuture::ready(Err(error));
@@ -66,6 +68,11 @@ impl HttpConnector for Connector {
         };
         HttpConnectorFuture::ready(Ok(HttpResponse::new(status.try_into().unwrap(), body)))
     }
+}
+
+fn error(status: u16, code: &str) -> HttpConnectorFuture {
+    let body = SdkBody::from(format!(r#"{{"__type":"{code}","message":"no"}}"#));
+    HttpConnectorFuture::ready(Ok(HttpResponse::new(status.try_into().unwrap(), body)))
 }
 
 fn silence() -> SdkBody {
@@ -82,7 +89,7 @@ fn scripted(answers: Vec<Answer>) -> (Arc<Script>, FanOut) {
         connections: Connections::new(client.into()),
         turns: Turns::new(1000),
         budget: Budget::new(64 << 20),
-        consumer_arn: CONSUMER.into(),
+        consumer: Consumer::new("arn:aws:kinesis:us-east-1:000000000000:stream/s", CONSUMER),
     };
     let shard = context("arn:aws:kinesis:us-east-1:000000000000:stream/s", "shardId-000000000000");
     let start = StartingAt::TrimHorizon;

@@ -20,6 +20,7 @@ use crate::budget::Budget;
 use crate::fan_out::{FanOut, FanOutOptions, FanOutParts};
 use crate::reader::StartingAt;
 use crate::reader::connections::{Connections, KinesisClients};
+use crate::reader::consumer::Consumer;
 use crate::reader::testing::{client, context};
 use crate::turns::Turns;
 
@@ -31,7 +32,7 @@ pub(super) struct Site {
     pub(super) kinesis: aws_sdk_kinesis::Client,
     pub(super) accepted: Arc<Mutex<Vec<Accepted>>>,
     stream_arn: String,
-    consumer_arn: Arc<str>,
+    consumer_arn: String,
     address: SocketAddr,
     tls: rustls::ClientConfig,
     /// Where new connections lead to.
@@ -70,7 +71,7 @@ impl Site {
         let accepted = Arc::default();
         tasks.spawn(accept(listener, acceptor, upstream.subscribe(), Arc::clone(&accepted)));
         Site {
-            consumer_arn: consumer.consumer_arn.into(),
+            consumer_arn: consumer.consumer_arn,
             _tasks: tasks,
             aws,
             kinesis,
@@ -108,7 +109,7 @@ impl Site {
             connections: connections.clone(),
             turns: Turns::new(options.subscribes_per_second),
             budget: Budget::new(256 << 20),
-            consumer_arn: Arc::clone(&self.consumer_arn),
+            consumer: Consumer::new(&self.stream_arn, &self.consumer_arn),
         };
         let reader = |(seed, shard): (usize, &aws_sdk_kinesis::types::Shard)| {
             let context: Arc<ShardContext> = context(&self.stream_arn, &shard.shard_id);
