@@ -176,7 +176,11 @@ impl Connection {
         let request = request.body(Full::new(body)).map_err(|e| failed(e.to_string()))?;
         let answer = async {
             match &mut self.sender {
-                Sender::One(sender) => sender.send_request(request).await,
+                // Ready again once the answer before was read to its end.
+                Sender::One(sender) => {
+                    sender.ready().await?;
+                    sender.send_request(request).await
+                }
                 Sender::Two(sender) => sender.send_request(request).await,
             }
         };

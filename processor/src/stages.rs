@@ -35,7 +35,6 @@ impl ReadPath {
             shard: Arc::new(ShardContext {
                 stream_arn: Arc::from("arn:aws:kinesis:us-east-1:000000000000:stream/s"),
                 shard_id: Arc::from("shardId-000000000000"),
-                consumer_arn: Arc::from("arn:aws:kinesis:us-east-1:000000000000:consumer/c"),
                 fence: 1,
                 starting_hash_key: 0,
                 ending_hash_key: u128::MAX / 2,
