@@ -26,6 +26,7 @@ pub struct Ended {
 }
 
 /// The command, with an environment that holds nothing of the machine's.
+#[allow(clippy::disallowed_methods, reason = "which build is meant is said from outside")]
 fn command(args: &[&str]) -> Command {
     // A measurement may want the release build.
     let binary = std::env::var_os("SLUICEGATE_BINARY");

@@ -39,6 +39,7 @@ pub enum Dead {
 
 impl Scale {
     /// As the environment says, or so many shards and bytes a second for each.
+    #[allow(clippy::disallowed_methods, reason = "how large and how long is said from outside")]
     pub fn from_environment(shards: u32, bytes_per_second: u64) -> Scale {
         let number = |name: &str| {
             std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"))
@@ -178,7 +179,7 @@ impl Stage {
         let rss = rss_bytes(self.processor().pid());
         let at_s = self.started.elapsed().as_secs_f64();
         let sample = Sample::of(at_s, phase, rss, &state);
-        if self.samples.0.len() % 30 == 0 {
+        if self.samples.0.len().is_multiple_of(30) {
             let [store, delivery] = sample.feeds;
             println!(
                 "{} {at_s:5.0} s {phase:?}: {} MiB, lanes {FEEDS:?} of the store {store:?}, of deliveries {delivery:?}",
