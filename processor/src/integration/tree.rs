@@ -37,6 +37,8 @@ struct Node {
 
 #[derive(Debug)]
 struct Child {
+    /// What [`head`] makes of the key: looked at first, and mostly alone.
+    head: u64,
     key: Box<str>,
     /// The key as an array's index, when it is one.
     index: Option<usize>,
@@ -80,7 +82,8 @@ impl Tree {
         for (key, below) in draft.children {
             lengths |= length_bit(key.as_bytes());
             let index = array_index(&key);
-            children.push(Child { key, index, node: self.add(below) });
+            let head = head(key.as_bytes());
+            children.push(Child { head, key, index, node: self.add(below) });
         }
         self.nodes[id.0] = Node { children, lengths, slot, slots: first..self.slots };
         id
@@ -125,8 +128,13 @@ impl Tree {
         if node.lengths & length_bit(key) == 0 {
             return None;
         }
-        let found = node.children.binary_search_by(|child| child.key.as_bytes().cmp(key)).ok()?;
-        Some(node.children[found].node)
+        let head = head(key);
+        let from = node.children.partition_point(|child| child.head < head);
+        let alike = node.children[from..].iter().take_while(|child| child.head == head);
+        let same = |child: &&Child| {
+            child.key.len() == key.len() && (key.len() <= 8 || child.key.as_bytes() == key)
+        };
+        alike.into_iter().find(same).map(|child| child.node)
     }
 
     /// The node below an array's index.
@@ -138,6 +146,52 @@ impl Tree {
 
 fn length_bit(key: &[u8]) -> u64 {
     1 << key.len().min(63)
+}
+
+/// The first eight bytes as a number, zeros behind a shorter key: in the order of keys.
+#[inline]
+fn head(key: &[u8]) -> u64 {
+    let four = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
+    let two = |bytes: &[u8; 2]| u64::from(u16::from_le_bytes(*bytes));
+    // The first and the last bytes, which may overlap, each put where they belong.
+    let little_endian = if let Some(eight) = key.first_chunk::<8>() {
+        u64::from_le_bytes(*eight)
+    } else if let (Some(first), Some(last)) = (key.first_chunk::<4>(), key.last_chunk::<4>()) {
+        four(first) | four(last) << (8 * (key.len() - 4))
+    } else if let (Some(first), Some(last)) = (key.first_chunk::<2>(), key.last_chunk::<2>()) {
+        two(first) | two(last) << (8 * (key.len() - 2))
+    } else {
+        key.first().copied().map_or(0, u64::from)
+    };
+    little_endian.swap_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_in_the_order_of_keys_and_lookups_find_each_key_alone() {
+        let mut rng = fastrand::Rng::with_seed(11);
+        let key = |rng: &mut fastrand::Rng| -> String {
+            (0..rng.usize(..14)).map(|_| *rng.choice(&['a', 'b', '\0', 'ü']).unwrap()).collect()
+        };
+        for _ in 0..500 {
+            let keys: Vec<String> = (0..rng.usize(1..20)).map(|_| key(&mut rng)).collect();
+            let pointer = |key: &String| Pointer::parse(&format!("/{key}")).unwrap();
+            let pointers: Vec<Pointer> = keys.iter().map(pointer).collect();
+            let tree = Tree::new(&pointers);
+            assert!(tree.nodes[0].children.is_sorted_by_key(|child| child.head));
+            for (key, pointer) in keys.iter().zip(&pointers) {
+                let child = tree.child(tree.root(), key.as_bytes()).unwrap();
+                assert_eq!(tree.slot(child), tree.slot_of(pointer));
+                assert_eq!(tree.slots_below(child).len(), 1);
+            }
+            let other = key(&mut rng);
+            let found = tree.child(tree.root(), other.as_bytes());
+            assert_eq!(found.is_some(), keys.contains(&other), "{other:?} of {keys:?}");
+        }
+    }
 }
 
 /// RFC 6901's array index: digits without a leading zero.

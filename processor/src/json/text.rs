@@ -1,6 +1,6 @@
 //! Strings as they are written, what they mean, and how far the stretches of a text go.
 //!
-//! Stretches are gone over eight bytes at a time, in an integer.
+//! Short stretches are gone over eight bytes at a time, in an integer; long ones by memchr.
 
 use std::borrow::Cow;
 
@@ -119,23 +119,28 @@ pub(super) fn behind_space(text: &[u8], mut at: usize) -> usize {
 
 /// The first quote, backslash or control character at or behind `at`; the length if there is none.
 #[inline(always)]
-pub(super) fn find_special(text: &[u8], mut at: usize) -> usize {
-    while let Some(bytes) = eight(text, at) {
+pub(super) fn find_special(text: &[u8], at: usize) -> usize {
+    // Most strings are short.
+    for at in [at, at + 8] {
+        let Some(bytes) = eight(text, at) else { break };
         let special = swar::special(bytes);
         if special != 0 {
             return at + special.trailing_zeros() as usize / 8;
         }
-        at += 8;
     }
-    find_special_in_rest(text, at)
+    find_special_far(text, at)
 }
 
+/// The same, of a string that may be long.
 #[inline(never)]
-fn find_special_in_rest(text: &[u8], mut at: usize) -> usize {
-    while text.get(at).is_some_and(|byte| !matches!(byte, b'"' | b'\\' | 0..=0x1f)) {
-        at += 1;
+fn find_special_far(text: &[u8], at: usize) -> usize {
+    let rest = text.get(at..).unwrap_or_default();
+    let plain = &rest[..memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len())];
+    // All of it is looked at, many bytes at a time: a control character is an error, and rare.
+    if plain.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < b' ' {
+        return at + plain.iter().take_while(|byte| **byte >= b' ').count();
     }
-    at
+    at + plain.len()
 }
 
 /// The first byte at or behind `at` that is no digit.
@@ -192,8 +197,8 @@ mod tests {
     fn the_first_special_byte_is_found_wherever_it_stands() {
         let mut rng = fastrand::Rng::with_seed(8);
         for _ in 0..20_000 {
-            let mut bytes = vec![0; rng.usize(..30)];
-            bytes.fill_with(|| if rng.u32(..12) == 0 { rng.u8(..) } else { rng.u8(b'#'..b'\\') });
+            let mut bytes = vec![0; rng.usize(..80)];
+            bytes.fill_with(|| if rng.u32(..40) == 0 { rng.u8(..) } else { rng.u8(b'#'..b'\\') });
             let is_special = |b: &u8| matches!(b, b'"' | b'\\' | 0..=0x1f);
             let wanted = bytes.iter().position(is_special).unwrap_or(bytes.len());
             assert_eq!(find_special(&bytes, 0), wanted, "{bytes:?}");
