@@ -166,6 +166,12 @@ fn head(key: &[u8]) -> u64 {
     little_endian.swap_bytes()
 }
 
+/// RFC 6901's array index: digits without a leading zero.
+fn array_index(key: &str) -> Option<usize> {
+    let plain = key == "0" || !key.starts_with('0');
+    (plain && key.bytes().all(|b| b.is_ascii_digit())).then(|| key.parse().ok())?
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,10 +198,4 @@ mod tests {
             assert_eq!(found.is_some(), keys.contains(&other), "{other:?} of {keys:?}");
         }
     }
-}
-
-/// RFC 6901's array index: digits without a leading zero.
-fn array_index(key: &str) -> Option<usize> {
-    let plain = key == "0" || !key.starts_with('0');
-    (plain && key.bytes().all(|b| b.is_ascii_digit())).then(|| key.parse().ok())?
 }
