@@ -76,7 +76,7 @@ pub struct Platform {
     pub endpoint: String,
     pub config: String,
     _local: Sluicegate,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl Platform {
@@ -114,7 +114,12 @@ impl Platform {
         let made: Value = serde_json::from_str(&made.stdout.join("\n")).expect("JSON");
         receiver.expect_secret(made["dev"]["signing_secret"].as_str().expect("a secret"));
 
-        Platform { aws, receiver, endpoint, config, _local: local, _scratch: scratch }
+        Platform { aws, receiver, endpoint, config, _local: local, scratch }
+    }
+
+    /// A directory for files of the test.
+    pub fn scratch(&self) -> &Path {
+        self.scratch.path()
     }
 
     pub fn table(&self, name: &str) -> String {

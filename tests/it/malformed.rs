@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
+use crate::harness::child::{file, run};
 use crate::harness::eventually;
 use crate::harness::platform::{Platform, Processor, earthquakes};
 
@@ -44,7 +47,39 @@ async fn malformed_records_become_dead_letters_and_the_lanes_go_on() {
 
     // The lanes went past them: nothing is unsettled.
     processor.lanes_are_idle().await;
+    redriven(&platform, good.len(), bad.len()).await;
     assert_eq!(processor.stop().await.code, Some(0));
+}
+
+/// An operator lists them, and sends them again once one of them is allowed: that one arrives, the others stay.
+async fn redriven(platform: &Platform, good: usize, bad: usize) {
+    let lenient = std::fs::read_to_string(&platform.config).expect("the configuration");
+    let lenient = lenient.replace("max_message_bytes = \"64KiB\"", "max_message_bytes = \"1MiB\"");
+    let lenient = file(platform.scratch(), "lenient.toml", &lenient);
+    let json = async |args: &[&str], code: i32| -> Value {
+        let all = [&["deliveries"][..], args, &["--output", "json", "--config", &lenient]].concat();
+        let ended = run(&all).await;
+        assert_eq!(ended.code, Some(code), "{args:?}: {:#?} {:#?}", ended.stdout, ended.log);
+        serde_json::from_str(&ended.stdout.join("\n")).expect("JSON")
+    };
+    let listed = json(&["list"], 0).await;
+    assert_eq!(listed["dead_letters"].as_array().expect("letters").len(), bad);
+    let listed = json(&["list", "--reason", "missing-field", "--since", "1h"], 0).await;
+    let letter = &listed["dead_letters"][0];
+    assert!(letter["payload"].as_str().expect("text").contains("1517363399650"), "{letter:#}");
+    assert!(letter["detail"].as_str().expect("words").contains("/properties/net"), "{letter:#}");
+    assert!(letter["fence"].as_u64().is_some_and(|fence| fence > 0), "{letter:#}");
+    let select = ["redrive", "--reason", "too-large"];
+    let planned = json(&[&select[..], &["--dry-run"]].concat(), 0).await;
+    assert_eq!((&planned["sent"], &planned["dry_run"]), (&1.into(), &true.into()), "{planned:#}");
+    assert_eq!(platform.dead_letters().await.len(), bad, "nothing was done yet");
+    let sent = json(&select, 0).await;
+    assert_eq!((&sent["stored"], &sent["parked"]), (&1.into(), &1.into()), "{sent:#}");
+    platform.everything_arrived(good + 1).await;
+    let stay = json(&["redrive", "--all"], 3).await;
+    assert_eq!(stay["stay"].as_array().expect("those that stay").len(), bad - 1, "{stay:#}");
+    assert!(stay["stay"][0]["why"].as_str().expect("words").starts_with("still "), "{stay:#}");
+    assert_eq!(platform.dead_letters().await.len(), bad - 1);
 }
 
 /// One record of each kind that is no message, with the reason it must get.
