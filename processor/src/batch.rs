@@ -16,6 +16,7 @@ use bytes::Bytes;
 use lease_manager::{ChildShard, SequenceNumber};
 use store::{DeadReason, Entity, IntegrationName, Message, MessageId, Position};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::arena::{Records, Span, append};
 use crate::budget::Permit;
@@ -50,6 +51,8 @@ pub(crate) struct RawBatch {
     pub(crate) shard_ended: bool,
     /// Bytes on the wire.
     pub(crate) wire_bytes: usize,
+    /// When the last of them had come.
+    pub(crate) received_at: Instant,
     /// The share of the reading budget that is held until the batch is decoded.
     pub(crate) permit: Option<Permit>,
 }
@@ -108,6 +111,8 @@ pub(crate) struct Batch {
     pub(crate) millis_behind_latest: u64,
     pub(crate) children: Vec<ChildShard>,
     pub(crate) shard_ended: bool,
+    /// When the event had come.
+    pub(crate) received_at: Instant,
     /// What the batch is charged for against a lane's budget: about what it holds in memory.
     pub(crate) bytes: usize,
 }
@@ -188,6 +193,7 @@ impl Batch {
             millis_behind_latest: 0,
             children: Vec::new(),
             shard_ended: false,
+            received_at: Instant::now(),
         }
     }
 

@@ -25,6 +25,7 @@ mod handle;
 pub mod integration;
 mod json;
 mod lane;
+mod latency;
 mod metrics;
 mod null_sink;
 mod polling;
@@ -46,6 +47,7 @@ pub use async_delivery::{
 pub use decode::{DecodeOptions, OutOfRange};
 pub use fan_out::FanOutOptions;
 pub use handle::ProcessorHandle;
+pub use latency::LatencyStatus;
 pub use null_sink::SinkMode;
 pub use polling::PollingOptions;
 pub use reader::{KinesisClients, ReadHttp, ReadMode, StreamOptions};

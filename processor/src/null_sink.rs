@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Serialize;
 
 use crate::batch::{Batch, Entry, LaneBatch};
+use crate::latency::{Latency, LatencyStatus};
 
 /// What a pipeline does with the messages of its lanes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -25,6 +26,7 @@ pub enum SinkMode {
 #[derive(Debug, Default)]
 pub(crate) struct NullSink {
     entries: AtomicU64,
+    latency: Latency,
 }
 
 impl NullSink {
@@ -35,7 +37,13 @@ impl NullSink {
         let looked_at = entries.iter().map(look_at).fold(0usize, usize::wrapping_add);
         black_box(looked_at);
         self.entries.fetch_add(entries.len() as u64, Ordering::Relaxed);
+        self.latency.record(batch.batch.received_at.elapsed(), entries.len());
         batch.ack.settle(entries.len());
+    }
+
+    /// How long entries took to get here, from the time when their event had come.
+    pub(crate) fn latency(&self) -> LatencyStatus {
+        self.latency.status()
     }
 
     /// Entries that were let go of since the start, malformed ones included.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use store::{DeadLetter, DeadReason, Message};
+use tokio::time::Instant;
 
 use crate::arena::{RawRecord, Records, append};
 use crate::batch::{Batch, RawBatch, ShardContext};
@@ -73,6 +74,7 @@ fn raw_batch(letter: &DeadLetter) -> RawBatch {
             ending_hash_key: u128::MAX,
         }),
         wire_bytes: letter.payload.len(),
+        received_at: Instant::now(),
         records: Records { arena, spans: vec![record] },
         upto: None,
         millis_behind_latest: 0,

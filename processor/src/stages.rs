@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::arena::{Records, append};
 use crate::batch::{Batch, RawBatch, ShardContext};
 use crate::decode::{self, DecodeOptions, Scratch};
@@ -61,6 +63,7 @@ impl ReadPath {
             children: event.children,
             shard_ended: false,
             wire_bytes: event.wire_bytes,
+            received_at: Instant::now(),
             permit: None,
         };
         Some(Decoded(Arc::new(decode::decode(raw, &self.integrations, &self.options))))
@@ -86,6 +89,7 @@ impl ReadPath {
             children: Vec::new(),
             shard_ended: false,
             wire_bytes: 0,
+            received_at: Instant::now(),
             permit: None,
         };
         decode::decode(raw, &self.integrations, &self.options).entries.len()

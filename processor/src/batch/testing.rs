@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use bytes::Bytes;
 use lease_manager::SequenceNumber;
 
@@ -35,6 +37,7 @@ impl BatchBuilder {
                 millis_behind_latest: 0,
                 children: Vec::new(),
                 shard_ended: false,
+                received_at: Instant::now(),
                 bytes: 0,
             },
             arena: Vec::new(),

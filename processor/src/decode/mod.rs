@@ -110,6 +110,7 @@ fn decode_each(
         millis_behind_latest: raw.millis_behind_latest,
         children: raw.children,
         shard_ended: raw.shard_ended,
+        received_at: raw.received_at,
         bytes,
     }
 }

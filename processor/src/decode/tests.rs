@@ -3,6 +3,7 @@ use std::sync::Arc;
 use lease_manager::SequenceNumber;
 use md5::{Digest, Md5};
 use store::DeadReason;
+use tokio::time::Instant;
 
 use super::*;
 use crate::arena::Records;
@@ -54,6 +55,7 @@ fn raw(shard: Arc<ShardContext>, payloads: &[&[u8]]) -> RawBatch {
         children: Vec::new(),
         shard_ended: false,
         wire_bytes: 1,
+        received_at: Instant::now(),
         permit: None,
     }
 }

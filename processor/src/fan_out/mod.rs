@@ -169,7 +169,10 @@ impl FanOut {
                 Phase::Live(subscription, connection) => {
                     let silence = self.parts.options.inactivity_deadline;
                     match subscription.next_event(&self.shard, silence).await {
-                        Ok((event, permit)) => return Ok(self.hand_out(event, permit)),
+                        Ok((event, permit)) => {
+                            let received_at = subscription.heard();
+                            return Ok(self.hand_out(event, permit, received_at));
+                        }
                         Err(ended) => {
                             if ended == Ended::Silent {
                                 connection.distrust();
@@ -298,7 +301,7 @@ impl FanOut {
     }
 
     /// Moves the resume position behind the event. Nothing waits between this and the caller.
-    fn hand_out(&mut self, event: Event, permit: Permit) -> RawBatch {
+    fn hand_out(&mut self, event: Event, permit: Permit, received_at: Instant) -> RawBatch {
         self.history.event();
         metrics::event(event.records.len(), event.wire_bytes);
         let shard_ended = event.continuation.is_none();
@@ -317,6 +320,7 @@ impl FanOut {
             children: event.children,
             shard_ended,
             wire_bytes: event.wire_bytes,
+            received_at,
             permit: Some(permit),
         }
     }

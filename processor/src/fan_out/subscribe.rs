@@ -60,6 +60,11 @@ impl Subscription {
         Subscription { body, frames, heard: now }
     }
 
+    /// When bytes came last.
+    pub(super) fn heard(&self) -> Instant {
+        self.heard
+    }
+
     /// The next event, and what it was charged. Cancel safe: what was read stays here.
     pub(super) async fn next_event(
         &mut self,

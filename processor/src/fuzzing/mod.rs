@@ -18,6 +18,7 @@ mod tests;
 use std::sync::Arc;
 
 use lease_manager::SequenceNumber;
+use tokio::time::Instant;
 
 use crate::arena::{RawRecord, Records, append};
 use crate::batch::{RawBatch, ShardContext};
@@ -57,6 +58,7 @@ fn event_of(data: &[u8], last_hash_key: u128) -> RawBatch {
         children: Vec::new(),
         shard_ended: false,
         wire_bytes: data.len(),
+        received_at: Instant::now(),
         permit: None,
     }
 }

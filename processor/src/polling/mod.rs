@@ -283,6 +283,7 @@ impl Poller {
             children: polled.children,
             shard_ended,
             wire_bytes,
+            received_at: Instant::now(),
             permit: Some(permit),
         }
     }

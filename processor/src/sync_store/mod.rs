@@ -29,6 +29,7 @@ use tokio::time::Instant;
 use crate::ailment::Ailment;
 use crate::batch::LaneBatch;
 use crate::lane::Sink;
+use crate::latency::{Latency, LatencyStatus};
 use crate::null_sink::{NullSink, SinkMode};
 
 pub(crate) use writer::{Writer, WriterExit};
@@ -81,7 +82,9 @@ impl WriterHandle {
     pub(crate) fn stats(&self) -> SyncStoreStatus {
         let discarded = self.null.as_ref().map_or(0, |null| null.entries());
         let held_batches = self.room.batches() as u64;
-        SyncStoreStatus { discarded, held_batches, ..self.stats.snapshot() }
+        let stats = self.stats.snapshot();
+        let added_latency = self.null.as_ref().map_or(stats.added_latency, |null| null.latency());
+        SyncStoreStatus { discarded, held_batches, added_latency, ..stats }
     }
 
     /// What the pipeline needs and cannot use, by name, with what ails it in words; nothing is skipped
@@ -119,6 +122,7 @@ pub(crate) struct WriterStats {
     call_records: AtomicU64,
     waiting: AtomicU64,
     parallel: AtomicU64,
+    added_latency: Latency,
     store: Arc<Ailment>,
     dead_letters: Arc<Ailment>,
 }
@@ -133,6 +137,7 @@ impl Default for WriterStats {
             call_records: AtomicU64::default(),
             waiting: AtomicU64::default(),
             parallel: AtomicU64::default(),
+            added_latency: Latency::default(),
             store: Arc::new(Ailment::new("store")),
             dead_letters: Arc::new(Ailment::new("dead-letters")),
         }
@@ -160,6 +165,8 @@ pub struct SyncStoreStatus {
     pub held_batches: u64,
     /// Records let go of because the pipeline keeps nothing.
     pub discarded: u64,
+    /// What this process adds: from the time when a record's event had come to its first call of the store.
+    pub added_latency: LatencyStatus,
 }
 
 impl WriterStats {
@@ -175,6 +182,7 @@ impl WriterStats {
             parallel: read(&self.parallel),
             held_batches: 0,
             discarded: 0,
+            added_latency: self.added_latency.status(),
         }
     }
 }

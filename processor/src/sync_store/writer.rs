@@ -161,10 +161,19 @@ impl Writer {
                 let items = self.trusted(to, items, now);
                 if !items.is_empty() {
                     self.line(to).started(&items);
+                    self.first_tried(&items, now);
                     calls.spawn(self.calls.start(to, items, wall_ms(&self.time)));
                 }
             }
             self.line(to).rest(now);
+        }
+    }
+
+    /// Counts how long it took to come to an item's first call.
+    fn first_tried(&self, items: &[Item], now: Instant) {
+        for item in items.iter().filter(|item| item.attempts == 0) {
+            let received_at = item.owner.batch.batch.received_at;
+            self.stats.added_latency.record(now.saturating_duration_since(received_at), 1);
         }
     }
 
