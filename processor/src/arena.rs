@@ -41,6 +41,12 @@ impl Span {
         self.len as usize
     }
 
+    /// Whether it covers nothing.
+    #[inline]
+    pub(crate) fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
     /// The indices that it covers.
     #[inline]
     pub(crate) fn range(self) -> Range<usize> {

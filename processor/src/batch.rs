@@ -5,8 +5,11 @@
 //! the records carry lies in one arena; an [`Entry`] is plain numbers, and [`Batch`] says what they
 //! stand for, so lanes and sinks do not know the layout. Nothing here waits or does I/O.
 
+mod tails;
 #[cfg(test)]
 pub(crate) mod testing;
+
+pub(crate) use tails::Tails;
 
 use std::cmp::Ordering as Order;
 use std::sync::Arc;
@@ -106,6 +109,8 @@ pub(crate) struct Batch {
     pub(crate) entries: Vec<Entry>,
     /// What [`Found::Malformed`] counts in.
     pub(crate) malformed: Vec<Malformed>,
+    /// What nobody has read yet.
+    pub(crate) tails: Tails,
     /// As in [`RawBatch::upto`].
     pub(crate) upto: Option<SequenceNumber>,
     pub(crate) millis_behind_latest: u64,
@@ -140,6 +145,8 @@ pub(crate) enum Found {
         entity: Span,
         /// When it happened, in ms since 1970.
         time_ms: i64,
+        /// All of it was read. Otherwise [`Batch::route`] does.
+        is_whole: bool,
     },
     /// Index into [`Batch::malformed`].
     Malformed(u32),
@@ -185,6 +192,7 @@ impl Batch {
         };
         Batch {
             shard: Arc::clone(shard),
+            tails: Tails::new(malformed.integration.clone()),
             bytes: arena.len(),
             arena: Bytes::from(arena),
             entries: vec![entry],
@@ -222,10 +230,19 @@ impl Batch {
         self.arena.slice(entry.payload.range())
     }
 
-    /// Where the message belongs, or why the entry is not a message.
+    /// Where the message belongs, or why the entry is not a message: for all who store or deliver.
+    /// The first who asks has all messages of the batch read that routing did not read to their end.
     pub(crate) fn route(&self, entry: &Entry) -> Result<Route<'_>, &Malformed> {
+        match self.tails.broken(self, entry) {
+            Some(malformed) => Err(malformed),
+            None => self.glance(entry),
+        }
+    }
+
+    /// The same, as far as routing has read: what stands behind the fields may be no JSON.
+    pub(crate) fn glance(&self, entry: &Entry) -> Result<Route<'_>, &Malformed> {
         match entry.found {
-            Found::Message { integration, entity, time_ms } => Ok(Route {
+            Found::Message { integration, entity, time_ms, .. } => Ok(Route {
                 integration: integration as usize,
                 entity: entity.text(&self.arena),
                 time_ms,

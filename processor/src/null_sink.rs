@@ -54,7 +54,7 @@ impl NullSink {
 
 /// Reads what a real sink would: where the entry belongs, whose it is, when it happened, how long it is.
 fn look_at(batch: &Batch, entry: &Entry) -> usize {
-    let routed = match batch.route(entry) {
+    let routed = match batch.glance(entry) {
         Ok(route) => route.integration ^ route.entity.len() ^ route.time_ms as usize,
         Err(malformed) => malformed.detail.len(),
     };

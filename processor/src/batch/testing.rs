@@ -6,8 +6,9 @@ use tokio::time::Instant;
 
 use bytes::Bytes;
 use lease_manager::SequenceNumber;
+use store::IntegrationName;
 
-use super::{Batch, Entry, Found, Malformed, ShardContext};
+use super::{Batch, Entry, Found, Malformed, ShardContext, Tails};
 use crate::arena::append;
 
 /// Puts a batch together, entry by entry.
@@ -33,6 +34,7 @@ impl BatchBuilder {
                 arena: Bytes::new(),
                 entries: Vec::new(),
                 malformed: Vec::new(),
+                tails: Tails::new(IntegrationName::parse("default").unwrap()),
                 upto: None,
                 millis_behind_latest: 0,
                 children: Vec::new(),
@@ -47,7 +49,7 @@ impl BatchBuilder {
     /// Adds a message of the first integration.
     pub(crate) fn message(&mut self, at: At<'_>, payload: &[u8], entity: &str, time_ms: i64) {
         let entity = append(&mut self.arena, entity.as_bytes());
-        self.entry(at, payload, Found::Message { integration: 0, entity, time_ms });
+        self.entry(at, payload, Found::Message { integration: 0, entity, time_ms, is_whole: true });
     }
 
     /// Adds a record that is not a message.

@@ -3,9 +3,12 @@
 use metrics::counter;
 use store::DeadReason;
 
-/// A user record is not a message.
-pub(super) fn malformed(reason: DeadReason) {
-    counter!("sluicegate.processor.malformed", "reason" => reason.code()).increment(1);
+/// So many user records are not messages.
+pub(crate) fn malformed(reason: DeadReason, count: usize) {
+    if count > 0 {
+        counter!("sluicegate.processor.malformed", "reason" => reason.code())
+            .increment(count as u64);
+    }
 }
 
 /// User records of one aggregate do not belong to the shard by their hash key.

@@ -21,14 +21,15 @@ use bytes::Bytes;
 use store::{DeadReason, IntegrationName};
 
 use crate::arena::{RawRecord, Span, append};
-use crate::batch::{Batch, Entry, Found, Malformed, RawBatch, ShardContext};
+use crate::batch::{Batch, Entry, Found, Malformed, RawBatch, ShardContext, Tails};
 use crate::integration::Integrations;
 
 use kpl::Splitter;
 pub(crate) use route::Arrival;
-use route::EntityAt;
+use route::{EntityAt, Route};
 
-pub(crate) use route::{Scratch, route};
+pub(crate) use metrics::malformed as count_malformed;
+pub(crate) use route::{Scratch, read_to_end, route};
 
 /// How records become messages.
 #[derive(Debug, Clone)]
@@ -106,6 +107,7 @@ fn decode_each(
         arena: Bytes::from(arena),
         entries,
         malformed,
+        tails: Tails::new(integrations.default_integration().name().clone()),
         upto: raw.upto,
         millis_behind_latest: raw.millis_behind_latest,
         children: raw.children,
@@ -193,11 +195,12 @@ impl Decoder<'_> {
             EntityAt::Escaped(text) => append(&mut self.arena, text.as_bytes()),
         };
         let integration = route.integration as u32;
-        self.push(record, user, Found::Message { integration, entity, time_ms: route.time_ms });
+        let Route { time_ms, is_whole, .. } = route;
+        self.push(record, user, Found::Message { integration, entity, time_ms, is_whole });
     }
 
     fn push_malformed(&mut self, record: &RawRecord, user: &UserRecord, malformed: Malformed) {
-        metrics::malformed(malformed.reason);
+        metrics::malformed(malformed.reason, 1);
         let found = Found::Malformed(self.malformed.len() as u32);
         self.malformed.push(malformed);
         self.push(record, user, found);

@@ -1,7 +1,8 @@
 //! One look into a message: its integration, its entity and its time.
 //!
-//! The message is walked once ([`super::walk`]); what the configured pointers found is compared and
-//! read here. What comes out as a [`Route`] is one valid JSON document in UTF-8.
+//! The message is walked once ([`super::walk`]), no further than the route needs; what the
+//! configured pointers found is compared and read here. What comes out as a [`Route`] is UTF-8, and
+//! JSON as far as it was read ([`Route::is_whole`]).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,9 +13,9 @@ use store::{DeadReason, Entity};
 use super::walk::{Stretch, walk};
 use crate::batch::Malformed;
 use crate::integration::{
-    FieldValue, Integration, Integrations, Pointer, Rule, SlotId, Tree, parse_rfc3339_ms,
+    FieldValue, Integration, Integrations, Pointer, Rule, SlotId, parse_rfc3339_ms,
 };
-use crate::json::Scanner;
+use crate::json::{Broken, Scanner};
 
 /// What the stream says about a record, for the defaults.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +31,8 @@ pub(crate) struct Route {
     pub(crate) integration: usize,
     pub(crate) entity: EntityAt,
     pub(crate) time_ms: i64,
+    /// All of the message was read, and is JSON. Otherwise [`read_to_end`] tells.
+    pub(crate) is_whole: bool,
 }
 
 /// Where a message's entity stands; within the limits of [`Entity`].
@@ -62,10 +65,26 @@ pub(crate) fn route(
     payload: &[u8],
     arrival: Arrival<'_>,
 ) -> Result<Route, Malformed> {
-    let text = read(integrations.tree(), scratch, payload).map_err(|(reason, detail)| {
-        let integration = integrations.default_integration().name().clone();
-        Malformed { reason, detail, integration }
-    })?;
+    let route = route_as_read(integrations, scratch, payload, arrival, true);
+    match route {
+        // What is malformed anyway is read to its end: that it is no JSON goes before all else.
+        Err(_) => route_as_read(integrations, scratch, payload, arrival, false),
+        route => route,
+    }
+}
+
+fn route_as_read(
+    integrations: &Integrations,
+    scratch: &mut Scratch,
+    payload: &[u8],
+    arrival: Arrival<'_>,
+    may_stop: bool,
+) -> Result<Route, Malformed> {
+    let (text, is_whole) =
+        read(integrations, scratch, payload, may_stop).map_err(|(reason, detail)| {
+            let integration = integrations.default_integration().name().clone();
+            Malformed { reason, detail, integration }
+        })?;
     let message = Message { text, found: &scratch.found };
     let is_cloud_event = matches!(
         message.value(integrations.cloud_event().specversion),
@@ -73,7 +92,8 @@ pub(crate) fn route(
     );
     let index = matching(integrations.rules(), &message, is_cloud_event);
     let integration = integrations.get(index);
-    let found = Found { integrations, integration, index, message, is_cloud_event, arrival };
+    let found =
+        Found { integrations, integration, index, message, is_cloud_event, is_whole, arrival };
     found.route().map_err(|(reason, detail)| Malformed {
         reason,
         detail,
@@ -84,8 +104,14 @@ pub(crate) fn route(
 /// A reason and its words.
 type Defect = (DeadReason, String);
 
-/// Reads the whole message; the values asked for are in `scratch` afterwards.
-fn read<'a>(tree: &Tree, scratch: &mut Scratch, payload: &'a [u8]) -> Result<&'a str, Defect> {
+/// Reads the message, up to where its route is decided if it `may_stop` there; the values asked for
+/// are in `scratch` afterwards. True when it was read to its end.
+fn read<'a>(
+    integrations: &Integrations,
+    scratch: &mut Scratch,
+    payload: &'a [u8],
+    may_stop: bool,
+) -> Result<(&'a str, bool), Defect> {
     if payload.is_empty() {
         return Err((DeadReason::Empty, "the record has no bytes".to_owned()));
     }
@@ -93,11 +119,74 @@ fn read<'a>(tree: &Tree, scratch: &mut Scratch, payload: &'a [u8]) -> Result<&'a
         let at = e.valid_up_to();
         (DeadReason::InvalidUtf8, format!("not UTF-8: byte {at} is 0x{:02x}", payload[at]))
     })?;
-    walk(tree, payload, &mut scratch.found).map_err(|broken| {
-        let detail = format!("not one JSON document: {}", broken.describe(payload));
-        (DeadReason::NotJson, detail)
-    })?;
-    Ok(text)
+    let mut decision = Decision { integrations, text, candidate: 0 };
+    let is_enough = |found: &[Option<Stretch>]| may_stop && decision.is_made(found);
+    match walk(integrations.tree(), payload, &mut scratch.found, is_enough) {
+        Ok(is_whole) => Ok((text, is_whole)),
+        Err(broken) => Err((DeadReason::NotJson, not_json(broken, payload))),
+    }
+}
+
+/// Reads all of a message, whose routing may have stopped before its end: why it is not JSON.
+pub(crate) fn read_to_end(payload: &[u8]) -> Result<(), String> {
+    let mut scanner = Scanner::new(payload);
+    scanner.skip().and_then(|()| scanner.end()).map_err(|broken| not_json(broken, payload))
+}
+
+fn not_json(broken: Broken, payload: &[u8]) -> String {
+    format!("not one JSON document: {}", broken.describe(payload))
+}
+
+/// Whether what was found of a message decides its route, whatever else is in it.
+struct Decision<'a> {
+    integrations: &'a Integrations,
+    text: &'a str,
+    /// The first integration that was not refuted.
+    candidate: usize,
+}
+
+impl Decision<'_> {
+    fn is_made(&mut self, found: &[Option<Stretch>]) -> bool {
+        let message = Message { text: self.text, found };
+        while let Some(rule) = self.integrations.rules().get(self.candidate) {
+            match self.holds(rule, &message) {
+                None => return false,
+                Some(true) => return is_complete(rule, &message),
+                Some(false) => self.candidate += 1,
+            }
+        }
+        false
+    }
+
+    /// `None` while that is open: a field that was not found yet may still come.
+    fn holds(&self, rule: &Rule, message: &Message<'_>) -> Option<bool> {
+        let mut is_open = false;
+        if rule.only_cloud_events {
+            match message.value(self.integrations.cloud_event().specversion) {
+                Some(FieldValue::String(_)) => {}
+                Some(_) => return Some(false),
+                None => is_open = true,
+            }
+        }
+        for (slot, test) in &rule.conditions {
+            match message.value(*slot) {
+                Some(value) if !test.holds(Some(&value)) => return Some(false),
+                Some(_) => {}
+                None => is_open = true,
+            }
+        }
+        (!is_open).then_some(true)
+    }
+}
+
+/// All that the integration asks for is there, so nothing falls back to something else.
+fn is_complete(rule: &Rule, message: &Message<'_>) -> bool {
+    let is_there = |slot: SlotId| message.found[slot.0].is_some();
+    let has_time = || match rule.time {
+        Some((slot, _)) => !matches!(message.value(slot), None | Some(FieldValue::Null)),
+        None => false,
+    };
+    rule.entity.is_some_and(is_there) && rule.required.iter().copied().all(is_there) && has_time()
 }
 
 /// The first integration whose conditions all hold; the last one has none.
@@ -149,6 +238,7 @@ struct Found<'a> {
     index: usize,
     message: Message<'a>,
     is_cloud_event: bool,
+    is_whole: bool,
     arrival: Arrival<'a>,
 }
 
@@ -156,7 +246,12 @@ impl Found<'_> {
     fn route(&self) -> Result<Route, Defect> {
         self.check_size()?;
         self.check_required()?;
-        Ok(Route { integration: self.index, entity: self.entity()?, time_ms: self.time_ms()? })
+        Ok(Route {
+            integration: self.index,
+            entity: self.entity()?,
+            time_ms: self.time_ms()?,
+            is_whole: self.is_whole,
+        })
     }
 
     fn rule(&self) -> &Rule {

@@ -93,7 +93,7 @@ fn the_walk_finds_what_a_tree_would_show() {
             text.clear();
             document(&mut rng, 5, &mut text);
             let tree: Value = serde_json::from_str(&text).unwrap();
-            read(integrations.tree(), &mut scratch, text.as_bytes()).unwrap();
+            read(&integrations, &mut scratch, text.as_bytes(), false).unwrap();
             let message = Message { text: &text, found: &scratch.found };
             for (pointer, slot) in pointers.iter().zip(&integrations.rules()[0].required) {
                 let (found, wanted) = (message.value(*slot), tree.pointer(pointer));
@@ -124,7 +124,7 @@ fn damaged_messages_are_malformed_exactly_when_they_are_no_json() {
         }
         let valid = str::from_utf8(&bytes)
             .is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
-        let read = read(integrations.tree(), &mut scratch, &bytes);
+        let read = read(&integrations, &mut scratch, &bytes, false);
         assert_eq!(read.is_ok(), valid, "{}", String::from_utf8_lossy(&bytes));
         refused += usize::from(!valid);
     }

@@ -1,8 +1,9 @@
 //! The one pass over a message, along the tree of all configured pointers.
 //!
 //! Nothing is built: a value that a pointer asks for is remembered as a stretch of the text,
-//! everything else is passed over. The whole document is read, so what was walked is one JSON
-//! document. Of a key that comes twice in an object the last one counts, as with most readers.
+//! everything else is passed over. The walk ends where its caller has seen enough; what it went
+//! over is valid JSON, what stands behind is not known. Of a key that comes twice in an object the
+//! last one that was walked counts.
 //!
 //! Values are looked into as deep as pointers go, which is bounded; what lies deeper is passed over
 //! without recursion.
@@ -25,27 +26,45 @@ impl Stretch {
     }
 }
 
-/// Walks `message`; what the pointers ask for is in `found` afterwards, by slot.
+/// Walks `message`; what the pointers ask for is in `found` afterwards, by slot. It goes on until
+/// `is_enough` says so of what was found: true when all of the message was read.
 pub(super) fn walk(
     tree: &Tree,
     message: &[u8],
     found: &mut [Option<Stretch>],
-) -> Result<(), Broken> {
+    is_enough: impl FnMut(&[Option<Stretch>]) -> bool,
+) -> Result<bool, Broken> {
     found.fill(None);
-    let mut walk = Walk { tree, scanner: Scanner::new(message), found };
-    walk.value(tree.root())?;
-    walk.scanner.end()
+    let mut walk = Walk { tree, scanner: Scanner::new(message), found, is_enough };
+    match walk.value(tree.root()) {
+        Ok(()) => walk.scanner.end().map(|()| true),
+        Err(Stop::Enough) => Ok(false),
+        Err(Stop::Broken(broken)) => Err(broken),
+    }
 }
 
-struct Walk<'a> {
+/// Why a walk ends before the message does.
+enum Stop {
+    Enough,
+    Broken(Broken),
+}
+
+impl From<Broken> for Stop {
+    fn from(broken: Broken) -> Stop {
+        Stop::Broken(broken)
+    }
+}
+
+struct Walk<'a, E> {
     tree: &'a Tree,
     scanner: Scanner<'a>,
     found: &'a mut [Option<Stretch>],
+    is_enough: E,
 }
 
-impl Walk<'_> {
+impl<E: FnMut(&[Option<Stretch>]) -> bool> Walk<'_, E> {
     /// One value at a node of the tree.
-    fn value(&mut self, at: NodeId) -> Result<(), Broken> {
+    fn value(&mut self, at: NodeId) -> Result<(), Stop> {
         let first = self.scanner.peek();
         let start = self.scanner.at();
         match first {
@@ -56,11 +75,14 @@ impl Walk<'_> {
         if let Some(slot) = self.tree.slot(at) {
             let (start, end) = (start as u32, self.scanner.at() as u32);
             self.found[slot.0] = Some(Stretch { start, end });
+            if (self.is_enough)(self.found) {
+                return Err(Stop::Enough);
+            }
         }
         Ok(())
     }
 
-    fn object(&mut self, at: NodeId) -> Result<(), Broken> {
+    fn object(&mut self, at: NodeId) -> Result<(), Stop> {
         self.scanner.expect(b'{', "an object")?;
         let mut first = true;
         while self.scanner.more(first, b'}')? {
@@ -77,7 +99,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn array(&mut self, at: NodeId) -> Result<(), Broken> {
+    fn array(&mut self, at: NodeId) -> Result<(), Stop> {
         self.scanner.expect(b'[', "an array")?;
         let mut index = 0;
         while self.scanner.more(index == 0, b']')? {
