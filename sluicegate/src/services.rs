@@ -19,10 +19,10 @@ use store::{AccessStore, DeliveryStore, DynamoMessages, Pepper, Signer, Subscrip
 use tokio_util::sync::CancellationToken;
 
 use crate::clients::Clients;
-use crate::config::{ApiTransport, Config, Stream};
+use crate::config::{ApiTransport, Config};
 use crate::operator::Operated;
 use crate::preflight::require_tables;
-use crate::streams::Found;
+use crate::streams::StreamState;
 use crate::{load, random, streams};
 
 /// What pipelines may hold together is a share of this where no container sets a limit.
@@ -51,52 +51,6 @@ struct State<'a> {
     fleet: &'a FleetView,
 }
 
-/// How a stream is read, and what cannot be promised for it.
-#[derive(Debug, Serialize)]
-struct StreamState {
-    name: String,
-    mode: &'static str,
-    /// Messages of one key come in order; not where the stream places records whatever their keys are.
-    ordered_by_key: bool,
-}
-
-impl StreamState {
-    fn of(stream: &Stream, found: &Found) -> StreamState {
-        if found.ignores_partition_keys {
-            tracing::warn!(
-                stream = found.name,
-                "the stream's record distribution is AUTO, which ignores partition keys: the order of one key's messages cannot be promised"
-            );
-        }
-        StreamState {
-            name: found.name.clone(),
-            mode: if stream.consumer.is_some() { "fan-out" } else { "polling" },
-            ordered_by_key: !found.ignores_partition_keys,
-        }
-    }
-}
-
-/// How the processor is to read a stream; its consumers must be registered.
-async fn reading(
-    kinesis: &aws_sdk_kinesis::Client,
-    stream: &Stream,
-    found: &Found,
-) -> anyhow::Result<StreamOptions> {
-    let mut options = match &stream.consumer {
-        Some(consumer) => {
-            let consumer_arn = streams::find_consumer(kinesis, found, consumer).await?;
-            StreamOptions::fan_out(found.arn.clone(), consumer_arn)
-        }
-        None => StreamOptions::polling(found.arn.clone()),
-    };
-    if let Some(consumer) = &stream.catch_up_consumer {
-        options.catch_up_consumer_arn =
-            Some(streams::find_consumer(kinesis, found, consumer).await?);
-    }
-    options.retention = found.retention;
-    Ok(options)
-}
-
 impl ProcessorService {
     /// Finds the streams and their consumers, and puts the service together. It does not run yet.
     pub(crate) async fn prepare(
@@ -111,7 +65,7 @@ impl ProcessorService {
         let mut leased = Vec::new();
         for stream in &config.streams {
             let found = streams::find(&clients.kinesis, stream.stream.name()).await?;
-            read.push(reading(&clients.kinesis, stream, &found).await?);
+            read.push(streams::reading(&clients.kinesis, stream, &found).await?);
             states.push(StreamState::of(stream, &found));
             leased.push(StreamConfig {
                 arn: found.arn,

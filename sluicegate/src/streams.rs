@@ -6,8 +6,11 @@ use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::types::{
     ConsumerStatus, RecordDistributionStrategy, StreamMode, StreamModeDetails, StreamStatus,
 };
+use processor::StreamOptions;
+use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::config::Stream;
 use crate::preflight::chain;
 
 /// How long a stream or consumer may take to become active.
@@ -69,6 +72,52 @@ pub(crate) async fn find_consumer(
         stream: stream.name.clone(),
         consumer: consumer.to_owned(),
     })
+}
+
+/// How a stream is read, and what cannot be promised for it.
+#[derive(Debug, Serialize)]
+pub(crate) struct StreamState {
+    name: String,
+    mode: &'static str,
+    /// Messages of one key come in order; not where the stream places records whatever their keys are.
+    ordered_by_key: bool,
+}
+
+impl StreamState {
+    /// The state of a stream that is read as configured; says in the log what operators should know.
+    pub(crate) fn of(stream: &Stream, found: &Found) -> StreamState {
+        if found.ignores_partition_keys {
+            tracing::warn!(
+                stream = found.name,
+                "the stream's record distribution is AUTO, which ignores partition keys: the order of one key's messages cannot be promised"
+            );
+        }
+        StreamState {
+            name: found.name.clone(),
+            mode: if stream.consumer.is_some() { "fan-out" } else { "polling" },
+            ordered_by_key: !found.ignores_partition_keys,
+        }
+    }
+}
+
+/// How the processor is to read a stream; its consumers must be registered.
+pub(crate) async fn reading(
+    kinesis: &aws_sdk_kinesis::Client,
+    stream: &Stream,
+    found: &Found,
+) -> Result<StreamOptions, StreamError> {
+    let mut options = match &stream.consumer {
+        Some(consumer) => {
+            let consumer_arn = find_consumer(kinesis, found, consumer).await?;
+            StreamOptions::fan_out(found.arn.clone(), consumer_arn)
+        }
+        None => StreamOptions::polling(found.arn.clone()),
+    };
+    if let Some(consumer) = &stream.catch_up_consumer {
+        options.catch_up_consumer_arn = Some(find_consumer(kinesis, found, consumer).await?);
+    }
+    options.retention = found.retention;
+    Ok(options)
 }
 
 /// Registers the consumers, and with `shards` creates a missing stream of so many shards.
@@ -210,4 +259,51 @@ async fn register(
 
 fn call(operation: &'static str, name: &str, error: &dyn std::error::Error) -> StreamError {
     StreamError::Call { operation, name: name.to_owned(), detail: chain(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
+    use local_aws::LocalAws;
+
+    use super::*;
+
+    fn client(aws: &LocalAws) -> Client {
+        let config = aws_sdk_kinesis::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(Credentials::from_keys("operator", "secret", None))
+            .http_client(aws.http_client());
+        Client::from_conf(config.build())
+    }
+
+    #[tokio::test]
+    async fn consumers_are_registered_once_and_a_polled_stream_needs_none() {
+        let kinesis = client(&LocalAws::new(local_aws::Options::default()).unwrap());
+        let polled = make(&kinesis, "polled", &[], Some(1)).await.unwrap();
+        assert!(polled.stream_created && polled.consumers.is_empty());
+        let names = ["live".to_owned(), "behind".to_owned()];
+        let first = make(&kinesis, "pushed", &names, Some(1)).await.unwrap();
+        let again = make(&kinesis, "pushed", &names, None).await.unwrap();
+        let made = |made: &Made| made.consumers.iter().map(|c| c.1).collect::<Vec<_>>();
+        assert_eq!((made(&first), made(&again)), (vec![true, true], vec![false, false]));
+        let found = find(&kinesis, "pushed").await.unwrap();
+        let live = find_consumer(&kinesis, &found, "live").await.unwrap();
+        assert_eq!(live, first.consumers[0].0);
+        let missing = find_consumer(&kinesis, &found, "nobody").await.unwrap_err();
+        assert!(missing.to_string().contains("`sluicegate init` registers it"), "{missing}");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_ignores_partition_keys_is_known_by_its_distribution() {
+        let kinesis = client(&LocalAws::new(local_aws::Options::default()).unwrap());
+        make(&kinesis, "s", &[], Some(1)).await.unwrap();
+        let found = find(&kinesis, "s").await.unwrap();
+        assert!(!found.ignores_partition_keys);
+        assert_eq!(found.retention, Duration::from_secs(24 * 3_600));
+        let update = kinesis.update_stream_record_distribution_strategy().stream_arn(found.arn);
+        let auto = RecordDistributionStrategy::Auto;
+        update.record_distribution_strategy(auto).send().await.unwrap();
+        assert!(find(&kinesis, "s").await.unwrap().ignores_partition_keys);
+    }
 }

@@ -217,3 +217,21 @@ async fn what_is_gone_is_not_found_and_never_a_shard_end() {
     poller.restart(StartingAt::After(never));
     assert!(matches!(poller.next().await, Err(ReadError::NotFound { .. })));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_largest_record_passes_and_those_behind_it_wait_for_the_shards_allowance() {
+    let kinesis = Kinesis::new().await;
+    kinesis.allow_large_records().await;
+    let budget = Budget::new(28 << 20);
+    let _others: Vec<_> = std::iter::from_fn(|| budget.try_charge(100_000)).collect();
+    let data = vec![b'x'; (10 << 20) - 1];
+    kinesis.put_bytes(data.clone()).await;
+    let mut poller = kinesis.poller_with(StartingAt::TrimHorizon, Arc::default(), budget);
+    let answer = poller.next().await.unwrap();
+    assert_eq!(answer.records.spans[0].data.bytes(&answer.records.arena), data);
+    drop(answer);
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    kinesis.put(1).await;
+    drop(_others);
+    assert_eq!(read(&mut poller, 1).await, [1]);
+}

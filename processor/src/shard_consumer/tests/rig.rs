@@ -49,6 +49,8 @@ pub(super) struct Rig {
     pub(super) dynamodb: aws_sdk_dynamodb::Client,
     pub(super) time: SharedTimeSource,
     pub(super) stream: StreamConfig,
+    /// Further streams that leases are made for.
+    pub(super) others: Vec<StreamConfig>,
     pub(super) consumer_arn: String,
     pub(super) stored: Arc<Recorder>,
 }
@@ -91,7 +93,9 @@ impl Rig {
             initial: InitialPosition::TrimHorizon,
         };
         let stored = Arc::new(Recorder::new(DynamoMessages::new(dynamodb.clone(), APP)));
-        Rig { aws, kinesis, dynamodb, time, stream, consumer_arn: consumer.consumer_arn, stored }
+        let consumer_arn = consumer.consumer_arn;
+        let others = Vec::new();
+        Rig { aws, kinesis, dynamodb, time, stream, others, consumer_arn, stored }
     }
 
     pub(super) fn options(&self, name: &str) -> Options {
@@ -104,7 +108,8 @@ impl Rig {
         let (kinesis, dynamodb) = clients(&self.aws, name);
         let lanes = PIPELINES.map(|lane| LaneName::parse(lane).unwrap()).to_vec();
         let worker = WorkerId::parse(name).unwrap();
-        let options = lease_manager::Options::new(APP, worker, lanes, vec![self.stream.clone()]);
+        let streams = std::iter::once(&self.stream).chain(&self.others).cloned().collect();
+        let options = lease_manager::Options::new(APP, worker, lanes, streams);
         LeaseManager::new(options, dynamodb, kinesis, self.time.clone())
     }
 
