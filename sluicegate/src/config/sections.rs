@@ -168,9 +168,9 @@ pub(super) fn aws(section: &mut Section<'_>) -> AwsOptions {
 pub(super) fn memory(section: &mut Section<'_>) -> Memory {
     let limit = section.bytes("limit", 0, 0..=1 << 50);
     let least = LEAST_BUDGET;
-    if limit != 0 && limit < 4 * least {
+    if limit != 0 && limit < 5 * least {
         let allowed =
-            format!("\"0B\" (ask the container), or at least \"{}MiB\"", 4 * least / MIB as u64);
+            format!("\"0B\" (ask the container), or at least \"{}MiB\"", 5 * least / MIB as u64);
         section.refuse("limit", super::units::bytes_text(limit), allowed);
     }
     let memory = Memory {
