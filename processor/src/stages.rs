@@ -2,6 +2,8 @@
 //!
 //! Nothing of the product calls this, and nothing here is kept stable.
 
+pub mod store;
+
 use std::sync::Arc;
 
 use tokio::time::Instant;
