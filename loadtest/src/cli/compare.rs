@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, anyhow};
-use loadtest::compare::{Consumer, Options, run as compare};
+use loadtest::compare::{Consumer, Options, latency, run as compare};
 
 use super::{Output, Usage, units, until_signal};
 
@@ -17,6 +17,7 @@ const MAX_ROUNDS: u64 = 1_000;
   cargo build --release -p sluicegate -p loadtest
   target/release/loadtest compare --check
   target/release/loadtest compare --tls --check
+  target/release/loadtest compare --latency
 
 Consumers: sluicegate with null sinks; sdk, the plain SDK consumer that only counts; sdk-tuned, the same with glibc's
 allocator tuned by environment; socket, a bare read of the same bytes; drop, a client that drops the body (with --tls).
@@ -44,6 +45,9 @@ pub(crate) struct CompareArguments {
     /// Over TLS and HTTP/2 instead of plain HTTP/1.1.
     #[arg(long)]
     tls: bool,
+    /// Measure something else: what Sluicegate adds to a record's way at half load.
+    #[arg(long, conflicts_with_all = ["consumers", "rounds"])]
+    latency: bool,
     /// Measure only these.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', value_parser = consumer)]
     consumers: Vec<Consumer>,
@@ -67,7 +71,7 @@ fn consumer(name: &str) -> Result<Consumer, String> {
 
 /// Measures, and prints the table.
 pub(crate) async fn run(arguments: CompareArguments) -> anyhow::Result<ExitCode> {
-    let (check, output) = (arguments.check, arguments.output);
+    let (check, output, of_latency) = (arguments.check, arguments.output, arguments.latency);
     let directory = Directory::make()?;
     let options = options(arguments, &directory.0)?;
     let is_terminal = std::io::stderr().is_terminal();
@@ -75,19 +79,29 @@ pub(crate) async fn run(arguments: CompareArguments) -> anyhow::Result<ExitCode>
         true => eprint!("\r\x1b[2K{step}"),
         false => eprintln!("{step}"),
     };
-    let report = tokio::select! {
+    let measured = async {
+        if of_latency {
+            let reports = latency(options, progress).await?;
+            let met = reports.iter().all(|report| report.met);
+            let lines = reports.iter().map(|report| format!("{}\n", report.line()));
+            return Ok((lines.collect::<String>(), serde_json::to_string_pretty(&reports)?, met));
+        }
+        let report = compare(options, progress).await?;
+        anyhow::Ok((report.table(), serde_json::to_string_pretty(&report)?, report.goals_met()))
+    };
+    let (text, json, met) = tokio::select! {
         biased;
         () = until_signal() => return Err(anyhow!("interrupted: nothing was measured to the end")),
-        report = compare(options, progress) => report?,
+        measured = Box::pin(measured) => measured?,
     };
     if is_terminal {
         eprint!("\r\x1b[2K");
     }
     match output {
-        Output::Text => print!("{}", report.table()),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+        Output::Text => print!("{text}"),
+        Output::Json => println!("{json}"),
     }
-    Ok(ExitCode::from(u8::from(check && !report.goals_met())))
+    Ok(ExitCode::from(u8::from(check && !met)))
 }
 
 fn options(arguments: CompareArguments, directory: &Path) -> anyhow::Result<Options> {

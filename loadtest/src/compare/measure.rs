@@ -33,6 +33,30 @@ pub(super) struct Measurement {
     pub(super) peak_rss_bytes: u64,
     /// Bytes of record data that it read.
     pub(super) bytes: u64,
+    /// What the product says of itself.
+    pub(super) added_latency: Option<AddedLatency>,
+}
+
+/// How much is written for a measurement, and how fast.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Load {
+    /// So many bytes over all shards, as fast as they are taken.
+    Bytes(u64),
+    /// So many bytes a second over all shards, for so long.
+    Rate(u64, Duration),
+}
+
+/// What the product adds: from a record's arrival in the process to the call of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct AddedLatency {
+    /// Records.
+    pub count: u64,
+    /// Half of them took at most so long, in microseconds.
+    pub p50_us: u64,
+    /// 99 of 100 did.
+    pub p99_us: u64,
+    /// All of them did.
+    pub max_us: u64,
 }
 
 /// What all measurements share.
@@ -67,12 +91,10 @@ impl<'a> Bench<'a> {
         &self,
         consumer: Consumer,
         record_bytes: usize,
+        load: Load,
     ) -> Result<Measurement, CompareError> {
-        let options = self.options;
-        let per_shard = options.bytes / record_bytes as u64 / u64::from(options.shards);
-        let per_shard = per_shard.max(1);
-        let ca = options.tls.then(|| options.directory.join("ca.pem"));
-        let (source, endpoint) = self.source(record_bytes, per_shard, ca.as_ref()).await?;
+        let ca = self.options.tls.then(|| self.options.directory.join("ca.pem"));
+        let (source, endpoint) = self.source(record_bytes, load, ca.as_ref()).await?;
         let mut control = Connection::open(&endpoint).await?;
         let mut running = self.consumer(consumer, &endpoint, ca.as_ref()).await?;
         sent_until(&mut control, &source, START_TIMEOUT, |sent| sent.subscriptions >= sent.shards)
@@ -82,7 +104,7 @@ impl<'a> Bench<'a> {
         let started = Instant::now();
         control.json(Method::POST, "/loadtest/go").await?;
         let sent = sent_until(&mut control, &source, READ_TIMEOUT, |sent| sent.complete).await?;
-        running.read_all(consumer, &sent).await?;
+        let added_latency = running.read_all(consumer, &sent).await?;
         let wall_s = started.elapsed().as_secs_f64();
         let after = running.child().usage()?;
         Ok(Measurement {
@@ -90,13 +112,14 @@ impl<'a> Bench<'a> {
             wall_s,
             peak_rss_bytes: after.peak_rss_bytes,
             bytes: sent.bytes,
+            added_latency,
         })
     }
 
     async fn source(
         &self,
         record_bytes: usize,
-        per_shard: u64,
+        load: Load,
         ca: Option<&PathBuf>,
     ) -> Result<(Child, Endpoint), CompareError> {
         let options = self.options;
@@ -106,9 +129,20 @@ impl<'a> Bench<'a> {
             ("--shards", u64::from(options.shards)),
             ("--record-bytes", record_bytes as u64),
             ("--event-bytes", options.event_bytes as u64),
-            ("--records", per_shard),
         ] {
             command.arg(flag).arg(value.to_string());
+        }
+        let shards = u64::from(options.shards);
+        match load {
+            Load::Bytes(bytes) => {
+                let records = (bytes / record_bytes as u64 / shards).max(1);
+                command.arg("--records").arg(records.to_string());
+            }
+            Load::Rate(rate, duration) => {
+                let rate = (rate / shards).max(1);
+                command.arg("--rate").arg(rate.to_string());
+                command.arg("--for").arg(format!("{}ms", duration.as_millis()));
+            }
         }
         if let Some(ca) = ca {
             command.arg("--tls").arg(ca);
@@ -166,8 +200,12 @@ impl Running {
         }
     }
 
-    /// Waits until it has read all that was sent.
-    async fn read_all(&mut self, consumer: Consumer, sent: &Sent) -> Result<(), CompareError> {
+    /// Waits until it has read all that was sent; says what the product tells of itself then.
+    async fn read_all(
+        &mut self,
+        consumer: Consumer,
+        sent: &Sent,
+    ) -> Result<Option<AddedLatency>, CompareError> {
         let counted =
             |what, expected, found| CompareError::Counted { consumer, what, expected, found };
         match self {
@@ -179,33 +217,39 @@ impl Running {
                 let (records, bytes) = (number("records"), number("bytes"));
                 if consumer.counts_records() {
                     return match records == sent.records && bytes == sent.bytes {
-                        true => Ok(()),
+                        true => Ok(None),
                         false => Err(counted("records", sent.records, records)),
                     };
                 }
                 // The bytes of the wire: base64 alone makes four of three.
                 match bytes >= sent.bytes / 3 * 4 {
-                    true => Ok(()),
+                    true => Ok(None),
                     false => Err(counted("bytes", sent.bytes / 3 * 4, bytes)),
                 }
             }
             Running::Product(child, endpoint) => {
-                let records = records_read(child, endpoint, sent.records).await?;
-                match records == sent.records {
-                    true => Ok(()),
-                    false => Err(counted("records", sent.records, records)),
+                let state = state_once_read(child, endpoint, sent.records).await?;
+                match state.records == sent.records {
+                    true => Ok(state.added_latency),
+                    false => Err(counted("records", sent.records, state.records)),
                 }
             }
         }
     }
 }
 
-/// Asks the product's operators' port until it has read so many records, and says how many it has.
-async fn records_read(
+/// What the product's operators' port says that matters here.
+struct State {
+    records: u64,
+    added_latency: Option<AddedLatency>,
+}
+
+/// Asks the product's operators' port until it has read so many records.
+async fn state_once_read(
     child: &Child,
     endpoint: &Endpoint,
     expected: u64,
-) -> Result<u64, CompareError> {
+) -> Result<State, CompareError> {
     let deadline = Instant::now() + READ_TIMEOUT;
     let mut port = Connection::open(endpoint).await?;
     loop {
@@ -214,7 +258,10 @@ async fn records_read(
         let records =
             records.ok_or_else(|| child.problem("no records_read in its state".to_owned()))?;
         if records >= expected || Instant::now() > deadline {
-            return Ok(records);
+            let latency = state.pointer("/processor/sync_store/added_latency");
+            let added_latency =
+                latency.and_then(|latency| serde_json::from_value(latency.clone()).ok());
+            return Ok(State { records, added_latency });
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }

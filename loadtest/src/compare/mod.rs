@@ -15,14 +15,16 @@ mod measure;
 mod report;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use child::Child;
-use measure::{Bench, Measurement};
+use measure::{Bench, Load, Measurement};
 
 pub use child::Usage;
 pub use consumer::Consumer;
 pub use goals::Goal;
-pub use report::{Figures, Report, SizeReport};
+pub use measure::AddedLatency;
+pub use report::{Figures, LatencyReport, Report, SizeReport};
 
 use crate::wire::WireError;
 
@@ -85,6 +87,9 @@ pub enum CompareError {
     /// A child cannot be asked.
     #[error(transparent)]
     Wire(#[from] WireError),
+    /// The product is of another version than this program.
+    #[error("the product's state says nothing of the latency that it adds: is it of this version?")]
+    NoLatency,
     /// Records were lost or doubled: the figures mean nothing.
     #[error("{consumer} read {found} of {expected} {what} that were sent")]
     Counted {
@@ -107,6 +112,7 @@ pub async fn run(options: Options, mut progress: impl FnMut(&str)) -> Result<Rep
     let bench = Bench::start(&options).await?;
     let mut sizes = Vec::new();
     let total = options.record_bytes.len() * options.rounds * options.consumers.len();
+    let load = Load::Bytes(options.bytes);
     let mut done = 0;
     for record_bytes in &options.record_bytes {
         let mut measured: Vec<(Consumer, Measurement)> = Vec::new();
@@ -121,10 +127,37 @@ pub async fn run(options: Options, mut progress: impl FnMut(&str)) -> Result<Rep
                     round + 1,
                     options.rounds
                 ));
-                measured.push((consumer, bench.measure(consumer, *record_bytes).await?));
+                measured.push((consumer, bench.measure(consumer, *record_bytes, load).await?));
             }
         }
         sizes.push(SizeReport::new(&options, *record_bytes, &measured));
     }
     Ok(Report::new(&options, sizes))
+}
+
+/// How long the product is kept at half load.
+const HALF_LOAD: Duration = Duration::from_secs(20);
+
+/// What the product adds to a record's way at half of the rate that it reached just before, for each size.
+///
+/// # Errors
+/// As [`run`].
+pub async fn latency(
+    options: Options,
+    mut progress: impl FnMut(&str),
+) -> Result<Vec<LatencyReport>, CompareError> {
+    let bench = Bench::start(&options).await?;
+    let mut reports = Vec::new();
+    for record_bytes in &options.record_bytes {
+        progress(&format!("records of {record_bytes} B: as fast as it goes"));
+        let product = Consumer::Sluicegate;
+        let full = bench.measure(product, *record_bytes, Load::Bytes(options.bytes)).await?;
+        let full = full.bytes as f64 / full.wall_s.max(1e-9);
+        progress(&format!("records of {record_bytes} B: {:.0} MB/s", full / 2e6));
+        let load = Load::Rate((full / 2.0) as u64, HALF_LOAD);
+        let half = bench.measure(product, *record_bytes, load).await?;
+        let added = half.added_latency.ok_or(CompareError::NoLatency)?;
+        reports.push(LatencyReport::new(*record_bytes, full, &half, added));
+    }
+    Ok(reports)
 }

@@ -1,6 +1,6 @@
 //! The result: medians, ratios, goals; as a table or as JSON.
 
-use super::measure::Measurement;
+use super::measure::{AddedLatency, Measurement};
 use super::{Consumer, Goal, Options, goals};
 
 const GB: f64 = 1e9;
@@ -32,6 +32,57 @@ pub struct SizeReport {
     pub consumers: Vec<Figures>,
     /// What the product is held to.
     pub goals: Vec<Goal>,
+}
+
+/// What the product adds at half load, at one size.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct LatencyReport {
+    /// Bytes of a record.
+    pub record_bytes: usize,
+    /// What it read at full speed just before, in MB/s.
+    pub full_mb_per_s: f64,
+    /// What it read meanwhile.
+    pub mb_per_s: f64,
+    /// From a record's arrival in the process to the call of the store.
+    pub added: AddedLatency,
+    /// Whether the 99th percentile is below the goal.
+    pub met: bool,
+}
+
+/// The goal for the 99th percentile.
+const ADDED_P99_US: u64 = 10_000;
+
+impl LatencyReport {
+    pub(super) fn new(
+        record_bytes: usize,
+        full_bytes_per_s: f64,
+        half: &Measurement,
+        added: AddedLatency,
+    ) -> LatencyReport {
+        LatencyReport {
+            record_bytes,
+            full_mb_per_s: full_bytes_per_s / 1e6,
+            mb_per_s: half.bytes as f64 / 1e6 / half.wall_s.max(1e-9),
+            added,
+            met: added.p99_us < ADDED_P99_US,
+        }
+    }
+
+    /// One line, for people.
+    pub fn line(&self) -> String {
+        let ms = |us: u64| us as f64 / 1_000.0;
+        format!(
+            "{:>7} B  {:>5.0} MB/s of {:>5.0}  p50 {:.2} ms  p99 {:.2} ms  max {:.2} ms  of {} records: {}",
+            self.record_bytes,
+            self.mb_per_s,
+            self.full_mb_per_s,
+            ms(self.added.p50_us),
+            ms(self.added.p99_us),
+            ms(self.added.max_us),
+            self.added.count,
+            if self.met { "met (goal p99 < 10 ms)" } else { "MISSED (goal p99 < 10 ms)" },
+        )
+    }
 }
 
 /// A whole run.
@@ -171,7 +222,8 @@ pub(super) mod tests {
     }
 
     fn measurement(cpu_s: f64) -> Measurement {
-        Measurement { cpu_s, wall_s: 2.0, peak_rss_bytes: 1 << 20, bytes: 500_000_000 }
+        let (peak_rss_bytes, bytes) = (1 << 20, 500_000_000);
+        Measurement { cpu_s, wall_s: 2.0, peak_rss_bytes, bytes, added_latency: None }
     }
 
     #[test]
@@ -183,6 +235,16 @@ pub(super) mod tests {
         let even = Figures::new(Consumer::Sdk, &[measurement(1.0), measurement(2.0)]).unwrap();
         assert_eq!(even.cpu_s_per_gb, 3.0);
         assert_eq!(Figures::new(Consumer::Sdk, &[]), None);
+    }
+
+    #[test]
+    fn latency_is_held_to_its_goal() {
+        let added = |p99_us| AddedLatency { count: 9, p50_us: 1_500, p99_us, max_us: 20_000 };
+        let half = measurement(1.0);
+        let met = LatencyReport::new(1_000, 5e8, &half, added(9_999));
+        assert!(met.met && met.line().contains("250 MB/s of   500"), "{}", met.line());
+        assert!(met.line().contains("p50 1.50 ms  p99 10.00 ms"), "{}", met.line());
+        assert!(!LatencyReport::new(1_000, 5e8, &half, added(10_000)).met);
     }
 
     #[test]
