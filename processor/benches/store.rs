@@ -5,6 +5,8 @@
 //! and only copies them; ours starts from decoded events, and makes ids, keys and items. They take turns; what is compared is
 //! the CPU time of this process, the least of the rounds.
 
+#![allow(clippy::print_stdout)]
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

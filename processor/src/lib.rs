@@ -25,6 +25,7 @@ mod handle;
 pub mod integration;
 mod json;
 mod lane;
+mod lane_watch;
 mod latency;
 mod metrics;
 mod null_sink;

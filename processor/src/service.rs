@@ -24,6 +24,7 @@ use crate::fan_out::FanOutOptions;
 use crate::handle::ProcessorHandle;
 use crate::integration::Integrations;
 use crate::lane::Lane;
+use crate::lane_watch::LaneWatch;
 use crate::metrics;
 use crate::polling::PollingOptions;
 use crate::reader::{KinesisClients, Readers, StartingAt, StreamOptions};
@@ -242,12 +243,17 @@ async fn consume(start: &Start, fleet: &FleetHandle, sinks: &mut JoinSet<String>
     let mut consumers: JoinSet<ConsumerExit> = JoinSet::new();
     let mut ended = false;
     let mut gauges = tokio::time::interval(GAUGE_INTERVAL);
+    let mut watch = LaneWatch::default();
     loop {
         tokio::select! {
             biased;
             sink = sinks.join_next() => return Exit::Failed(sink_ended(sink)),
             Some(exit) = consumers.join_next(), if !consumers.is_empty() => log_exit(exit),
-            _ = gauges.tick() => start.gauges(),
+            now = gauges.tick() => {
+                start.gauges();
+                let (lanes, behind) = start.handle.registry.lanes_behind();
+                watch.look(behind, lanes, now);
+            }
             lease = fleet.next_lease(), if !ended => match lease {
                 Some(lease) => match start.consumer(lease) {
                     Ok(consumer) => {

@@ -232,6 +232,18 @@ impl Registry {
         (shards.len(), unreadable)
     }
 
+    /// How many shards are read, and in how many of them each pipeline is detached or catches up.
+    pub(crate) fn lanes_behind(&self) -> (usize, [usize; 2]) {
+        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let behind = |lane: usize| {
+            let is_behind = |stats: &&Arc<ShardStats>| {
+                matches!(stats.lanes[lane].fed(), Fed::Detached | Fed::CatchingUp)
+            };
+            shards.values().filter(is_behind).count()
+        };
+        (shards.len(), [behind(0), behind(1)])
+    }
+
     /// Snapshot of the shards, and of the records that were read in all.
     pub(crate) fn snapshot(
         &self,

@@ -133,7 +133,8 @@ impl ShardConsumer {
         track.detach(Instant::now() + DETACHED_PAUSE);
         metrics::lane_detached(index, why);
         let (shard, lane, end) = (&self.shard.shard_id, track.lane.name(), track.lane.end());
-        tracing::info!(%shard, %lane, why, %end, "a lane has no room: it is detached, and catches up when it has");
+        // One line for each would be a flood just when it is hard to read: the processor sums them up.
+        tracing::debug!(%shard, %lane, why, %end, "a lane has no room: it is detached, and catches up when it has");
     }
 
     /// Hands on what waits, detaches who is stuck, and feeds who has room again.

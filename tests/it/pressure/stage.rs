@@ -18,6 +18,8 @@ use crate::harness::{PATIENCE, eventually};
 /// What each of the three budgets may hold: the least that a configuration may say.
 const BUDGET_MIB: u64 = 27;
 const RECORD_BYTES: usize = 1_000;
+/// Attempts beside each other to one destination, unless its subscription says otherwise.
+const CONCURRENCY: u64 = 16;
 
 /// How large and how long.
 #[derive(Debug, Clone)]
@@ -170,6 +172,8 @@ impl Stage {
     }
 
     async fn look(&mut self, phase: Phase) {
+        // A child whose log nobody reads waits.
+        self.processor.as_mut().expect("it runs").log();
         let state = self.processor().state().await;
         let rss = rss_bytes(self.processor().pid());
         let at_s = self.started.elapsed().as_secs_f64();
@@ -249,10 +253,12 @@ impl Stage {
         }
     }
 
-    /// The lanes met without overlap: the receiver got nothing twice.
+    /// The lanes met without overlap: the receiver got nothing twice, but for the attempts that were under way when it was cut.
     pub async fn nothing_was_read_twice(&self) {
         let ledger = self.platform.receiver.ledger();
-        assert_eq!((ledger.duplicates(), ledger.changed_bodies), (0, 0));
+        let under_way = if self.dead == Dead::Store { 0 } else { CONCURRENCY };
+        assert!(ledger.duplicates() <= under_way, "{} duplicates", ledger.duplicates());
+        assert_eq!(ledger.changed_bodies, 0);
     }
 
     /// Prints what was seen, and writes samples and plot where that is wanted.
