@@ -58,6 +58,11 @@ impl Budget {
         self.total.saturating_sub(self.room.available_permits() + self.jumbo.available_permits())
     }
 
+    /// What is not kept for a jumbo batch.
+    fn common_bytes(&self) -> usize {
+        self.total - self.jumbo_bytes
+    }
+
     fn charge_room(&self, bytes: usize) -> Option<Permit> {
         take(&self.room, bytes).map(|permit| Permit { _held: permit })
     }
@@ -96,12 +101,13 @@ impl Share {
     }
 
     /// Charges a batch of `bytes` to a lane that holds `held` bytes, or says that there is no room now. A lane that holds
-    /// nothing may take the jumbo part for a batch beyond its share.
+    /// nothing may take the jumbo part for a batch beyond its share, or beyond the common part: it would never pass otherwise.
     pub(crate) fn try_charge(&self, bytes: usize, held: usize) -> Option<Permit> {
         let beyond = held + bytes > self.bytes();
         let common =
             if beyond && self.is_tight(bytes) { None } else { self.budget.charge_room(bytes) };
-        common.or_else(|| (beyond && held == 0).then(|| self.budget.charge_jumbo(bytes))?)
+        let large = beyond || bytes > self.budget.common_bytes();
+        common.or_else(|| (large && held == 0).then(|| self.budget.charge_jumbo(bytes))?)
     }
 
     /// Whether a lane that was detached should come back: it would not be the first to go again.
@@ -111,8 +117,8 @@ impl Share {
 
     /// After `bytes` more, only what is kept for lanes within their share would be left.
     fn is_tight(&self, bytes: usize) -> bool {
-        let common = self.budget.total - self.budget.jumbo_bytes;
-        self.budget.room.available_permits() < bytes + common / KEPT_FOR_THE_MODEST
+        let kept = self.budget.common_bytes() / KEPT_FOR_THE_MODEST;
+        self.budget.room.available_permits() < bytes + kept
     }
 }
 
@@ -174,5 +180,17 @@ mod tests {
         assert_eq!(budget.in_use(), 550);
         drop(jumbo);
         assert!(shares[1].try_charge(10_000, 0).is_some(), "even the largest passes, alone");
+    }
+
+    #[test]
+    fn a_batch_within_the_share_and_beyond_the_common_part_takes_the_jumbo_part() {
+        let budget = Budget::new(800);
+        let share = budget.share();
+        assert_eq!((share.bytes(), budget.common_bytes()), (800, 400));
+        assert!(share.try_charge(500, 1).is_none(), "it holds something already");
+        let jumbo = share.try_charge(500, 0).expect("the jumbo part");
+        assert_eq!(budget.in_use(), 400);
+        drop(jumbo);
+        assert_eq!(budget.in_use(), 0);
     }
 }

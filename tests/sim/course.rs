@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use local_aws::KinesisOptions;
 
+use crate::climate::Climate;
+use crate::counts::{Counts, LanesDid};
 use crate::deliveries::Tally;
 use crate::faults::Weather;
 use crate::wire::Trace;
 use crate::worker::Worker;
 use crate::world::{Setup, World};
 
-/// How long the disturbed part lasts, simulated.
-const DISTURBED: Duration = Duration::from_secs(30);
 /// How long everything may take to arrive once nothing fails any more, simulated.
 const RECOVERY: Duration = Duration::from_secs(120);
 /// How long a clean stop may take, simulated.
@@ -37,6 +37,7 @@ pub struct Outcome {
     pub attempts: u64,
     pub parked: u64,
     pub dead: u64,
+    pub lanes: LanesDid,
 }
 
 impl std::ops::AddAssign for Outcome {
@@ -52,6 +53,7 @@ impl std::ops::AddAssign for Outcome {
         self.attempts += other.attempts;
         self.parked += other.parked;
         self.dead += other.dead;
+        self.lanes += other.lanes;
     }
 }
 
@@ -67,7 +69,13 @@ pub fn run(seed: u64, traced: bool) -> (Outcome, Option<Trace>) {
     };
     let shards = rng.i32(1..=3);
     let receivers = [0, 1, 2][rng.usize(..3)];
-    let setup = Setup { seed, shards, receivers, kinesis, traced };
+    let climate = Climate::draw(&mut rng);
+    let setup = Setup { seed, shards, receivers, kinesis, climate, traced };
+    let counts = Counts::default();
+    metrics::with_local_recorder(&counts, || run_in(setup, rng, &counts))
+}
+
+fn run_in(setup: Setup, rng: fastrand::Rng, counts: &Counts) -> (Outcome, Option<Trace>) {
     let mut course = Course {
         world: World::make(setup),
         rng,
@@ -81,7 +89,7 @@ pub fn run(seed: u64, traced: bool) -> (Outcome, Option<Trace>) {
     course.disturbed();
     course.recovery();
     let trace = course.world.trace();
-    (course.outcome(), trace)
+    (Outcome { lanes: counts.read(), ..course.outcome() }, trace)
 }
 
 struct Course {
@@ -98,7 +106,8 @@ struct Course {
 
 impl Course {
     fn disturbed(&mut self) {
-        while self.world.now() < DISTURBED {
+        self.world.tell(format!("{:?}", self.world.climate));
+        while self.world.now() < self.world.climate.disturbed {
             if self.workers.is_empty() {
                 self.start();
             }
@@ -115,7 +124,7 @@ impl Course {
         self.weather.clear(&self.world);
         self.resume(Duration::MAX);
         let until = self.world.now() + RECOVERY;
-        while self.world.ledger().missing() > 0 && self.world.now() < until {
+        while (self.world.ledger().missing() > 0 || self.holds()) && self.world.now() < until {
             // A worker that wakes up and finds itself replaced ends; somebody starts another.
             if self.workers.is_empty() {
                 self.start();
@@ -123,10 +132,14 @@ impl Course {
             self.pass(Duration::from_millis(250));
         }
         let missing = self.world.ledger().missing();
+        if missing > 0 || self.holds() {
+            self.tell_how_workers_are();
+        }
         assert!(
             missing == 0,
             "P1: {missing} records did not arrive in {RECOVERY:?} without faults"
         );
+        assert!(!self.holds(), "C3: everything arrived, and bytes are in flight for ever");
         // What is read to its end is finished a moment later.
         self.pass(Duration::from_secs(2));
         while let Some(worker) = self.workers.pop() {
@@ -136,8 +149,25 @@ impl Course {
         while !self.stopping.is_empty() && self.world.now() < until {
             self.pass(Duration::from_millis(250));
         }
-        assert!(self.stopping.is_empty(), "not stopped in {STOPPING:?}: {:?}", self.stopping);
+        assert!(
+            self.stopping.is_empty(),
+            "not stopped in {STOPPING:?}: {:?}",
+            names(&self.stopping)
+        );
         self.world.check_end();
+    }
+
+    fn tell_how_workers_are(&self) {
+        for worker in &self.workers {
+            let status = worker.handle.get().map(|handle| handle.status());
+            self.world.tell(format!("{} is {status:#?}", worker.name));
+        }
+    }
+
+    /// Whether any worker holds bytes of what it read.
+    fn holds(&self) -> bool {
+        let mut handles = self.workers.iter().filter_map(|worker| worker.handle.get());
+        handles.any(|handle| handle.in_flight_bytes() > 0)
     }
 
     fn outcome(self) -> Outcome {
@@ -192,6 +222,10 @@ impl Course {
 
     fn act(&mut self) {
         match self.rng.u32(0..100) {
+            0..4 if self.world.climate.is_harsh() => {
+                self.weather.outage(&self.world, &mut self.rng);
+                self.outcome.faults += 1;
+            }
             0..46 => self.put(),
             46..52 if self.world.receivers.count() > 0 => {
                 self.weather.of_receivers(&self.world, &mut self.rng);
@@ -210,6 +244,8 @@ impl Course {
                 }
             }
             83..91 if self.workers.len() < NAMES.len() => self.start(),
+            // A shard that is closed is gone as soon as its last record is.
+            91..100 if self.world.climate.retention.is_some() => self.put(),
             91..94 => self.split(),
             94..97 => self.merge(),
             97..100 => {
@@ -298,4 +334,8 @@ impl Course {
             self.outcome.reshards += u64::from(done);
         }
     }
+}
+
+fn names(workers: &[Worker]) -> Vec<&str> {
+    workers.iter().map(|worker| worker.name.as_str()).collect()
 }

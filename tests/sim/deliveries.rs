@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::receivers::is_ordered;
+
 /// What became of one record at one receiver.
 #[derive(Debug, Clone, Default)]
 struct Fate {
@@ -11,6 +13,8 @@ struct Fate {
     /// Given up, with its payload kept.
     dead: bool,
     delivered: bool,
+    /// Lost to the stream's retention, as was written down.
+    lost: bool,
     /// A later record of its key was attempted first, while this one was neither parked nor dead.
     overtaken: Option<Overtaken>,
 }
@@ -18,7 +22,7 @@ struct Fate {
 impl Fate {
     /// It has come to an end.
     fn is_over(&self) -> bool {
-        self.delivered || self.dead
+        self.delivered || self.dead || self.lost
     }
 }
 
@@ -88,7 +92,7 @@ impl Deliveries {
         self.fates.iter().all(|fates| settled(&fates[record]))
     }
 
-    /// An attempt begins. O1: within one tenure, first attempts of a key are in the order of the stream, but for what was parked. `earlier`
+    /// An attempt begins. O1, for receivers that ask for order: within one tenure, first attempts of a key are in the order of the stream, but for what was parked. `earlier`
     /// are the records of the key before this one.
     pub fn attempted(
         &mut self,
@@ -100,7 +104,7 @@ impl Deliveries {
         self.attempts += 1;
         let fates = &mut self.fates[receiver];
         let fate = &mut fates[record];
-        if std::mem::replace(&mut fate.attempted, true) {
+        if std::mem::replace(&mut fate.attempted, true) || !is_ordered(receiver) {
             return Ok(());
         }
         let overtaken = fate.overtaken.take().filter(|other| other.tenure == tenure);
@@ -138,6 +142,14 @@ impl Deliveries {
         self.open -= usize::from(!fate.is_over());
         self.dead += u64::from(!fate.dead);
         fate.dead = true;
+    }
+
+    /// Nobody can deliver a record any more: it is not in the stream.
+    pub fn lost(&mut self, record: usize) {
+        for fates in &mut self.fates {
+            self.open -= usize::from(!fates[record].is_over());
+            fates[record].lost = true;
+        }
     }
 
     /// A parked delivery was deleted.

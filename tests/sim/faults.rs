@@ -47,11 +47,34 @@ impl Weather {
         self.hold(world, fault.times(times), end);
     }
 
+    /// One pipeline cannot get on for long: its table is out of reach for everybody, and what would be written to it comes up. The other
+    /// one can.
+    pub fn outage(&mut self, world: &World, rng: &mut fastrand::Rng) {
+        let end = world.now() + Duration::from_millis(rng.u64(5_000..45_000));
+        let effects = [Effect::Throttle, Effect::Unanswered, Effect::InternalError];
+        let effect = effects[rng.usize(..effects.len())].clone();
+        let receivers = world.receivers.count();
+        let table = match rng.u32(0..4) {
+            0 | 1 => "messages",
+            2 => "access",
+            _ => {
+                (0..receivers).for_each(|receiver| self.ail(world, receiver, Mood::Down, end));
+                "deliveries"
+            }
+        };
+        let fault = Fault::new(Service::Dynamodb, effect).resource(&format!("{APP}-{table}"));
+        self.hold(world, fault, end);
+    }
+
     /// A receiver is not well for a while.
     pub fn of_receivers(&mut self, world: &World, rng: &mut fastrand::Rng) {
         let receiver = rng.usize(..world.receivers.count());
         let mood = mood(rng);
         let end = world.now() + Duration::from_millis(rng.u64(500..20_000));
+        self.ail(world, receiver, mood, end);
+    }
+
+    fn ail(&mut self, world: &World, receiver: usize, mood: Mood, end: Duration) {
         world.tell(format!("until {end:?}: receiver {receiver}: {mood:?}"));
         world.receivers.set(receiver, mood);
         self.moods.retain(|(_, other)| *other != receiver);

@@ -18,6 +18,8 @@ pub struct Record {
     pub put_at: Duration,
     /// When it was stored; for what is no message, when its dead letter was.
     pub stored_at: Option<Duration>,
+    /// Never stored: the stream did not keep it for long enough, as was written down.
+    pub lost: bool,
     /// No message: it is owed a dead letter, and nobody is sent it.
     pub malformed: bool,
 }
@@ -42,11 +44,18 @@ pub struct Ledger {
     /// By shard and lane, those that no position of its lease covered yet.
     unsettled: BTreeMap<String, [BTreeMap<SequenceNumber, usize>; 2]>,
     missing: usize,
+    retention: Option<Duration>,
     broken: Option<String>,
     told: Vec<(Duration, String)>,
 }
 
 impl Ledger {
+    /// There are so many receivers, each of which wants every record, and the stream keeps records so long.
+    pub fn begin(&mut self, receivers: usize, retention: Option<Duration>) {
+        self.deliveries.to(receivers);
+        self.retention = retention;
+    }
+
     /// The stream acknowledged a record.
     pub fn put(&mut self, at: Duration, put: Put, shard: &str, sequence: &str) {
         let (index, shard) = (self.records.len(), shard.to_owned());
@@ -57,7 +66,14 @@ impl Ledger {
             lane.insert(sequence.clone(), index);
         }
         assert!(self.by_payload.insert(payload, index).is_none(), "payloads are unique");
-        self.records.push(Record { key, shard, put_at: at, stored_at: None, malformed });
+        self.records.push(Record {
+            key,
+            shard,
+            put_at: at,
+            stored_at: None,
+            lost: false,
+            malformed,
+        });
         self.deliveries.put(!malformed);
         self.missing += 1;
     }
@@ -129,6 +145,9 @@ impl Ledger {
     /// A delivery was parked or changed, or a dead letter was written.
     pub fn delivery_wrote(&mut self, at: Duration, by: &str, item: &Value) {
         let payload = String::from_utf8(wire::bytes(&item["payload"]["B"])).expect("UTF-8");
+        if item["reason"]["S"] == "lost-to-retention" {
+            return self.loss(at, by, &payload);
+        }
         let Some(index) = self.record(at, by, &payload) else { return };
         let parked = parked_message(item);
         if let Some((_, message)) = parked {
@@ -139,6 +158,45 @@ impl Ledger {
             Some(receiver) => self.deliveries.dead(receiver, index),
             None if self.records[index].malformed => drop(self.kept(at, index)),
             None => self.breaks(at, format!("{by} gives up a message: {item}")),
+        }
+    }
+
+    /// A lane wrote down that records between two others passed the stream's retention before it read them. That is so for all of them
+    /// that it has not settled, and for it alone.
+    fn loss(&mut self, at: Duration, by: &str, payload: &str) {
+        let loss: Value = serde_json::from_str(payload).expect("JSON");
+        let text = |name: &str| loss[name].as_str().expect("text");
+        self.tell(at, format!("{by} writes down a loss: {payload}"));
+        let lane =
+            lanes().iter().position(|lane| lane.as_str() == text("pipeline")).expect("a lane");
+        let number = |text: &str| SequenceNumber::parse(text.split(':').next()?).ok();
+        let after = number(text("after"));
+        let before = loss["before"].as_str().and_then(number);
+        let through = loss["through"].as_str().and_then(number);
+        let Some(unsettled) = self.unsettled.get(text("shard")) else { return };
+        let within = |at: &SequenceNumber| {
+            Some(at) > after.as_ref()
+                && before.as_ref().is_none_or(|before| at < before)
+                && through.as_ref().is_none_or(|through| at <= through)
+        };
+        let all_gone = before.is_none() && through.is_none();
+        let range = unsettled[lane].iter().filter(|(at, _)| within(at));
+        let lost: Vec<usize> = range.map(|(_, index)| *index).collect();
+        let gone = at.checked_sub(self.retention.unwrap_or(Duration::MAX));
+        for index in lost {
+            let there = gone.is_none_or(|gone| self.records[index].put_at >= gone);
+            // What came after the answer that there is nothing left is not meant.
+            if there && all_gone {
+                continue;
+            }
+            if there {
+                return self
+                    .breaks(at, format!("{by} loses record {index}, which the stream still has"));
+            }
+            match lane {
+                0 => self.records[index].lost |= self.kept(at, index),
+                _ => self.deliveries.lost(index),
+            }
         }
     }
 
@@ -224,7 +282,7 @@ impl Ledger {
             assert!(self.by_payload.contains_key(payload), "stored, but never put: {payload}");
             assert!(seen.insert(payload), "stored under two keys: {payload}");
         }
-        let message = |index: usize| !self.records[index].malformed;
+        let message = |index: usize| !self.records[index].malformed && !self.records[index].lost;
         let messages = self.by_payload.iter().filter(|(_, index)| message(**index));
         let lost = messages.map(|(payload, _)| payload).filter(|payload| !seen.contains(payload));
         let lost: Vec<&String> = lost.collect();

@@ -16,6 +16,8 @@
     missing_docs
 )]
 
+mod climate;
+mod counts;
 mod course;
 mod deliveries;
 mod faults;

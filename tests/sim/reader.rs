@@ -38,7 +38,7 @@ impl World {
             let (exit, ()) = tokio::join!(manager.run(stopped), consume(fleet, loaded, seed));
             format!("{exit:?}")
         });
-        Worker { id, name: name.to_owned(), stop }
+        Worker { id, name: name.to_owned(), stop, handle: Arc::default() }
     }
 }
 

@@ -9,8 +9,9 @@ use futures::future::BoxFuture;
 use http::{Request, StatusCode};
 use processor::{Answer, Transport, TransportError, Transports};
 use store::{
-    AccessStore, Action, Change, Client, ClientId, DeliveryPolicy, Destination, Grant, GrantScope,
-    Pepper, SigningSecret, Subscription, SubscriptionId, SubscriptionStore, WebhookUrl,
+    AccessStore, Action, Change, Client, ClientId, DeliveryOrder, DeliveryPolicy, Destination,
+    Grant, GrantScope, Pepper, SigningSecret, Subscription, SubscriptionId, SubscriptionStore,
+    WebhookUrl,
 };
 use tokio::time::sleep;
 
@@ -126,6 +127,11 @@ fn number(host: &str) -> Option<usize> {
     host.strip_prefix("receiver-")?.strip_suffix(".example")?.parse().ok()
 }
 
+/// Whether its messages come to it in order, key by key.
+pub fn is_ordered(receiver: usize) -> bool {
+    receiver == 0
+}
+
 /// The number of the receiver that this subscription is for.
 pub fn of_subscription(id: &str) -> Option<usize> {
     id.strip_prefix("sub-")?.parse().ok()
@@ -166,6 +172,7 @@ pub async fn subscribe(dynamodb: &DynamoDb, receivers: usize) {
             policy: DeliveryPolicy {
                 timeout_ms: TIMEOUT_MS,
                 retry_schedule_ms: RETRIES_MS.to_vec(),
+                order: if is_ordered(receiver) { DeliveryOrder::Key } else { DeliveryOrder::None },
                 ..DeliveryPolicy::default()
             },
             created_at_ms: 0,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use local_aws::KinesisOptions;
 
+use crate::climate::Climate;
 use crate::worker::Worker;
 use crate::world::{Setup, World};
 
@@ -25,7 +26,14 @@ struct Load {
 fn scale_reshards_under_load_keep_every_keys_order() {
     fastrand::seed(2);
     let kinesis = KinesisOptions::default();
-    let world = World::make(Setup { seed: 2, shards: 4, receivers: 0, kinesis, traced: false });
+    let world = World::make(Setup {
+        seed: 2,
+        shards: 4,
+        receivers: 0,
+        climate: Climate::MILD,
+        kinesis,
+        traced: false,
+    });
     world.slow_down();
     let mut load = Load { world, workers: Vec::new(), next_key: 0, lives: 0 };
     load.start("worker-a");

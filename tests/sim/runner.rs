@@ -39,7 +39,9 @@ pub fn run(seed: u64, traced: bool) -> (Outcome, Option<Trace>) {
         Err(panic) => {
             eprintln!("seed {seed} failed; replay it: just sim --seeds 1 --first {seed}");
             eprintln!("or: SIM_FIRST={seed} SIM_SEEDS=1 cargo test -p tests --test sim p1_");
-            eprintln!("with SIM_TRACE=1 it tells the wire, too");
+            eprintln!(
+                "with SIM_TRACE=1 it tells the wire, with SIM_LOG=processor=debug what workers say, too"
+            );
             std::panic::resume_unwind(panic);
         }
     }
@@ -49,6 +51,11 @@ pub fn run(seed: u64, traced: bool) -> (Outcome, Option<Trace>) {
 pub fn run_all(first: u64, seeds: u64, threads: u64, done: &(dyn Fn(u64, Outcome) + Sync)) {
     // To be told the wire of a seed that fails.
     let traced = std::env::var_os("SIM_TRACE").is_some();
+    // And what the workers say, for one who looks into few.
+    if let Ok(filter) = std::env::var("SIM_LOG") {
+        let log = tracing_subscriber::fmt().with_env_filter(filter).without_time();
+        log.with_writer(std::io::stderr).with_ansi(false).init();
+    }
     let next = AtomicU64::new(first);
     let end = first + seeds;
     std::thread::scope(|scope| {

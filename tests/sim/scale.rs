@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use local_aws::KinesisOptions;
 
+use crate::climate::Climate;
 use crate::traffic::{calls, rates};
 use crate::worker::Worker;
 use crate::world::{Setup, World};
@@ -35,6 +36,7 @@ fn scale_1000_shards_are_shared_out_among_20_workers() {
         seed: 1,
         shards: SHARDS,
         receivers: 0,
+        climate: Climate::MILD,
         kinesis: KinesisOptions::default(),
         traced: false,
     };

@@ -1,11 +1,11 @@
 //! A worker as the binary puts it together: a lease manager and a processor, in a process of its own.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use lease_manager::{LeaseManager, WorkerId};
 use processor::integration::Integrations;
-use processor::{Options, Processor, Stores, StreamOptions};
+use processor::{Options, Processor, ProcessorHandle, Stores, StreamOptions};
 use store::{DeliveryStore, DynamoMessages, SubscriptionStore};
 use tokio_util::sync::CancellationToken;
 
@@ -17,28 +17,31 @@ use crate::world::{APP, World};
 const SWEEP: Duration = Duration::from_secs(5);
 
 /// A worker under way.
-#[derive(Debug)]
 pub struct Worker {
     pub id: ProcessId,
     pub name: String,
     /// SIGTERM: drains and ends.
     pub stop: CancellationToken,
+    /// How it is; nothing for a worker that only owns leases.
+    pub handle: Arc<OnceLock<ProcessorHandle>>,
 }
 
 impl World {
     /// Starts a worker. `life` is the how-many-eth start in this world.
     pub fn start(&mut self, name: &str, life: u64) -> Worker {
-        let (site, stream, consumer_arn) =
-            (self.site(), self.stream.clone(), self.consumer_arn.clone());
+        let (site, stream, climate) = (self.site(), self.stream.clone(), self.climate);
+        let read = climate.stream(&stream.arn, &self.consumers);
         let seed = self.seed.wrapping_mul(31).wrapping_add(life);
         let receivers = Arc::clone(&self.receivers);
+        let handle = Arc::<OnceLock<ProcessorHandle>>::default();
+        self.handles.push(Arc::clone(&handle));
+        let held = Arc::clone(&handle);
         let stop = CancellationToken::new();
         let (worker, stopped) = (name.to_owned(), stop.clone());
         self.tell(format!("{name} starts"));
         let id = self.processes.start(async move {
             let (kinesis, dynamodb) = site.clients(&worker);
             let worker_id = WorkerId::parse(&*worker).unwrap();
-            let read = StreamOptions::fan_out(stream.arn.clone(), consumer_arn);
             let mut leases =
                 lease_manager::Options::new(APP, worker_id, lanes().to_vec(), vec![stream]);
             leases.seed = seed;
@@ -49,13 +52,15 @@ impl World {
                 deliveries: DeliveryStore::new(dynamodb.clone(), APP),
                 subscriptions: SubscriptionStore::new(dynamodb, APP),
             };
-            let options = options(&worker, read, seed, receivers.count());
+            let mut options = options(&worker, read, seed, receivers.count());
+            climate.limit(&mut options);
             let transports = receivers.transports(life);
-            let (processor, _handle) =
+            let (processor, handle) =
                 Processor::new(options, kinesis, stores, transports, fleet, site.time);
+            let _ = held.set(handle);
             run(manager, processor, stopped).await
         });
-        Worker { id, name: name.to_owned(), stop }
+        Worker { id, name: name.to_owned(), stop, handle }
     }
 }
 

@@ -1,7 +1,7 @@
 //! One world: an embedded AWS, one clock, the processes in it, and an operator whose calls take no time.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
@@ -11,8 +11,10 @@ use aws_smithy_async::time::SharedTimeSource;
 use aws_smithy_types::timeout::TimeoutConfig;
 use lease_manager::{InitialPosition, StreamConfig};
 use local_aws::{Clock, Effect, Fault, KinesisOptions, LocalAws, Seen, Service, Tap, Traced};
+use processor::ProcessorHandle;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::climate::Climate;
 use crate::ledger::Ledger;
 use crate::receivers::{Receivers, subscribe};
 use crate::scheduler::{ProcessId, Scheduler, SimClock};
@@ -32,6 +34,7 @@ pub struct Setup {
     /// How many receivers subscribe to everything.
     pub receivers: usize,
     pub kinesis: KinesisOptions,
+    pub climate: Climate,
     /// Whether the wire is traced.
     pub traced: bool,
 }
@@ -41,10 +44,14 @@ pub struct World {
     pub operator: Operator,
     pub processes: Scheduler,
     pub stream: StreamConfig,
-    pub consumer_arn: String,
+    /// ARNs of the consumers: for the lanes at the tip, and for those that catch up.
+    pub consumers: [String; 2],
+    pub climate: Climate,
     pub seed: u64,
     pub traffic: Arc<Mutex<Traffic>>,
     pub receivers: Arc<Receivers>,
+    /// How each process that was started is.
+    pub handles: Vec<Arc<OnceLock<ProcessorHandle>>>,
     ledger: Arc<Mutex<Ledger>>,
     trace: Option<Arc<Mutex<Trace>>>,
 }
@@ -90,7 +97,7 @@ impl World {
         let of_aws = clock.clone();
         let options = local_aws::Options {
             seed: setup.seed,
-            kinesis: setup.kinesis.clone(),
+            kinesis: KinesisOptions { retention: setup.climate.retention, ..setup.kinesis.clone() },
             clock: Some(Clock::from_source(move || epoch + of_aws.passed())),
             tap: Some(tap),
             ..Default::default()
@@ -101,8 +108,8 @@ impl World {
         let site = Site { aws: aws.clone(), time: SharedTimeSource::new(clock.clone()) };
         let (kinesis, dynamodb) = site.clients("operator");
         let operator = Operator { runtime, kinesis, dynamodb };
-        let (stream, consumer_arn) = operator.run(furnish(&operator, &setup));
-        ledger.lock().unwrap().deliveries.to(setup.receivers);
+        let (stream, consumers) = operator.run(furnish(&operator, &setup));
+        ledger.lock().unwrap().begin(setup.receivers, setup.climate.retention);
         let receivers = Receivers::new(setup.receivers, Arc::clone(&ledger), clock.clone());
         let processes = Scheduler::new(clock, setup.seed);
         World {
@@ -110,10 +117,12 @@ impl World {
             operator,
             processes,
             stream,
-            consumer_arn,
+            consumers,
+            climate: setup.climate,
             seed: setup.seed,
             traffic,
             receivers,
+            handles: Vec::new(),
             ledger,
             trace,
         }
@@ -147,9 +156,14 @@ impl World {
     /// Lets time pass; the promises are checked after every step of every process.
     pub fn run_for(&mut self, time: Duration) {
         let until = self.now() + time;
-        let ledger = &self.ledger;
+        let (ledger, handles) = (&self.ledger, &self.handles);
+        let most = 2 * self.climate.budget_bytes as u64;
         self.processes.run_until(until, || {
             ledger.lock().unwrap().check();
+            for handle in handles.iter().filter_map(|handle| handle.get()) {
+                let held = handle.in_flight_bytes();
+                assert!(held <= most, "C3: {held} bytes are in flight, the budgets are {most}");
+            }
             crate::runner::check_panics();
         });
     }
@@ -177,7 +191,7 @@ impl World {
     }
 }
 
-async fn furnish(operator: &Operator, setup: &Setup) -> (StreamConfig, String) {
+async fn furnish(operator: &Operator, setup: &Setup) -> (StreamConfig, [String; 2]) {
     lease_manager::create_tables(&operator.dynamodb, APP).await.unwrap();
     store::create_tables(&operator.dynamodb, APP).await.unwrap();
     subscribe(&operator.dynamodb, setup.receivers).await;
@@ -185,15 +199,19 @@ async fn furnish(operator: &Operator, setup: &Setup) -> (StreamConfig, String) {
     kinesis.create_stream().stream_name(STREAM).shard_count(setup.shards).send().await.unwrap();
     let summary = kinesis.describe_stream_summary().stream_name(STREAM).send().await.unwrap();
     let summary = summary.stream_description_summary.unwrap();
-    let register = kinesis.register_stream_consumer().stream_arn(&summary.stream_arn);
-    let registered = register.consumer_name(APP).send().await.unwrap();
+    let mut consumers = [APP.to_owned(), format!("{APP}-catch-up")];
+    for consumer in &mut consumers {
+        let register = kinesis.register_stream_consumer().stream_arn(&summary.stream_arn);
+        let registered = register.consumer_name(&*consumer).send().await.unwrap();
+        *consumer = registered.consumer.unwrap().consumer_arn;
+    }
     let stream = StreamConfig {
         arn: summary.stream_arn,
         name: STREAM.to_owned(),
         creation_epoch_s: summary.stream_creation_timestamp.secs(),
         initial: InitialPosition::TrimHorizon,
     };
-    (stream, registered.consumer.unwrap().consumer_arn)
+    (stream, consumers)
 }
 
 /// Feeds the ledger.

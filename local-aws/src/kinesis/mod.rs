@@ -33,6 +33,8 @@ pub struct KinesisOptions {
     pub transition: Duration,
     /// Bytes of records a stream holds; above that its oldest records are dropped, with a warning, before their retention ends.
     pub max_stream_bytes: usize,
+    /// How long records are kept, in place of the hours that a stream says: so that a short simulation sees retention end.
+    pub retention: Option<Duration>,
 }
 
 impl Default for KinesisOptions {
@@ -43,6 +45,7 @@ impl Default for KinesisOptions {
             idle_event_interval: Duration::from_secs(5),
             transition: Duration::ZERO,
             max_stream_bytes: 1 << 30,
+            retention: None,
         }
     }
 }
@@ -68,10 +71,12 @@ impl Kinesis {
         seed: u64,
         clock: Clock,
     ) -> Self {
+        let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 2);
         let limits = Limits {
             enforce: options.enforce_limits,
             stream_bytes: options.max_stream_bytes,
-            transition_ms: i64::try_from(options.transition.as_millis()).unwrap_or(i64::MAX / 2),
+            transition_ms: ms(options.transition),
+            retention_ms: options.retention.map(ms),
         };
         Self {
             shared: Arc::new(Shared {

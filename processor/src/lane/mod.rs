@@ -223,10 +223,16 @@ impl Lane {
         });
     }
 
-    /// Takes the record of a loss, to be kept by `keeper` before the lane may move past it.
-    pub(crate) fn take_loss(&mut self, batch: &Arc<Batch>, keeper: Arc<dyn Sink>, terms: &Terms) {
+    /// Takes the record of a loss of what arrived since `since_ms`, to be kept by `keeper` before the lane may move past it.
+    pub(crate) fn take_loss(
+        &mut self,
+        batch: &Arc<Batch>,
+        since_ms: i64,
+        keeper: Arc<dyn Sink>,
+        terms: &Terms,
+    ) {
         let (ack, cell) = Ack::new(batch.entries.len(), Arc::clone(&terms.progress));
-        let oldest_arrival_ms = batch.entries.first().map(|entry| entry.arrived_at_ms);
+        let oldest_arrival_ms = Some(since_ms);
         let in_flight =
             InFlight { cell, end: None, bytes: 0, oldest_arrival_ms, ends_shard: false };
         self.in_flight.push_back(in_flight);
@@ -247,14 +253,17 @@ impl Lane {
         true
     }
 
-    /// Frees what no sink has accepted: whoever feeds the lane next starts there.
-    pub(crate) fn free_queue(&mut self) {
+    /// Frees what no sink has accepted: whoever feeds the lane next starts there. Says when the oldest of it arrived, in ms since 1970.
+    pub(crate) fn free_queue(&mut self) -> Option<i64> {
+        let mut oldest_arrival_ms = None;
         for _ in self.queue.drain(..) {
             if let Some(freed) = self.in_flight.pop_back() {
                 self.in_flight_bytes -= freed.bytes;
+                oldest_arrival_ms = freed.oldest_arrival_ms.or(oldest_arrival_ms);
             }
         }
         self.rejoin();
+        oldest_arrival_ms
     }
 
     /// Whoever feeds the lane from now on may begin before its end: what was taken is left out.

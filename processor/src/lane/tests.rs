@@ -183,7 +183,7 @@ fn a_detached_lane_keeps_what_its_sink_holds_and_goes_on_behind_that() {
     rig.take(&batch(&[(3, 0)], Some(5)));
     rig.take(&batch(&[], Some(6)));
     assert_eq!(*rig.lane.end(), place(6, 0));
-    rig.lane.free_queue();
+    assert_eq!(rig.lane.free_queue(), Some(1_003), "when the first of it arrived");
     assert_eq!((rig.lane.end(), rig.lane.in_flight_bytes()), (&place(2, 1), 20));
     assert!(!rig.lane.is_queued());
     rig.sink.set_full(false);
@@ -219,7 +219,7 @@ fn a_lane_is_stuck_when_it_is_full_for_long_and_does_not_move() {
 fn a_loss_is_kept_by_another_sink_before_the_lane_moves_past_it() {
     let mut rig = Rig::new(place(3, 0), 1_000);
     let keeper = Arc::new(Held::default());
-    rig.lane.take_loss(&batch(&[(9, 7)], Some(9)), keeper.clone(), &rig.terms);
+    rig.lane.take_loss(&batch(&[(9, 7)], Some(9)), 500, keeper.clone(), &rig.terms);
     rig.take(&batch(&[(9, 0)], Some(9)));
     assert_eq!(*rig.lane.end(), place(9, 0));
     rig.sink.take()[0].ack.settle(1);

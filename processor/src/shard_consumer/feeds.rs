@@ -117,7 +117,8 @@ impl ShardConsumer {
             tracing::error!(%shard, %lane, %lost, "records passed the stream's retention before this lane read them: what is lost is written to the dead letters");
             metrics::lost(index);
             let record = Arc::new(lost.record(&self.shard, index, &self.integrations));
-            track.lane.take_loss(&record, Arc::clone(&self.keeper), &course.terms);
+            let keeper = Arc::clone(&self.keeper);
+            track.lane.take_loss(&record, lost.since_ms(), keeper, &course.terms);
         }
         track.lane.take(batch, permit, &course.terms);
         let behind_ms = i64::try_from(batch.millis_behind_latest).unwrap_or(i64::MAX);

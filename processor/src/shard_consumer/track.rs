@@ -77,13 +77,19 @@ impl Track {
 
     /// Frees what the lane only waits to hand on, and ends its feed until `not_before`.
     pub(super) fn detach(&mut self, not_before: Instant) {
-        self.lane.free_queue();
+        self.free_queue();
         self.feed = Feed::Detached { not_before };
+    }
+
+    /// What is freed was not taken after all: should it pass the retention, or be the record of a loss, that has to be seen.
+    fn free_queue(&mut self) {
+        let since_ms = self.lane.free_queue().unwrap_or(i64::MAX);
+        self.unread_since_ms = self.unread_since_ms.min(since_ms);
     }
 
     /// Takes back what no sink has accepted, and reads no more.
     pub(super) fn stop(&mut self) {
-        self.lane.free_queue();
+        self.free_queue();
         self.feed = Feed::Closed;
     }
 

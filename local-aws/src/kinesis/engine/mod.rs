@@ -35,6 +35,8 @@ pub(crate) struct Limits {
     pub(crate) stream_bytes: usize,
     /// How long creating, resharding, registering and deleting take.
     pub(crate) transition_ms: i64,
+    /// How long records are kept, whatever their stream says.
+    pub(crate) retention_ms: Option<i64>,
 }
 
 /// Everything one account has.
@@ -123,7 +125,8 @@ impl Engine {
         }
         self.require_room(spec.shard_count as usize)?;
         let name = spec.name.clone();
-        let stream = Stream::new(spec, self.next_generation, now_ms, self.done_at(now_ms));
+        let mut stream = Stream::new(spec, self.next_generation, now_ms, self.done_at(now_ms));
+        stream.retention_ms = self.limits.retention_ms;
         self.next_generation += 1;
         self.streams.insert(name, stream);
         Ok(())

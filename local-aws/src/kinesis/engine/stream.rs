@@ -119,6 +119,8 @@ pub(crate) struct Stream {
     pub(crate) mode: Mode,
     pub(crate) distribution: Distribution,
     pub(crate) retention_hours: u32,
+    /// How long records are kept, if not for those hours.
+    pub(super) retention_ms: Option<i64>,
     pub(crate) max_record_kib: u32,
     pub(crate) kms_key: Option<String>,
     pub(crate) tags: BTreeMap<String, String>,
@@ -144,6 +146,7 @@ impl Stream {
             mode: spec.mode,
             distribution: spec.distribution,
             retention_hours: DEFAULT_RETENTION_HOURS,
+            retention_ms: None,
             max_record_kib: spec.max_record_kib,
             kms_key: None,
             tags: spec.tags,
@@ -210,7 +213,7 @@ impl Stream {
 
     /// When the oldest record that is still kept may have arrived.
     pub(crate) fn horizon_ms(&self, now_ms: i64) -> i64 {
-        now_ms - i64::from(self.retention_hours) * HOUR_MS
+        now_ms - self.retention_ms.unwrap_or(i64::from(self.retention_hours) * HOUR_MS)
     }
 
     /// Forgets closed shards whose last record is past retention.
@@ -291,7 +294,7 @@ impl Stream {
         let encrypted = self.kms_key.is_some();
         let index = self.route(hash)?;
         let (name, account) = (&self.name, &self.account);
-        let horizon_ms = now_ms - i64::from(self.retention_hours) * HOUR_MS;
+        let horizon_ms = self.horizon_ms(now_ms);
         let shard = self
             .shards
             .get_mut(&index)

@@ -7,7 +7,8 @@ use super::sequence::{LAST_ORDINAL, Parts};
 use super::*;
 
 const NOW_MS: i64 = 1_763_900_000_123;
-const LIMITS: Limits = Limits { enforce: false, stream_bytes: usize::MAX, transition_ms: 0 };
+const LIMITS: Limits =
+    Limits { enforce: false, stream_bytes: usize::MAX, transition_ms: 0, retention_ms: None };
 
 fn stream_of(shard_count: u32) -> Stream {
     let spec = StreamSpec {
@@ -238,6 +239,10 @@ fn records_past_retention_are_not_read() {
     let page = shard.read(SequenceNumber::ZERO, 10, 1000, later_ms);
     assert_eq!(page.records.len(), 1);
     assert_eq!(&*page.records[0].partition_key, "new");
+    stream.retention_ms = Some(5_000);
+    let later_ms = NOW_MS + 10_001;
+    let shard = stream.shard_mut(0, later_ms).unwrap();
+    assert!(shard.read(SequenceNumber::ZERO, 10, 1000, later_ms).records.is_empty());
 }
 
 #[test]
