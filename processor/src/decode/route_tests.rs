@@ -130,3 +130,28 @@ fn damaged_messages_are_malformed_exactly_when_they_are_no_json() {
     }
     assert!(refused > 500, "{refused}");
 }
+
+#[test]
+fn where_routing_stops_it_has_the_route_of_the_whole_message() {
+    let configured = r#"[
+        {"name":"blasts","match":[{"pointer":"/properties/type","in":["quarry blast","explosion"]}],
+         "entity":"/properties/net","time":{"pointer":"/properties/time","format":"epoch-ms"}},
+        {"name":"small","match":[{"pointer":"/properties/mag","exists":true},{"pointer":"/properties/felt","equals":1}],
+         "entity":"/properties/net","time":{"pointer":"/properties/time","format":"epoch-ms"}},
+        {"name":"quakes","match":[{"pointer":"/type","equals":"Feature"}],
+         "entity":"/properties/net","time":{"pointer":"/properties/updated","format":"epoch-ms"},"required":["/properties/sig"]}]"#;
+    let integrations = Integrations::compile(serde_json::from_str(configured).unwrap()).unwrap();
+    let mut scratch = Scratch::new(&integrations);
+    let arrival = Arrival { partition_key: "key", arrived_at_ms: 42 };
+    let quakes = include_str!("../../../tests/data/earthquakes.ndjson");
+    let mut stopped = 0;
+    for line in quakes.lines() {
+        let early = route(&integrations, &mut scratch, line.as_bytes(), arrival).unwrap();
+        let whole = route_as_read(&integrations, &mut scratch, line.as_bytes(), arrival, false);
+        let whole = whole.unwrap();
+        assert!(whole.is_whole);
+        stopped += usize::from(!early.is_whole);
+        assert_eq!(Route { is_whole: true, ..early }, whole, "{line}");
+    }
+    assert!(stopped > 1500, "{stopped}");
+}

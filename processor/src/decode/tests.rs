@@ -158,6 +158,31 @@ fn what_is_not_one_json_document_in_utf8_is_malformed() {
 }
 
 #[test]
+fn what_is_broken_behind_the_fields_is_malformed_for_all_who_want_the_whole() {
+    let integrations = compile(&[r#"{"name":"a","match":[{"pointer":"/kind","equals":"x"}],
+        "entity":"/id","time":{"pointer":"/at","format":"epoch-ms"}}"#]);
+    let good = br#"{"kind":"x","id":"good","at":5,"rest":[1]}"#;
+    let broken = br#"{"kind":"x","id":"broken","at":6,"rest":[1}"#;
+    let raw = raw(shard(0..=u128::MAX), &[good, broken, good]);
+    let batch = decode(raw, &integrations, &DecodeOptions::default());
+    let glance = batch.entries.iter().map(|e| batch.glance(e).unwrap().entity);
+    assert_eq!(glance.collect::<Vec<_>>(), ["good", "broken", "good"]);
+    let malformed = batch.route(&batch.entries[1]).unwrap_err();
+    assert_eq!(
+        (malformed.reason, malformed.integration.as_str()),
+        (DeadReason::NotJson, "default")
+    );
+    assert!(malformed.detail.contains("`}` at line 1 column 43"), "{}", malformed.detail);
+    assert!(batch.message(&batch.entries[1], &integrations).is_none());
+    for whole in [0, 2] {
+        assert_eq!(batch.route(&batch.entries[whole]).unwrap().entity, "good");
+    }
+    // A defect of the fields does not hide that the message is no JSON.
+    let both = br#"{"kind":"x","id":"broken","at":"soon","rest":[1}"#;
+    assert_eq!(defect(&integrations, both).0, DeadReason::NotJson);
+}
+
+#[test]
 fn nesting_exhausts_nothing() {
     let nested = format!("{{\"properties\":{}1{}}}", "[".repeat(200_000), "]".repeat(200_000));
     let route = one(&Integrations::compile(Vec::new()).unwrap(), nested.as_bytes()).unwrap();
