@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use bytes::{Buf, Bytes};
 
+use super::buffer::Buffer;
 use crate::budget::{Budget, Permit};
 
 /// Two lengths and their CRC.
@@ -49,7 +50,7 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Frame {
     kind: Kind,
-    buffer: Vec<u8>,
+    buffer: Buffer,
     payload: Range<usize>,
     permit: Permit,
 }
@@ -80,7 +81,7 @@ pub(super) struct FrameReader {
     max_frame_bytes: usize,
     budget: Budget,
     /// What has come of the frame under way.
-    buffer: Vec<u8>,
+    buffer: Buffer,
     /// Its lengths, once the prelude is there.
     prelude: Option<(Prelude, Permit)>,
     /// What has come and was not looked at yet.
@@ -98,7 +99,7 @@ impl FrameReader {
         FrameReader {
             max_frame_bytes,
             budget,
-            buffer: Vec::new(),
+            buffer: Buffer::default(),
             prelude: None,
             unread: Bytes::new(),
         }
@@ -125,7 +126,9 @@ impl FrameReader {
             let prelude = read_prelude(&self.buffer, self.max_frame_bytes)?;
             let bytes = prelude.total;
             let permit = self.budget.try_charge(bytes).ok_or(FrameError::NoRoom { bytes })?;
-            self.buffer.reserve_exact(bytes - self.buffer.len());
+            let mut buffer = Buffer::with_room(bytes);
+            buffer.extend_from_slice(&self.buffer);
+            self.buffer = buffer;
             self.prelude = Some((prelude, permit));
         }
         let total = self.prelude.as_ref().map_or(PRELUDE_BYTES, |(prelude, _)| prelude.total);
@@ -162,7 +165,7 @@ fn read_prelude(bytes: &[u8], max: usize) -> Result<Prelude, FrameError> {
 }
 
 /// Checks a whole frame and reads its headers.
-fn finish(buffer: Vec<u8>, prelude: Prelude, permit: Permit) -> Result<Frame, FrameError> {
+fn finish(buffer: Buffer, prelude: Prelude, permit: Permit) -> Result<Frame, FrameError> {
     let end = prelude.total - CRC_BYTES;
     let (found, computed) = (be_u32(&buffer, end), crc32fast::hash(&buffer[..end]));
     if found != computed {
