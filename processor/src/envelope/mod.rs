@@ -7,6 +7,8 @@
 //! record. Start reading at [`event`] and [`get_records`], then `records`.
 
 mod children;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod records;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 /// What is nested deeper is not compared.
 const MAX_DEPTH: usize = 40;
 
-pub(super) enum Json<'a> {
+pub(crate) enum Json<'a> {
     /// A string without its escapes.
     String(String),
     /// Anything else that holds nothing: as it is written.
@@ -19,7 +19,7 @@ pub(super) enum Json<'a> {
 
 /// Why there is no tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NoTree {
+pub(crate) enum NoTree {
     /// It is no JSON.
     Broken,
     /// It is JSON that readers may understand in different ways: deep, with half a surrogate pair, or a key that comes twice.
@@ -27,17 +27,17 @@ pub(super) enum NoTree {
 }
 
 impl<'a> Json<'a> {
-    pub(super) fn parse(text: &'a str) -> Result<Json<'a>, NoTree> {
+    pub(crate) fn parse(text: &'a str) -> Result<Json<'a>, NoTree> {
         let raw: &RawValue = serde_json::from_str(text).map_err(|_| NoTree::Broken)?;
         tree(raw.get(), MAX_DEPTH)
     }
 
-    pub(super) fn member(&self, name: &str) -> Option<&Json<'a>> {
+    pub(crate) fn member(&self, name: &str) -> Option<&Json<'a>> {
         let Json::Object(members) = self else { return None };
         members.iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
-    pub(super) fn element(&self, index: usize) -> Option<&Json<'a>> {
+    pub(crate) fn element(&self, index: usize) -> Option<&Json<'a>> {
         let Json::Array(elements) = self else { return None };
         elements.get(index)
     }

@@ -8,8 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, missing_docs)]
 
 mod aggregate;
-mod event;
-mod json;
+pub(crate) mod json;
 mod route;
 
 #[cfg(test)]
@@ -23,12 +22,12 @@ use tokio::time::Instant;
 use crate::arena::{RawRecord, Records, append};
 use crate::batch::{RawBatch, ShardContext};
 
+pub use crate::envelope::fuzzing::{answer, event};
 pub use crate::fan_out::fuzzing::frames;
 pub use aggregate::aggregate;
-pub use event::event;
 pub use route::route;
 
-fn shard(last_hash_key: u128) -> Arc<ShardContext> {
+pub(crate) fn shard(last_hash_key: u128) -> Arc<ShardContext> {
     Arc::new(ShardContext {
         stream_arn: Arc::from("arn:aws:kinesis:us-east-1:000000000000:stream/s"),
         shard_id: Arc::from("shardId-000000000000"),

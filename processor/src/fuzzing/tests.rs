@@ -51,6 +51,11 @@ fn events_hold_over_the_corpus() {
 }
 
 #[test]
+fn answers_hold_over_the_corpus() {
+    run("answer", super::answer);
+}
+
+#[test]
 fn aggregates_hold_over_the_corpus() {
     run("aggregate", super::aggregate);
 }

@@ -1,39 +1,69 @@
-//! What records come in: SubscribeToShardEvent, and the answer of GetRecords.
+//! The fuzz targets of what records come in; the others and what they are for: `crate::fuzzing`.
+#![allow(clippy::unwrap_used)]
 
-use lease_manager::ChildShard;
+use lease_manager::{ChildShard, SequenceNumber, ShardId};
 
-use super::json::Json;
-use super::shard;
+use super::{Event, Polled};
 use crate::arena::Records;
-use crate::envelope::{self, Event, Polled};
+use crate::fuzzing::json::{Json, NoTree};
+use crate::fuzzing::shard;
 
-/// The bytes are an event's payload, or an answer's body.
+/// The bytes are an event's payload.
 ///
 /// What a plain reader finds in it is found, and nothing else: records in order, with key, data and arrival, and where reading goes on.
 pub fn event(payload: &[u8]) {
-    let event = envelope::event(payload, payload.len(), &shard(u128::MAX));
-    let answer = envelope::get_records(payload);
-    let json = std::str::from_utf8(payload).ok().and_then(|text| Json::parse(text).ok());
-    let Some(wanted) = json.as_ref().and_then(Wanted::read) else { return };
-    match answer {
+    let event = super::event(payload, payload.len(), &shard(u128::MAX));
+    sound(payload, event.as_ref().ok().map(|event| &event.records));
+    wanted(payload, |wanted| {
+        let ends = wanted.continuation.is_none() && wanted.children.is_empty();
+        match event {
+            Ok(Event { records, continuation, millis_behind_latest, children, .. }) => {
+                assert!(!ends, "it neither goes on nor ends");
+                assert_eq!(continuation.as_ref().map(|at| at.as_str()), wanted.continuation);
+                wanted.compare(&records, millis_behind_latest, &children);
+            }
+            Err(error) => assert!(ends, "a plain reader sees an event: {error}"),
+        }
+    });
+}
+
+/// The same of the body of an answer to GetRecords.
+pub fn answer(body: &[u8]) {
+    let answer = super::get_records(body);
+    sound(body, answer.as_ref().ok().map(|answer| &answer.records));
+    wanted(body, |wanted| match answer {
         Ok(Polled { records, next_shard_iterator, millis_behind_latest, children }) => {
             assert_eq!(next_shard_iterator.as_deref(), wanted.iterator);
             wanted.compare(&records, millis_behind_latest, &children);
         }
         Err(error) => panic!("a plain reader sees an answer: {error}"),
+    });
+}
+
+/// What is no JSON has no records; what was found is what it is taken for later, and is not more than came.
+fn sound(payload: &[u8], found: Option<&Records>) {
+    let Some(Records { arena, spans }) = found else { return };
+    // Strings that nobody asks for may hold anything.
+    if let Ok(text) = str::from_utf8(payload) {
+        assert_ne!(Json::parse(text).err(), Some(NoTree::Broken), "read where there is no JSON");
     }
-    let ends = wanted.continuation.is_none() && wanted.children.is_empty();
-    match event {
-        Ok(Event { records, continuation, millis_behind_latest, children, .. }) => {
-            assert_eq!(continuation.as_ref().map(|at| at.as_str()), wanted.continuation);
-            assert!(!ends, "it neither goes on nor ends");
-            wanted.compare(&records, millis_behind_latest, &children);
-        }
-        Err(error) => assert!(ends, "a plain reader sees an event: {error}"),
+    assert!(arena.len() <= payload.len());
+    for record in spans {
+        SequenceNumber::parse(record.sequence.text(arena)).unwrap();
+        str::from_utf8(record.partition_key.bytes(arena)).unwrap();
+        assert!(record.data.range().end <= arena.len());
     }
 }
 
-/// An event as the service documents it, and nothing that any part of it could be blamed for.
+/// Does `compare` with what a plain reader sees, unless readers may differ.
+fn wanted(payload: &[u8], compare: impl FnOnce(&Wanted<'_>)) {
+    let json = str::from_utf8(payload).ok().and_then(|text| Json::parse(text).ok());
+    if let Some(wanted) = json.as_ref().and_then(Wanted::read) {
+        compare(&wanted);
+    }
+}
+
+/// An event or an answer as the service documents it, and nothing that any part of it could be blamed for.
 struct Wanted<'a> {
     records: Vec<WantedRecord<'a>>,
     continuation: Option<&'a str>,
@@ -128,11 +158,11 @@ fn text<'a>(json: &'a Json<'_>) -> Option<&'a str> {
 }
 
 fn sequence<'a>(json: &'a Json<'_>) -> Option<&'a str> {
-    text(json).filter(|text| lease_manager::SequenceNumber::parse(*text).is_ok())
+    text(json).filter(|text| SequenceNumber::parse(*text).is_ok())
 }
 
 fn shard_id<'a>(json: &'a Json<'_>) -> Option<&'a str> {
-    text(json).filter(|text| lease_manager::ShardId::parse(*text).is_ok())
+    text(json).filter(|text| ShardId::parse(*text).is_ok())
 }
 
 fn whole(json: &Json<'_>) -> Option<i64> {
