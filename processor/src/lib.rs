@@ -14,6 +14,7 @@ mod arena;
 mod async_delivery;
 mod batch;
 mod budget;
+mod buffer;
 mod clock;
 mod decode;
 mod envelope;

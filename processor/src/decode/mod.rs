@@ -22,6 +22,7 @@ use store::{DeadReason, IntegrationName};
 
 use crate::arena::{RawRecord, Span, append};
 use crate::batch::{Batch, Entry, Found, Malformed, RawBatch, ShardContext, Tails};
+use crate::buffer::Buffer;
 use crate::integration::Integrations;
 
 use kpl::Splitter;
@@ -104,7 +105,7 @@ fn decode_each(
         + malformed.iter().map(|m| size_of::<Malformed>() + m.detail.len()).sum::<usize>();
     Batch {
         shard: raw.shard,
-        arena: Bytes::from(arena),
+        arena: Bytes::from_owner(Buffer::from(arena)),
         entries,
         malformed,
         tails: Tails::new(integrations.default_integration().name().clone()),

@@ -7,6 +7,7 @@ use lease_manager::SequenceNumber;
 
 use super::Stop;
 use crate::arena::{RawRecord, Records, Span, append};
+use crate::buffer::Buffer;
 use crate::json::{Broken, Scanner, Text};
 
 /// About how many bytes of an event stand around the data of a record: a first guess at how many
@@ -20,7 +21,8 @@ pub(super) fn read(scanner: &mut Scanner<'_>) -> Result<Records, Stop> {
     let text_bytes = scanner.text().len();
     // Base64 is four characters for three bytes. What else of a record is kept is less than what
     // stands around it, but for the longest partition keys: then the arena grows.
-    let mut records = Records { arena: Vec::with_capacity(text_bytes / 4 * 3), spans: Vec::new() };
+    let arena = Buffer::with_room(text_bytes / 4 * 3).into_bytes();
+    let mut records = Records { arena, spans: Vec::new() };
     scanner.expect(b'[', "an array of records")?;
     let mut first = true;
     while scanner.more(first, b']')? {

@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use bytes::{Buf, Bytes};
 
-use super::buffer::Buffer;
 use crate::budget::{Budget, Permit};
+use crate::buffer::Buffer;
 
 /// Two lengths and their CRC.
 const PRELUDE_BYTES: usize = 12;

@@ -8,7 +8,6 @@
 //! It never looks into a record, never decides who owns the shard, and never takes an error for a
 //! shard's end. Start reading at [`FanOut::next`].
 
-mod buffer;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;

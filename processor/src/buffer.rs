@@ -1,4 +1,4 @@
-//! Buffers that frames are read into. Each thread keeps a few that were let go of for the next frames: memory that was
+//! Buffers of frames and of events' arenas. Each thread keeps a few that were let go of for the next ones: memory that was
 //! touched once costs no page faults any more.
 
 use std::cell::RefCell;
@@ -9,21 +9,42 @@ const LEAST_BYTES: usize = 16 * 1024;
 /// About what a shard sends in half a second; what is larger is rare and not kept.
 const MOST_BYTES: usize = 1024 * 1024;
 /// Buffers that a thread keeps.
-const MOST_BUFFERS: usize = 2;
+const MOST_BUFFERS: usize = 4;
 
 thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Bytes that are kept for the next frame when they are dropped.
+/// Bytes that are kept for the next user of such when they are dropped.
 #[derive(Debug, Default)]
-pub(super) struct Buffer(Vec<u8>);
+pub(crate) struct Buffer(Vec<u8>);
 
 impl Buffer {
-    /// An empty buffer with room for `bytes`.
-    pub(super) fn with_room(bytes: usize) -> Buffer {
-        let spare = SPARE.with_borrow_mut(Vec::pop).filter(|spare| spare.capacity() >= bytes);
+    /// An empty buffer with room for `bytes`, and for not much more: what is held for long is charged by what is in it.
+    pub(crate) fn with_room(bytes: usize) -> Buffer {
+        let fits = |spare: &Vec<u8>| (bytes..=bytes * 2).contains(&spare.capacity());
+        let spare = SPARE.with_borrow_mut(|spares| {
+            let at = spares.iter().rposition(fits)?;
+            Some(spares.swap_remove(at))
+        });
         Buffer(spare.unwrap_or_else(|| Vec::with_capacity(bytes)))
+    }
+
+    /// The bytes alone: they come back only as a [`Buffer`].
+    pub(crate) fn into_bytes(mut self) -> Vec<u8> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl From<Vec<u8>> for Buffer {
+    fn from(bytes: Vec<u8>) -> Buffer {
+        Buffer(bytes)
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 
