@@ -1,7 +1,7 @@
 //! Other consumers of a stream, to hold a product against: each reads every shard once, from the first record on, and
 //! counts. None of them does anything with what it reads.
 //!
-//! [`sdk`] is what one writes with the AWS SDK alone. [`socket`] and [`drop`] are no consumers but limits: what it costs to
+//! [`sdk`] is what one writes with the AWS SDK alone. [`socket`] and [`mod@drop`] are no consumers but limits: what it costs to
 //! get the bytes at all. They send no signature, so they read a stand-in alone. Start reading at [`find`].
 
 pub mod drop;
