@@ -113,6 +113,10 @@ impl Deliveries {
                 "O1: receiver {receiver} is sent record {by} before record {record}"
             ));
         }
+        // What was parked comes back when it is due, whoever parked it, and whatever others have still to read.
+        if fates[record].parked {
+            return Ok(());
+        }
         for before in earlier {
             let before = &mut fates[before];
             if !(before.attempted || before.parked || before.is_over()) {
