@@ -13,7 +13,7 @@ use super::plot;
 use super::samples::{FEEDS, PIPELINES, Phase, Sample, Samples, rss_bytes};
 use crate::harness::aws::text;
 use crate::harness::platform::{APP, Platform, Processor, STREAM};
-use crate::harness::{PATIENCE, eventually};
+use crate::harness::{PATIENCE, eventually, http_json};
 
 /// What each of the three budgets may hold: the least that a configuration may say.
 const BUDGET_MIB: u64 = 27;
@@ -30,7 +30,8 @@ pub struct Scale {
     dead: Duration,
     recovery: Duration,
     out: Option<String>,
-    /// A `loadtest source` that runs already, of so many shards and records of 1,000 bytes.
+    /// A `loadtest source --hold` that runs already, of so many shards and records of 1,000 bytes: what came before the subscription
+    /// was made would not be its.
     source: Option<String>,
 }
 
@@ -79,7 +80,10 @@ impl Stage {
         let platform = Platform::start().await;
         let stop_source = CancellationToken::new();
         let endpoint = match &scale.source {
-            Some(endpoint) => endpoint.clone(),
+            Some(endpoint) => {
+                http_json("POST", &format!("{endpoint}/loadtest/go"), None).await;
+                endpoint.clone()
+            }
             None => start_source(scale, stop_source.clone()).await,
         };
         let budget = format!("{BUDGET_MIB}MiB");
