@@ -95,13 +95,12 @@ impl Records {
     }
 
     /// Whether there is none.
-    #[allow(dead_code, reason = "for the reader that polls")]
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }
 
     /// The sequence number of the last one: where a reader that polls goes on.
-    #[allow(dead_code, reason = "for the reader that polls")]
     pub(crate) fn last_sequence(&self) -> Option<SequenceNumber> {
         let last = self.spans.last()?;
         SequenceNumber::parse(last.sequence.text(&self.arena)).ok()

@@ -38,7 +38,6 @@ pub(crate) struct Event {
 
 /// The answer of GetRecords, with nothing borrowed.
 #[derive(Debug)]
-#[allow(dead_code, reason = "for the reader that polls")]
 pub(crate) struct Polled {
     pub(crate) records: Records,
     /// What the next call is made with; `None` at the shard's end.
@@ -89,7 +88,6 @@ pub(crate) fn event(
 }
 
 /// Reads the answer of GetRecords, in awsJson1.1.
-#[allow(dead_code, reason = "for the reader that polls")]
 pub(crate) fn get_records(body: &[u8]) -> Result<Polled, EnvelopeError> {
     let members = read(body, ANSWER)?;
     let iterator = |text: Text<'_>| {

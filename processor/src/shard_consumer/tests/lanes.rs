@@ -26,6 +26,16 @@ fn stall(rig: &Rig) -> FaultId {
     rig.aws.faults().inject(throttle.resource(&format!("{APP}-messages")))
 }
 
+/// A worker that stored five numbers, and whose store took none of the others up to `put`.
+async fn with_a_stalled_store(rig: &Rig, put: usize) -> (Worker, FaultId) {
+    let worker = rig.start_with("a", small(rig));
+    trickle(rig, 0..5).await;
+    rig.stored_once(5).await;
+    let throttle = stall(rig);
+    trickle(rig, 5..put).await;
+    (worker, throttle)
+}
+
 /// Puts the numbers one after the other, 20 a second.
 async fn trickle(rig: &Rig, numbers: std::ops::Range<usize>) {
     for n in numbers {
@@ -83,11 +93,7 @@ async fn p3_c3_a_stalled_lane_is_detached_the_other_goes_on_and_they_meet_withou
 #[tokio::test(start_paused = true)]
 async fn what_is_detached_when_the_shard_changes_hands_is_neither_lost_nor_stored_twice() {
     let rig = Rig::new().await;
-    let worker = rig.start_with("a", small(&rig));
-    trickle(&rig, 0..5).await;
-    rig.stored_once(5).await;
-    let throttle = stall(&rig);
-    trickle(&rig, 5..300).await;
+    let (worker, throttle) = with_a_stalled_store(&rig, 300).await;
     assert_eq!(feed(&worker, STORE), "detached");
     worker.stop().await;
     let left = rig.lease().await;
@@ -104,11 +110,7 @@ async fn what_is_detached_when_the_shard_changes_hands_is_neither_lost_nor_store
 #[tokio::test(start_paused = true)]
 async fn l4_a_reshard_does_not_make_the_healthy_lane_wait_for_the_stalled_one() {
     let rig = Rig::new().await;
-    let worker = rig.start_with("a", small(&rig));
-    trickle(&rig, 0..5).await;
-    rig.stored_once(5).await;
-    let throttle = stall(&rig);
-    trickle(&rig, 5..200).await;
+    let (worker, throttle) = with_a_stalled_store(&rig, 200).await;
     let split = rig.kinesis.split_shard().stream_name(STREAM);
     let split = split.shard_to_split("shardId-000000000000");
     split.new_starting_hash_key((1_u128 << 127).to_string()).send().await.unwrap();
@@ -142,11 +144,7 @@ async fn l4_a_reshard_does_not_make_the_healthy_lane_wait_for_the_stalled_one() 
 #[tokio::test(start_paused = true)]
 async fn c2_what_passed_the_retention_is_written_down_with_its_lane_and_its_range() {
     let rig = Rig::new().await;
-    let worker = rig.start_with("a", small(&rig));
-    trickle(&rig, 0..5).await;
-    rig.stored_once(5).await;
-    let throttle = stall(&rig);
-    trickle(&rig, 5..300).await;
+    let (worker, throttle) = with_a_stalled_store(&rig, 300).await;
     let status = worker.handle.status().shards.remove(0);
     let left_ms = [STORE, DELIVERY].map(|lane| status.lanes[lane].time_to_loss_ms);
     assert!(left_ms[STORE] + 10_000 < left_ms[DELIVERY], "{left_ms:?}: the alarm before the loss");
