@@ -1,4 +1,4 @@
-//! What every kind of destination is to the rest of this room: something that takes one message.
+//! What every kind of destination is to the rest of this room: something that takes messages, one or several a call.
 //!
 //! One folder per kind (`webhook` now), all behind [`Sender`]. Concurrency, rate, breaker, retries
 //! and parking are the lane's, so that each kind is only its own protocol.
@@ -14,8 +14,41 @@ use super::webhook::{Transports, Webhook};
 
 /// Makes attempts for one subscription.
 pub(super) trait Sender: Send + Sync {
-    /// One attempt, the `attempt`-th for this message, within the subscription's time limit.
-    fn attempt(&self, message: &Message, attempt: u32) -> BoxFuture<'static, Outcome>;
+    /// One call, within the subscription's time limit: an outcome for each message, in the batch's order.
+    ///
+    /// The batch is never empty and within [`most_at_once`](Self::most_at_once); a message that is larger
+    /// than that by itself comes alone, and the outcome says so.
+    fn attempt(&self, batch: Vec<Outgoing>) -> BoxFuture<'static, Vec<Outcome>>;
+
+    /// What one call may carry.
+    fn most_at_once(&self) -> Capacity {
+        Capacity::ONE
+    }
+
+    /// What a message counts for against [`Capacity::bytes`].
+    fn size(&self, message: &Message) -> usize {
+        message.payload.len()
+    }
+}
+
+/// One message on its way out.
+#[derive(Debug, Clone)]
+pub(super) struct Outgoing {
+    pub(super) message: Message,
+    /// 1 for its first attempt.
+    pub(super) attempt: u32,
+}
+
+/// The most that one call of a destination carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Capacity {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
+}
+
+impl Capacity {
+    /// A message a call, of any size.
+    pub(super) const ONE: Capacity = Capacity { messages: 1, bytes: usize::MAX };
 }
 
 /// What senders are made with.

@@ -84,6 +84,11 @@ impl Keys {
         self.ready.pop_front()
     }
 
+    /// A delivery that has its key and could not be begun after all: it is the next to be.
+    pub(super) fn put_back(&mut self, delivery: Delivery) {
+        self.ready.push_front(delivery);
+    }
+
     /// There is one.
     pub(super) fn is_ready(&self) -> bool {
         !self.ready.is_empty()

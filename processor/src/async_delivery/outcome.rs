@@ -48,6 +48,8 @@ pub(super) enum FailureKind {
     Overloaded,
     /// The receiver answered, but refuses this request (other 4xx).
     Refused,
+    /// This very message can never be taken: too large, or not what the destination can carry.
+    Unsendable,
     /// Any other answer that is not 2xx: 5xx, and 3xx, because redirects are never followed.
     Unhealthy,
     /// No answer in time.
@@ -63,9 +65,21 @@ impl FailureKind {
             FailureKind::Gone => "gone",
             FailureKind::Overloaded => "overloaded",
             FailureKind::Refused => "refused",
+            FailureKind::Unsendable => "unsendable",
             FailureKind::Unhealthy => "unhealthy",
             FailureKind::TimedOut => "timed-out",
             FailureKind::Unreachable => "unreachable",
+        }
+    }
+}
+
+impl Outcome {
+    /// The label for metrics.
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Outcome::Accepted => "accepted",
+            Outcome::Abandoned => "abandoned",
+            Outcome::Failed(failure) => failure.kind.code(),
         }
     }
 }
@@ -91,10 +105,20 @@ pub(super) fn verdict(outcome: &Outcome) -> Option<Verdict> {
         Outcome::Accepted => Some(Verdict::Healthy),
         Outcome::Abandoned => None,
         Outcome::Failed(failure) => Some(match failure.kind {
-            FailureKind::Refused | FailureKind::Gone => Verdict::Neutral,
+            FailureKind::Refused | FailureKind::Unsendable | FailureKind::Gone => Verdict::Neutral,
             _ => Verdict::Failing,
         }),
     }
+}
+
+/// What the breaker learns from one call, whatever it carried: that some were taken proves that the
+/// destination works, and one call that failed is one failure.
+pub(super) fn call_verdict<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> Option<Verdict> {
+    outcomes.filter_map(verdict).max_by_key(|verdict| match verdict {
+        Verdict::Healthy => 2,
+        Verdict::Failing => 1,
+        Verdict::Neutral => 0,
+    })
 }
 
 /// Decides what follows; `attempts` counts this one.
@@ -109,8 +133,10 @@ pub(super) fn plan_next(
         Outcome::Abandoned => return Next::Again,
         Outcome::Failed(failure) => failure,
     };
-    if failure.kind == FailureKind::Gone {
-        return Next::Disable;
+    match failure.kind {
+        FailureKind::Gone => return Next::Disable,
+        FailureKind::Unsendable => return Next::GiveUp(DeadReason::DeliveryRejected),
+        _ => {}
     }
     let asked = match failure.kind {
         FailureKind::Overloaded => {
@@ -194,6 +220,23 @@ mod tests {
     }
 
     #[test]
+    fn what_can_never_be_sent_is_given_up_at_once() {
+        let given_up = Next::GiveUp(DeadReason::DeliveryRejected);
+        assert_eq!(next(FailureKind::Unsendable, Some(60), 1), given_up);
+    }
+
+    #[test]
+    fn a_call_is_one_lesson_whatever_it_carried() {
+        let of = |outcomes: &[Outcome]| call_verdict(outcomes.iter());
+        let (down, refused) =
+            (failed(FailureKind::Unhealthy, None), failed(FailureKind::Refused, None));
+        assert_eq!(of(&[down.clone(), Outcome::Accepted, refused.clone()]), Some(Verdict::Healthy));
+        assert_eq!(of(&[refused.clone(), down, Outcome::Abandoned]), Some(Verdict::Failing));
+        assert_eq!(of(&[refused, Outcome::Abandoned]), Some(Verdict::Neutral));
+        assert_eq!(of(&[Outcome::Abandoned]), None);
+    }
+
+    #[test]
     fn deferrals_grow_with_age_and_end_with_the_schedule() {
         let policy = DeliveryPolicy::default();
         let after = |age_ms: i64| plan_deferral(1_000, 1_000 + age_ms, &policy, 0.5);
@@ -214,6 +257,7 @@ mod tests {
         for (kind, expected) in [
             (FailureKind::Gone, Verdict::Neutral),
             (FailureKind::Refused, Verdict::Neutral),
+            (FailureKind::Unsendable, Verdict::Neutral),
             (FailureKind::Overloaded, Verdict::Failing),
             (FailureKind::Unhealthy, Verdict::Failing),
             (FailureKind::TimedOut, Verdict::Failing),

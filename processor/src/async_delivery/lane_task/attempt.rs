@@ -1,4 +1,4 @@
-//! One attempt: begun, and what follows from how it ended.
+//! One call: begun, and what follows from how it ended.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,40 +7,57 @@ use std::time::Duration;
 use store::DeadReason;
 use tokio::time::Instant;
 
-use super::{Done, LaneTask};
+use super::LaneTask;
+use super::gather::Gathered;
 use crate::async_delivery::breaker::Change;
 use crate::async_delivery::delivery::Delivery;
 use crate::async_delivery::ledger::Job;
 use crate::async_delivery::metrics;
-use crate::async_delivery::outcome::{FailureKind, Next, Outcome, plan_next, verdict};
+use crate::async_delivery::outcome::{
+    Failure, FailureKind, Next, Outcome, call_verdict, plan_next,
+};
 use crate::async_delivery::stats::bump;
 
+/// A call that ended.
+pub(super) struct Done {
+    deliveries: Vec<Delivery>,
+    /// One for each delivery.
+    outcomes: Vec<Outcome>,
+    probe: bool,
+    began: Instant,
+}
+
 impl LaneTask {
-    pub(super) fn start(&mut self, delivery: Delivery, probe: bool, began: Instant) {
-        let Some(message) = delivery.message() else {
-            debug_assert!(false, "the router lets no malformed entry through");
-            return;
-        };
-        bump(&self.ends.shared.counters.attempts);
-        if matches!(delivery, Delivery::Retry(_)) {
-            bump(&self.ends.shared.counters.retried);
-        }
-        let attempt = self.sender.attempt(&message, delivery.attempts().saturating_add(1));
+    /// The call that was put together goes out.
+    pub(super) fn send(&mut self) {
+        let Gathered { deliveries, outgoing, probe, .. } = self.gathered.take();
+        let (began, count) = (Instant::now(), outgoing.len());
+        let attempt = self.sender.attempt(outgoing);
         let abort = self.tools.abort.clone();
         self.in_flight.push(Box::pin(async move {
-            let outcome = tokio::select! { biased;
-                outcome = attempt => outcome,
-                () = abort.cancelled() => Outcome::Abandoned,
+            let mut outcomes = tokio::select! { biased;
+                outcomes = attempt => outcomes,
+                () = abort.cancelled() => vec![Outcome::Abandoned; count],
             };
-            Done { delivery, outcome, probe, began }
+            debug_assert_eq!(outcomes.len(), count, "a sender owes one outcome per message");
+            outcomes.resize_with(count, no_outcome);
+            Done { deliveries, outcomes, probe, began }
         }));
     }
 
-    /// Decides what follows, and hands it to the ledger.
+    /// Decides what follows for each delivery, and hands it to the ledger.
     pub(super) fn after(&mut self, done: Done) {
-        let Done { delivery, outcome, probe, began } = done;
+        let Done { deliveries, outcomes, probe, began } = done;
+        let now = Instant::now();
+        self.tell_breaker(&outcomes, probe, now);
+        for (delivery, outcome) in deliveries.into_iter().zip(outcomes) {
+            self.observe(&outcome, now - began);
+            self.follow(delivery, outcome);
+        }
+    }
+
+    fn follow(&mut self, delivery: Delivery, outcome: Outcome) {
         self.keys.leave(&delivery);
-        self.observe(&outcome, probe, began, Instant::now());
         let before = delivery.attempts();
         let attempts = before.saturating_add(1);
         let next = plan_next(&outcome, attempts, &self.mandate.subscription.policy, self.rng.f64());
@@ -67,25 +84,25 @@ impl LaneTask {
         self.backlog.extend(job);
     }
 
-    /// Tells the breaker, the counters and the log.
-    fn observe(&mut self, outcome: &Outcome, probe: bool, began: Instant, now: Instant) {
-        let result = match outcome {
-            Outcome::Accepted => "accepted",
-            Outcome::Abandoned => "abandoned",
-            Outcome::Failed(failure) => {
-                bump(&self.ends.shared.counters.failed);
-                self.ends.shared.last_error.store(Some(Arc::new(failure.detail.clone())));
-                failure.kind.code()
-            }
-        };
-        metrics::attempt(result, now - began);
-        let Some(verdict) = verdict(outcome) else {
+    /// Tells the counters.
+    fn observe(&self, outcome: &Outcome, took: Duration) {
+        if let Outcome::Failed(failure) = outcome {
+            bump(&self.ends.shared.counters.failed);
+            self.ends.shared.last_error.store(Some(Arc::new(failure.detail.clone())));
+        }
+        metrics::attempt(outcome.code(), took);
+    }
+
+    /// A call is one observation, however many messages it carried.
+    fn tell_breaker(&mut self, outcomes: &[Outcome], probe: bool, now: Instant) {
+        let Some(verdict) = call_verdict(outcomes.iter()) else {
             return;
         };
         let id = &self.mandate.subscription.id;
         match self.breaker.record(verdict, probe, now, self.rng.f64()) {
             Change::None => {}
             Change::Opened => {
+                let result = outcomes.first().map_or("none", Outcome::code);
                 metrics::breaker("opened");
                 tracing::warn!(subscription = %id, result, "destination fails: its deliveries are parked");
             }
@@ -96,4 +113,13 @@ impl LaneTask {
             }
         }
     }
+}
+
+/// For a message that its sender said nothing about: whether it arrived is not known.
+fn no_outcome() -> Outcome {
+    Outcome::Failed(Failure {
+        kind: FailureKind::Unreachable,
+        detail: String::from("the call ended without an outcome for it"),
+        retry_after: None,
+    })
 }

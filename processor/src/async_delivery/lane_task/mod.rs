@@ -5,6 +5,9 @@
 //! given up, or let go because its shard's lease is lost. It never waits for another destination.
 
 mod attempt;
+mod gather;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,10 +31,12 @@ use crate::async_delivery::lane::{LaneEnds, NO_ROOM_PAUSE, Retry, receive};
 use crate::async_delivery::ledger::{Job, LEASE_PAUSE, LedgerHandle};
 use crate::async_delivery::mandate::Mandate;
 use crate::async_delivery::metrics;
-use crate::async_delivery::outcome::Outcome;
 use crate::async_delivery::rate::Rate;
 use crate::async_delivery::watch::ViewWatch;
 use crate::clock::wall_ms;
+
+use attempt::Done;
+use gather::Gathered;
 
 /// Jobs that wait for room in the ledger before the lane stops taking new work.
 const MAX_BACKLOG: usize = 64;
@@ -59,6 +64,8 @@ pub(super) struct LaneTask {
     breaker: Breaker,
     rate: Rate,
     in_flight: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// The call that is being put together; it goes out as soon as nothing more is at hand.
+    gathered: Gathered,
     /// The next delivery, while it waits for the rate.
     next: Option<Delivery>,
     /// Deliveries whose lease is in doubt.
@@ -75,14 +82,6 @@ pub(super) struct LaneTask {
     rng: fastrand::Rng,
 }
 
-/// An attempt that ended.
-struct Done {
-    delivery: Delivery,
-    outcome: Outcome,
-    probe: bool,
-    began: Instant,
-}
-
 enum Step {
     Close,
     Done(Done),
@@ -91,6 +90,7 @@ enum Step {
     Wake,
     Take(Delivery),
     Ready,
+    Send,
 }
 
 impl LaneTask {
@@ -105,6 +105,7 @@ impl LaneTask {
             ends,
             tools,
             in_flight: FuturesUnordered::new(),
+            gathered: Gathered::default(),
             next: None,
             held: VecDeque::new(),
             keys: Keys::default(),
@@ -128,6 +129,7 @@ impl LaneTask {
                 Step::Wake => self.wake(),
                 Step::Take(delivery) => self.enter(delivery),
                 Step::Ready => self.take_ready(),
+                Step::Send => self.send(),
             }
             self.ends.shared.publish(&self.breaker);
             self.ends.shared.in_flight.store(self.in_flight.len(), Ordering::Relaxed);
@@ -145,6 +147,7 @@ impl LaneTask {
             && self.backlog.len() < MAX_BACKLOG
             && self.held.len() < MAX_HELD;
         let (is_ready, may_take_new) = (self.keys.is_ready(), may_take && self.keys.has_room());
+        let has_gathered = !self.gathered.is_empty();
         let LaneTask { ends, in_flight, backlog, tools, .. } = self;
         let wake_at = self.wake_at;
         tokio::select! { biased;
@@ -165,6 +168,7 @@ impl LaneTask {
                 self.retries_first = !self.retries_first;
                 Step::Take(delivery)
             }
+            () = std::future::ready(()), if has_gathered => Step::Send,
         }
     }
 
@@ -194,6 +198,9 @@ impl LaneTask {
 
     /// Decides about one delivery that has its key: attempt, wait, park or let go.
     fn take(&mut self, delivery: Delivery) {
+        if !self.makes_room(&delivery) {
+            return self.keys.put_back(delivery);
+        }
         let now = Instant::now();
         let delivery = match delivery {
             Delivery::Live(live) if live.lease_is_lost() => {
@@ -230,8 +237,8 @@ impl LaneTask {
         let patience = Duration::from_millis(self.mandate.subscription.policy.timeout_ms)
             + Duration::from_secs(1);
         match self.breaker.admit(now, patience) {
-            Admission::Go => self.start(delivery, false, now),
-            Admission::Probe => self.start(delivery, true, now),
+            Admission::Go => self.gather(delivery, false),
+            Admission::Probe => self.gather(delivery, true),
             Admission::Refused(_) => self.set_aside(delivery),
         }
     }
@@ -304,6 +311,8 @@ impl LaneTask {
     }
 
     fn change(&mut self) {
+        // What was about to go out is decided about again, by what holds from now on.
+        self.put_back_gathered();
         let mandate = Arc::clone(&self.ends.changes.borrow_and_update());
         let before = std::mem::replace(&mut self.mandate, mandate);
         let (before, changed) = (&before.subscription, &self.mandate.subscription);
@@ -329,6 +338,7 @@ impl LaneTask {
         self.ends.live.close();
         self.ends.retries.close();
         let mut left: Vec<Delivery> = self.next.take().into_iter().collect();
+        left.extend(self.gathered.take().deliveries);
         left.extend(self.held.drain(..).map(Delivery::Live));
         left.extend(self.keys.drain());
         while let Ok(live) = self.ends.live.try_recv() {

@@ -10,11 +10,13 @@ use std::time::{Duration, SystemTime};
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_async::time::{SharedTimeSource, TimeSource};
+use bytes::Bytes;
 use local_aws::{Clock, LocalAws};
 use store::{
     AccessStore, Action, Change, Client, ClientId, DeadLetter, DeliveryPolicy, DeliveryStore,
-    Destination, Grant, GrantScope, IntegrationName, Pepper, SigningSecret, Subscription,
-    SubscriptionEpochs, SubscriptionId, SubscriptionSnapshot, SubscriptionStore, WebhookUrl,
+    Destination, Entity, Grant, GrantScope, IntegrationName, Message, MessageId, Pepper, Position,
+    SigningSecret, Subscription, SubscriptionEpochs, SubscriptionId, SubscriptionSnapshot,
+    SubscriptionStore, WebhookUrl,
 };
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -22,6 +24,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::courier::{Courier, CourierExit, CourierHandle, CourierOptions, CourierParts};
+use super::destination::{Outgoing, Workshop};
 use super::mandate::Mandate;
 use crate::batch::testing::{At, BatchBuilder};
 use crate::batch::{Ack, AckCell, AckState, Batch, LaneBatch, LeaseCheck, Malformed, ShardContext};
@@ -61,6 +64,27 @@ pub(super) fn mandate(subscription: Subscription, owner: Client) -> Option<Manda
         clients: [(owner.id.clone(), Arc::new(owner))].into(),
     };
     Mandate::of(&Arc::new(subscription), &snapshot)
+}
+
+/// A first attempt of a message with this payload.
+pub(super) fn outgoing(payload: &'static str) -> Outgoing {
+    let position = Position {
+        stream_arn: "arn:aws:kinesis:us-east-1:000000000000:stream/test".into(),
+        shard_id: "shardId-000000000000".into(),
+        sequence: "49590338271490256608559692538361571095921575989136588898".into(),
+        index: 0,
+    };
+    let message = Message {
+        id: MessageId::derive(&position),
+        integration: IntegrationName::parse("orders").unwrap(),
+        entity: Entity::parse("order-1").unwrap(),
+        time_ms: 1_700_000_000_000,
+        arrived_at_ms: 1_700_000_000_500,
+        position,
+        partition_key: "key".into(),
+        payload: Bytes::from_static(payload.as_bytes()),
+    };
+    Outgoing { message, attempt: 1 }
 }
 
 /// An enabled subscription to everything.
@@ -111,7 +135,7 @@ pub(super) struct World {
     pub(super) time: SharedTimeSource,
     pub(super) stop: CancellationToken,
     pub(super) running: JoinHandle<CourierExit>,
-    integrations: Arc<Integrations>,
+    pub(super) integrations: Arc<Integrations>,
     next_sequence: Mutex<u64>,
 }
 
@@ -195,6 +219,14 @@ impl World {
             })
             .await;
         world
+    }
+
+    /// What senders to the scripted receivers are made with.
+    pub(super) fn workshop(&self) -> Workshop {
+        Workshop {
+            transports: Arc::new(ScriptedTransports(Arc::clone(&self.receivers))),
+            time: self.time.clone(),
+        }
     }
 
     /// Waits for a condition, at most this long in simulated time.

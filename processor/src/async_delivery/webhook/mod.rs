@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use aws_smithy_async::time::SharedTimeSource;
 use aws_smithy_types::date_time::{DateTime, Format};
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use store::{DeliveryPolicy, Message, SigningSecret, WebhookUrl};
@@ -25,7 +25,7 @@ use tokio::time::timeout;
 pub use guard::{AddressClass, Allowance, BadAllowance, Guard, Refusal};
 pub use transport::{Answer, HttpTransports, Transport, TransportError, Transports};
 
-use super::destination::Sender;
+use super::destination::{Outgoing, Sender};
 use super::outcome::{Failure, FailureKind, Outcome};
 use sign::Signer;
 
@@ -93,13 +93,13 @@ impl Webhook {
     }
 }
 
-impl Sender for Webhook {
-    fn attempt(&self, message: &Message, attempt: u32) -> BoxFuture<'static, Outcome> {
+impl Webhook {
+    fn post(&self, message: &Message, attempt: u32) -> BoxFuture<'static, Outcome> {
         let request = match self.request(message, attempt) {
             Ok(request) => request,
             Err(e) => {
                 let outcome =
-                    fail(FailureKind::Refused, format!("the request cannot be built: {e}"));
+                    fail(FailureKind::Unsendable, format!("the request cannot be built: {e}"));
                 return Box::pin(std::future::ready(outcome));
             }
         };
@@ -115,6 +115,14 @@ impl Sender for Webhook {
                 ),
             }
         })
+    }
+}
+
+impl Sender for Webhook {
+    /// A POST a message.
+    fn attempt(&self, batch: Vec<Outgoing>) -> BoxFuture<'static, Vec<Outcome>> {
+        let posts: Vec<_> = batch.iter().map(|out| self.post(&out.message, out.attempt)).collect();
+        Box::pin(join_all(posts))
     }
 }
 

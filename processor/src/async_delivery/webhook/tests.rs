@@ -158,7 +158,7 @@ impl Sent {
     }
 
     async fn outcome(&self) -> Outcome {
-        self.webhook().attempt(&message(), 1).await
+        self.webhook().post(&message(), 1).await
     }
 
     async fn failure(&self) -> Failure {
@@ -173,7 +173,7 @@ impl Sent {
 async fn the_official_library_verifies_what_a_receiver_gets() {
     let receiver = Receiver::answering(204).await;
     let sent = Sent::to(format!("http://{}/in?a=b", receiver.address));
-    assert_eq!(sent.webhook().attempt(&message(), 3).await, Outcome::Accepted);
+    assert_eq!(sent.webhook().post(&message(), 3).await, Outcome::Accepted);
     let (headers, body) = receiver.got.lock().unwrap()[0].clone();
     standardwebhooks::Webhook::new(SECRET).unwrap().verify(&body, &headers).unwrap();
     assert_eq!(body, message().payload);
@@ -190,7 +190,7 @@ async fn connections_are_used_again() {
     let receiver = Receiver::answering(200).await;
     let webhook = Sent::to(format!("http://{}/", receiver.address)).webhook();
     for _ in 0..50 {
-        assert_eq!(webhook.attempt(&message(), 1).await, Outcome::Accepted);
+        assert_eq!(webhook.post(&message(), 1).await, Outcome::Accepted);
     }
     assert_eq!((receiver.requests(), receiver.connections.load(Ordering::Relaxed)), (50, 1));
 }
@@ -243,7 +243,7 @@ async fn a_long_answer_is_read_no_further_than_its_limit() {
     let receiver = long(200).await;
     let webhook = Sent::to(format!("http://{}/", receiver.address)).webhook();
     for _ in 0..2 {
-        assert_eq!(webhook.attempt(&message(), 1).await, Outcome::Accepted);
+        assert_eq!(webhook.post(&message(), 1).await, Outcome::Accepted);
     }
     assert_eq!(
         receiver.connections.load(Ordering::Relaxed),

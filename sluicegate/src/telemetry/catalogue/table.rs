@@ -208,7 +208,7 @@ const DELIVERY: &[Metric] = &[
         &[Label::new(
             "result",
             Values::Of(
-                "accepted abandoned gone overloaded refused unhealthy timed-out unreachable",
+                "accepted abandoned gone overloaded refused unsendable unhealthy timed-out unreachable",
             ),
         )],
         "attempts to deliver, by how they ended",
