@@ -6,7 +6,8 @@ use aws_smithy_async::time::SharedTimeSource;
 use serde::Serialize;
 use store::{
     AccessStore, Action, ApiKey, Change, Client, ClientId, DeliveryPolicy, Destination, Grant,
-    GrantScope, Pepper, SigningSecret, Subscription, SubscriptionId, SubscriptionStore, WebhookUrl,
+    GrantScope, Pepper, SigningSecret, Subscription, SubscriptionId, SubscriptionStore,
+    WebhookDestination, WebhookUrl,
 };
 
 use crate::clients::Clients;
@@ -141,7 +142,7 @@ async fn make_dev(app: &str, dev: Dev, clients: &Clients) -> anyhow::Result<DevR
             client: client.id.clone(),
             integrations: Vec::new(),
             entity_prefix: None,
-            destination: Destination::Webhook { url, secrets: vec![secret.clone()] },
+            destination: Destination::Webhook(WebhookDestination::new(url, vec![secret.clone()])),
             policy: DeliveryPolicy::default(),
             created_at_ms: now_ms,
             version: 0,

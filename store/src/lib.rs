@@ -47,7 +47,7 @@ pub use signer::{Signer, TokenError};
 pub use subscriptions::{
     DeliveryOrder, DeliveryPolicy, Destination, STANDARD_RETRY_SCHEDULE_MS, SigningSecret,
     Subscription, SubscriptionEpochs, SubscriptionError, SubscriptionId, SubscriptionSnapshot,
-    SubscriptionStore, WebhookUrl, retry_delay,
+    SubscriptionStore, WebhookDestination, WebhookUrl, retry_delay,
 };
 pub use tables::{SchemaError, TableReport, create_tables};
 

@@ -11,7 +11,7 @@ use processor::{Answer, Transport, TransportError, Transports};
 use store::{
     AccessStore, Action, Change, Client, ClientId, DeliveryOrder, DeliveryPolicy, Destination,
     Grant, GrantScope, Pepper, SigningSecret, Subscription, SubscriptionId, SubscriptionStore,
-    WebhookUrl,
+    WebhookDestination, WebhookUrl,
 };
 use tokio::time::sleep;
 
@@ -159,10 +159,10 @@ pub async fn subscribe(dynamodb: &DynamoDb, receivers: usize) {
     access.put_client(&owner, &Change { by: "operator", at_ms: 0 }).await.expect("a client");
     let subscriptions = SubscriptionStore::new(dynamodb.clone(), APP);
     for receiver in 0..receivers {
-        let destination = Destination::Webhook {
-            url: WebhookUrl::parse(&format!("https://{}/", host(receiver))).expect("a URL"),
-            secrets: vec![SigningSecret::parse(SECRET).expect("a secret")],
-        };
+        let destination = Destination::Webhook(WebhookDestination::new(
+            WebhookUrl::parse(&format!("https://{}/", host(receiver))).expect("a URL"),
+            vec![SigningSecret::parse(SECRET).expect("a secret")],
+        ));
         let subscription = Subscription {
             id: SubscriptionId::parse(&format!("sub-{receiver}")).expect("an id"),
             client: client.clone(),

@@ -62,16 +62,10 @@ impl Workshop {
     /// The sender of one subscription as it stands in this version.
     pub(super) fn sender(&self, subscription: &Subscription) -> Arc<dyn Sender> {
         match &subscription.destination {
-            Destination::Webhook { url, secrets } => {
+            Destination::Webhook(webhook) => {
                 let transport =
                     self.transports.for_destination(subscription.policy.concurrency as usize);
-                Arc::new(Webhook::new(
-                    url,
-                    secrets,
-                    &subscription.policy,
-                    transport,
-                    self.time.clone(),
-                ))
+                Arc::new(Webhook::new(webhook, &subscription.policy, transport, self.time.clone()))
             }
         }
     }

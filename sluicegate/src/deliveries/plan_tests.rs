@@ -7,7 +7,7 @@ use bytes::Bytes;
 use processor::integration::Integration;
 use store::{
     Action, Client, ClientId, DeliveryPolicy, Destination, Grant, GrantScope, IntegrationName,
-    MessageId, Position, Subscription, SubscriptionEpochs, WebhookUrl,
+    MessageId, Position, Subscription, SubscriptionEpochs, WebhookDestination, WebhookUrl,
 };
 
 use super::*;
@@ -32,10 +32,10 @@ fn subscription(id: &str, enabled: bool) -> Subscription {
         client: ClientId::parse("client").unwrap(),
         integrations: Vec::new(),
         entity_prefix: None,
-        destination: Destination::Webhook {
-            url: WebhookUrl::parse("https://receiver.example/").unwrap(),
-            secrets: Vec::new(),
-        },
+        destination: Destination::Webhook(WebhookDestination::new(
+            WebhookUrl::parse("https://receiver.example/").unwrap(),
+            Vec::new(),
+        )),
         policy: DeliveryPolicy::default(),
         created_at_ms: 0,
         version: 1,

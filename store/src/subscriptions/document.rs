@@ -1,9 +1,10 @@
-//! A subscription as it is kept: one JSON document with a form number. It is the only place where
-//! signing secrets are written in clear, so it never leaves this folder.
+//! A subscription as it is kept: one JSON document with a form number. Secrets stand in it in clear, so it
+//! never leaves this folder. Each kind of destination writes and reads its own part.
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeliveryPolicy, Destination, SigningSecret, Subscription, SubscriptionId, WebhookUrl};
+use super::webhook::WebhookDocument;
+use super::{DeliveryPolicy, Destination, Subscription, SubscriptionError, SubscriptionId};
 use crate::access::ClientId;
 use crate::epoch::VERSION;
 use crate::error::StoreError;
@@ -32,22 +33,33 @@ struct Document {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 enum DestinationDocument {
-    Webhook { url: String, secrets: Vec<String> },
+    Webhook(WebhookDocument),
+}
+
+impl From<&Destination> for DestinationDocument {
+    fn from(destination: &Destination) -> DestinationDocument {
+        match destination {
+            Destination::Webhook(webhook) => DestinationDocument::Webhook(webhook.into()),
+        }
+    }
+}
+
+impl DestinationDocument {
+    fn read(self) -> Result<Destination, SubscriptionError> {
+        match self {
+            DestinationDocument::Webhook(webhook) => webhook.read().map(Destination::Webhook),
+        }
+    }
 }
 
 /// The item of a subscription at its next version.
 pub(super) fn to_item(subscription: &Subscription) -> Result<Item, StoreError> {
-    let Destination::Webhook { url, secrets } = &subscription.destination;
-    let destination = DestinationDocument::Webhook {
-        url: url.as_str().to_owned(),
-        secrets: secrets.iter().map(SigningSecret::expose).collect(),
-    };
     let document = Document {
         form: FORM,
         client: subscription.client.clone(),
         integrations: subscription.integrations.clone(),
         entity_prefix: subscription.entity_prefix.clone(),
-        destination,
+        destination: (&subscription.destination).into(),
         policy: subscription.policy.clone(),
         created_at_ms: subscription.created_at_ms,
         enabled: subscription.enabled,
@@ -76,20 +88,13 @@ pub(super) fn from_item(reader: &ItemReader) -> Result<Subscription, StoreError>
             reader.unreadable(format!("its document has form {found}, this version reads {FORM}"))
         );
     }
-    let DestinationDocument::Webhook { url, secrets } = document.destination;
-    let unusable = |e: super::SubscriptionError| reader.unreadable(e.to_string());
-    let secrets: Result<Vec<_>, _> =
-        secrets.iter().map(|text| SigningSecret::parse(text)).collect();
-    let destination = Destination::Webhook {
-        url: WebhookUrl::parse(&url).map_err(unusable)?,
-        secrets: secrets.map_err(unusable)?,
-    };
+    let destination = document.destination.read();
     Ok(Subscription {
         id: reader.parsed(SK, SubscriptionId::parse)?,
         client: document.client,
         integrations: document.integrations,
         entity_prefix: document.entity_prefix,
-        destination,
+        destination: destination.map_err(|e| reader.unreadable(e.to_string()))?,
         policy: document.policy,
         created_at_ms: document.created_at_ms,
         version: reader.number(VERSION)?,

@@ -15,8 +15,6 @@ use crate::error::StoreError;
 const MAX_SUBSCRIPTIONS: usize = 20_000;
 /// Times a snapshot is read again because something changed meanwhile.
 const MAX_READS: usize = 5;
-/// Most secrets that sign for one destination at once.
-const MAX_SECRETS: usize = 10;
 
 /// The epoch of subscriptions.
 const EPOCH: &str = "subscriptions";
@@ -129,9 +127,8 @@ impl SubscriptionStore {
 /// What no subscription may be stored with.
 fn check(subscription: &Subscription) -> Result<(), String> {
     subscription.policy.check().map_err(|e| e.to_string())?;
-    let Destination::Webhook { secrets, .. } = &subscription.destination;
-    if !(1..=MAX_SECRETS).contains(&secrets.len()) {
-        return Err(format!("{} signing secrets: 1 to {MAX_SECRETS} are allowed", secrets.len()));
+    match &subscription.destination {
+        Destination::Webhook(webhook) => webhook.check()?,
     }
     if subscription.integrations.len() > 100 {
         return Err(format!(

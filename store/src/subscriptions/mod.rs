@@ -11,6 +11,7 @@ mod secret;
 #[cfg(test)]
 mod tests;
 mod url;
+mod webhook;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use dynamodb::{SubscriptionEpochs, SubscriptionSnapshot, SubscriptionStore};
 pub use retry::{STANDARD_RETRY_SCHEDULE_MS, retry_delay};
 pub use secret::SigningSecret;
 pub use url::WebhookUrl;
+pub use webhook::WebhookDestination;
 
 use crate::access::ClientId;
 use crate::identity::{IdentityError, IntegrationName, is_plain_id, shown, text_type};
@@ -107,12 +109,7 @@ pub struct Subscription {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Destination {
     /// An HTTP POST per message, signed by Standard Webhooks.
-    Webhook {
-        /// The receiver.
-        url: WebhookUrl,
-        /// Newest first; all of them sign, so that rotation overlaps.
-        secrets: Vec<SigningSecret>,
-    },
+    Webhook(WebhookDestination),
 }
 
 /// In which order a destination gets messages.
@@ -183,7 +180,7 @@ impl Destination {
     /// What kind it is, for metrics and lists.
     pub fn kind(&self) -> &'static str {
         match self {
-            Destination::Webhook { .. } => "webhook",
+            Destination::Webhook(_) => "webhook",
         }
     }
 }
@@ -191,7 +188,7 @@ impl Destination {
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Destination::Webhook { url, .. } => write!(f, "webhook {}", url.origin()),
+            Destination::Webhook(webhook) => write!(f, "webhook {}", webhook.url.origin()),
         }
     }
 }

@@ -12,13 +12,10 @@ fn subscription(id: &str) -> Subscription {
         client: ClientId::parse("cl_1").unwrap(),
         integrations: vec![integration("quakes")],
         entity_prefix: Some("us".to_owned()),
-        destination: Destination::Webhook {
-            url: WebhookUrl::parse("https://hooks.example.com/in?t=1").unwrap(),
-            secrets: vec![
-                SigningSecret::generate(&mut random(1)),
-                SigningSecret::generate(&mut random(2)),
-            ],
-        },
+        destination: Destination::Webhook(WebhookDestination::new(
+            WebhookUrl::parse("https://hooks.example.com/in?t=1").unwrap(),
+            vec![SigningSecret::generate(&mut random(1)), SigningSecret::generate(&mut random(2))],
+        )),
         policy: DeliveryPolicy { rate_per_second: Some(50), ..DeliveryPolicy::default() },
         created_at_ms: NOW,
         version: 0,
@@ -159,8 +156,8 @@ async fn nonsense_is_refused_before_it_is_stored() {
         assert!(matches!(store.put(&one).await, Err(StoreError::Invalid { .. })), "{policy:?}");
     }
     let mut unsigned = subscription("sub_a");
-    let Destination::Webhook { secrets, .. } = &mut unsigned.destination;
-    secrets.clear();
+    let Destination::Webhook(webhook) = &mut unsigned.destination;
+    webhook.secrets.clear();
     assert!(store.put(&unsigned).await.is_err());
     assert_eq!(calls(&aws, "TransactWriteItems"), 0);
 }
@@ -189,9 +186,9 @@ fn secrets_have_the_form_of_standard_webhooks() {
 #[test]
 fn debug_shows_no_secret_and_no_path() {
     let text = format!("{:?}", subscription("sub_a"));
-    let Destination::Webhook { secrets, .. } = subscription("sub_a").destination;
+    let Destination::Webhook(webhook) = subscription("sub_a").destination;
     assert!(
         text.contains("SigningSecret(redacted)") && text.contains("https://hooks.example.com:443")
     );
-    assert!(!text.contains(&secrets[0].expose()) && !text.contains("/in?t=1"), "{text}");
+    assert!(!text.contains(&webhook.secrets[0].expose()) && !text.contains("/in?t=1"), "{text}");
 }

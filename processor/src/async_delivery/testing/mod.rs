@@ -16,7 +16,7 @@ use store::{
     AccessStore, Action, Change, Client, ClientId, DeadLetter, DeliveryPolicy, DeliveryStore,
     Destination, Entity, Grant, GrantScope, IntegrationName, Message, MessageId, Pepper, Position,
     SigningSecret, Subscription, SubscriptionEpochs, SubscriptionId, SubscriptionSnapshot,
-    SubscriptionStore, WebhookUrl,
+    SubscriptionStore, WebhookDestination, WebhookUrl,
 };
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -94,10 +94,10 @@ pub(super) fn subscription(id: &str, url: &str) -> Subscription {
         client: ClientId::parse("client").unwrap(),
         integrations: Vec::new(),
         entity_prefix: None,
-        destination: Destination::Webhook {
-            url: WebhookUrl::parse(url).unwrap(),
-            secrets: vec![SigningSecret::parse(SECRET).unwrap()],
-        },
+        destination: Destination::Webhook(WebhookDestination::new(
+            WebhookUrl::parse(url).unwrap(),
+            vec![SigningSecret::parse(SECRET).unwrap()],
+        )),
         policy: DeliveryPolicy::default(),
         created_at_ms: 0,
         version: 0,

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
-use store::{DeliveryPolicy, Message, SigningSecret, WebhookUrl};
+use store::{DeliveryPolicy, Message, SigningSecret, WebhookDestination};
 use tokio::time::timeout;
 
 pub use guard::{AddressClass, Allowance, BadAllowance, Guard, Refusal};
@@ -55,15 +55,14 @@ pub(super) struct Webhook {
 
 impl Webhook {
     pub(super) fn new(
-        url: &WebhookUrl,
-        secrets: &[SigningSecret],
+        destination: &WebhookDestination,
         policy: &DeliveryPolicy,
         transport: Arc<dyn Transport>,
         time: SharedTimeSource,
     ) -> Webhook {
         Webhook {
-            uri: url.uri().clone(),
-            signer: Signer::new(secrets.iter().map(SigningSecret::key)),
+            uri: destination.url.uri().clone(),
+            signer: Signer::new(destination.secrets.iter().map(SigningSecret::key)),
             time_limit: Duration::from_millis(policy.timeout_ms),
             transport,
             time,

@@ -149,8 +149,10 @@ impl Sent {
         let transports = HttpTransports::new(guard, trust(self.roots.clone()));
         let policy = DeliveryPolicy { timeout_ms: self.timeout_ms, ..DeliveryPolicy::default() };
         Webhook::new(
-            &WebhookUrl::parse(&self.url).unwrap(),
-            &[SigningSecret::parse(SECRET).unwrap()],
+            &WebhookDestination::new(
+                WebhookUrl::parse(&self.url).unwrap(),
+                vec![SigningSecret::parse(SECRET).unwrap()],
+            ),
             &policy,
             transports.for_destination(4),
             SharedTimeSource::new(SystemTimeSource::new()),
