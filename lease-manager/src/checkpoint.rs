@@ -16,20 +16,22 @@ impl SequenceNumber {
     /// Reads `0|[1-9][0-9]{0,128}`; leading zeros are refused, so equal numbers are equal texts.
     pub fn parse(text: impl Into<Arc<str>>) -> Result<Self, InvalidName> {
         let text = text.into();
-        Self::check(&text)?;
+        Self::check(&*text)?;
         Ok(Self(text))
     }
 
     /// Whether [`SequenceNumber::parse`] would read the text; for readers that keep the text where
-    /// it is.
-    pub fn check(text: &str) -> Result<(), InvalidName> {
-        let digits = (1..=129).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
-        if digits && (text.len() == 1 || !text.starts_with('0')) {
+    /// it is, and may not know yet that it is UTF-8.
+    pub fn check(text: impl AsRef<[u8]>) -> Result<(), InvalidName> {
+        let text = text.as_ref();
+        // Every byte is looked at, so that many are looked at together.
+        let digits = text.iter().fold(true, |all, byte| all & byte.is_ascii_digit());
+        if digits && (1..=129).contains(&text.len()) && (text.len() == 1 || text[0] != b'0') {
             Ok(())
         } else {
             Err(InvalidName::new(
                 "sequence number",
-                text,
+                &String::from_utf8_lossy(text),
                 "1 to 129 decimal digits without leading zeros",
             ))
         }

@@ -115,12 +115,12 @@ fn read<'a>(
     if payload.is_empty() {
         return Err((DeadReason::Empty, "the record has no bytes".to_owned()));
     }
-    let text = str::from_utf8(payload).map_err(|e| {
+    let text = simdutf8::compat::from_utf8(payload).map_err(|e| {
         let at = e.valid_up_to();
         (DeadReason::InvalidUtf8, format!("not UTF-8: byte {at} is 0x{:02x}", payload[at]))
     })?;
     let mut decision = Decision { integrations, text, candidate: 0 };
-    let is_enough = |found: &[Option<Stretch>]| may_stop && decision.is_made(found);
+    let is_enough = |found: &[Option<Stretch>], slot| may_stop && decision.is_made(found, slot);
     match walk(integrations.tree(), payload, &mut scratch.found, is_enough) {
         Ok(is_whole) => Ok((text, is_whole)),
         Err(broken) => Err((DeadReason::NotJson, not_json(broken, payload))),
@@ -146,16 +146,31 @@ struct Decision<'a> {
 }
 
 impl Decision<'_> {
-    fn is_made(&mut self, found: &[Option<Stretch>]) -> bool {
+    /// `slot` is what was found last.
+    fn is_made(&mut self, found: &[Option<Stretch>], slot: SlotId) -> bool {
         let message = Message { text: self.text, found };
+        let mut is_news = self.may_refute(slot);
         while let Some(rule) = self.integrations.rules().get(self.candidate) {
+            let is_complete = is_complete(rule, &message);
+            if !is_news && !is_complete {
+                return false;
+            }
             match self.holds(rule, &message) {
                 None => return false,
-                Some(true) => return is_complete(rule, &message),
+                Some(true) => return is_complete,
                 Some(false) => self.candidate += 1,
             }
+            is_news = true;
         }
         false
+    }
+
+    /// Whether the candidate's conditions look at this.
+    fn may_refute(&self, slot: SlotId) -> bool {
+        self.integrations.rules().get(self.candidate).is_some_and(|rule| {
+            rule.conditions.iter().any(|(asked, _)| *asked == slot)
+                || rule.only_cloud_events && slot == self.integrations.cloud_event().specversion
+        })
     }
 
     /// `None` while that is open: a field that was not found yet may still come.
@@ -223,7 +238,7 @@ impl<'a> Message<'a> {
 /// it is written.
 fn unquoted(raw: &str) -> Cow<'_, str> {
     let inside = &raw[1..raw.len() - 1];
-    if !inside.contains('\\') {
+    if memchr::memchr(b'\\', inside.as_bytes()).is_none() {
         return Cow::Borrowed(inside);
     }
     let text = Scanner::new(raw.as_bytes()).string().ok();

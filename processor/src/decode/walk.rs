@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use crate::integration::{NodeId, Tree};
+use crate::integration::{NodeId, SlotId, Tree};
 use crate::json::{Broken, Scanner, Text};
 
 /// Where in the message a value stands.
@@ -27,12 +27,12 @@ impl Stretch {
 }
 
 /// Walks `message`; what the pointers ask for is in `found` afterwards, by slot. It goes on until
-/// `is_enough` says so of what was found: true when all of the message was read.
+/// `is_enough` says so of what was found, and of what was found last: true when all of the message was read.
 pub(super) fn walk(
     tree: &Tree,
     message: &[u8],
     found: &mut [Option<Stretch>],
-    is_enough: impl FnMut(&[Option<Stretch>]) -> bool,
+    is_enough: impl FnMut(&[Option<Stretch>], SlotId) -> bool,
 ) -> Result<bool, Broken> {
     found.fill(None);
     let mut walk = Walk { tree, scanner: Scanner::new(message), found, is_enough };
@@ -62,7 +62,7 @@ struct Walk<'a, E> {
     is_enough: E,
 }
 
-impl<E: FnMut(&[Option<Stretch>]) -> bool> Walk<'_, E> {
+impl<E: FnMut(&[Option<Stretch>], SlotId) -> bool> Walk<'_, E> {
     /// One value at a node of the tree.
     fn value(&mut self, at: NodeId) -> Result<(), Stop> {
         let first = self.scanner.peek();
@@ -75,7 +75,7 @@ impl<E: FnMut(&[Option<Stretch>]) -> bool> Walk<'_, E> {
         if let Some(slot) = self.tree.slot(at) {
             let (start, end) = (start as u32, self.scanner.at() as u32);
             self.found[slot.0] = Some(Stretch { start, end });
-            if (self.is_enough)(self.found) {
+            if (self.is_enough)(self.found, slot) {
                 return Err(Stop::Enough);
             }
         }

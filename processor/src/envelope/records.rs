@@ -127,9 +127,15 @@ fn decode_escaped(written: &[u8], arena: &mut Vec<u8>) -> Option<()> {
 
 fn sequence(scanner: &mut Scanner<'_>, index: usize, records: &mut Records) -> Result<Span, Stop> {
     let wrong = |detail: String| Stop::Record { index, detail };
+    if scanner.peek() == b'"'
+        && let Some(digits) = scanner.digits_string()
+    {
+        SequenceNumber::check(digits).map_err(|e| wrong(e.to_string()))?;
+        return Ok(append(&mut records.arena, digits));
+    }
     let text = string(scanner)?;
     let meaning = text.meaning().ok_or_else(|| wrong("a SequenceNumber that is no text".into()))?;
-    SequenceNumber::check(&meaning).map_err(|e| wrong(e.to_string()))?;
+    SequenceNumber::check(&*meaning).map_err(|e| wrong(e.to_string()))?;
     Ok(append(&mut records.arena, meaning.as_bytes()))
 }
 

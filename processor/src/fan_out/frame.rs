@@ -145,6 +145,10 @@ impl FrameReader {
         let part = self.unread.len().min(missing);
         self.buffer.extend_from_slice(&self.unread[..part]);
         self.unread.advance(part);
+        if self.unread.is_empty() {
+            // Whoever read from the socket fills its buffer again once nobody holds a part of it.
+            self.unread = Bytes::new();
+        }
         part == missing
     }
 }

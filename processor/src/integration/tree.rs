@@ -17,6 +17,9 @@ pub(crate) struct NodeId(usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SlotId(pub(crate) usize);
 
+/// Up to so many children are gone through one after the other: no branch of that is guessed wrong.
+const FEW_CHILDREN: usize = 12;
+
 /// The tree.
 #[derive(Debug)]
 pub(crate) struct Tree {
@@ -129,7 +132,10 @@ impl Tree {
             return None;
         }
         let head = head(key);
-        let from = node.children.partition_point(|child| child.head < head);
+        let from = match node.children.len() {
+            0..=FEW_CHILDREN => node.children.iter().position(|child| child.head == head)?,
+            _ => node.children.partition_point(|child| child.head < head),
+        };
         let alike = node.children[from..].iter().take_while(|child| child.head == head);
         let same = |child: &&Child| {
             child.key.len() == key.len() && (key.len() <= 8 || child.key.as_bytes() == key)

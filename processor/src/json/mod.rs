@@ -125,6 +125,19 @@ impl<'a> Scanner<'a> {
         Ok(Text::new(&self.text[start..self.at - 1], !plain))
     }
 
+    /// What is written between the quotes of a string of decimal digits alone, for whom it is likely: one look at each
+    /// byte finds its end and checks it. `None`, and nothing is passed over, when it is anything else.
+    #[inline]
+    pub(crate) fn digits_string(&mut self) -> Option<&'a [u8]> {
+        let start = self.at + 1;
+        let end = text::behind_digits(self.text, start);
+        let whole = self.byte() == b'"' && end > start && self.text.get(end) == Some(&b'"');
+        whole.then(|| {
+            self.at = end + 1;
+            &self.text[start..end]
+        })
+    }
+
     /// What is written between the quotes of a string whose opening quote [`Scanner::peek`] showed,
     /// for a caller who checks all of it: no byte of it is looked at here.
     #[inline]

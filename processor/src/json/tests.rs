@@ -152,3 +152,20 @@ fn damaged_texts_are_refused_exactly_when_serde_json_refuses_them() {
     }
     assert!(refused > 500, "{refused}");
 }
+
+#[test]
+fn a_string_of_digits_is_taken_whole_or_not_at_all() {
+    let taken = |text: &str| {
+        let mut scanner = Scanner::new(text.as_bytes());
+        let digits = scanner.digits_string().map(|digits| digits.escape_ascii().to_string());
+        (digits, scanner.at())
+    };
+    let digits = "49590338271490256608559692538361571095921575989136588898";
+    for end in 1..=digits.len() {
+        let whole = format!("\"{}\",", &digits[..end]);
+        assert_eq!(taken(&whole), (Some(digits[..end].to_owned()), end + 2));
+    }
+    for other in ["\"\"", "\"12a\"", "\"12\\u0033\"", "\"12", "12\"", "\"", "", "\"1 2\""] {
+        assert_eq!(taken(other), (None, 0), "{other}");
+    }
+}

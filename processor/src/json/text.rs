@@ -121,7 +121,7 @@ pub(super) fn behind_space(text: &[u8], mut at: usize) -> usize {
 #[inline(always)]
 pub(super) fn find_special(text: &[u8], at: usize) -> usize {
     // Most strings are short.
-    for at in [at, at + 8] {
+    for at in [at, at + 8, at + 16, at + 24] {
         let Some(bytes) = eight(text, at) else { break };
         let special = swar::special(bytes);
         if special != 0 {
