@@ -142,6 +142,8 @@ async fn make_dev(app: &str, dev: Dev, clients: &Clients) -> anyhow::Result<DevR
             client: client.id.clone(),
             integrations: Vec::new(),
             entity_prefix: None,
+            types: Vec::new(),
+            filter: None,
             destination: Destination::Webhook(WebhookDestination::new(url, vec![secret.clone()])),
             policy: DeliveryPolicy::default(),
             created_at_ms: now_ms,

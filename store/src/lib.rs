@@ -8,7 +8,7 @@
 //!
 //! Start at [`MessageStore`] (what sync-store writes and the API reads), then [`DeliveryStore`]
 //! (what async-delivery parks), [`SubscriptionStore`] and [`AccessStore`]. The keys of every item
-//! are made in one place per folder (`keys.rs`).
+//! are made in one place per folder (`keys.rs`). [`pattern`] is the language of filters, for both services.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod access;
@@ -21,6 +21,7 @@ mod item;
 mod messages;
 mod metrics;
 mod parts;
+pub mod pattern;
 mod signer;
 mod subscriptions;
 mod tables;

@@ -168,6 +168,8 @@ pub async fn subscribe(dynamodb: &DynamoDb, receivers: usize) {
             client: client.clone(),
             integrations: Vec::new(),
             entity_prefix: None,
+            types: Vec::new(),
+            filter: None,
             destination,
             policy: DeliveryPolicy {
                 timeout_ms: TIMEOUT_MS,

@@ -32,6 +32,8 @@ fn subscription(id: &str, enabled: bool) -> Subscription {
         client: ClientId::parse("client").unwrap(),
         integrations: Vec::new(),
         entity_prefix: None,
+        types: Vec::new(),
+        filter: None,
         destination: Destination::Webhook(WebhookDestination::new(
             WebhookUrl::parse("https://receiver.example/").unwrap(),
             Vec::new(),

@@ -2,6 +2,7 @@
 //! never leaves this folder. Each kind of destination writes and reads its own part.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::webhook::WebhookDocument;
 use super::{DeliveryPolicy, Destination, Subscription, SubscriptionError, SubscriptionId};
@@ -10,6 +11,7 @@ use crate::epoch::VERSION;
 use crate::error::StoreError;
 use crate::identity::IntegrationName;
 use crate::item::{Item, ItemReader, SK, key, n, s};
+use crate::pattern::Pattern;
 
 /// Partition of all subscriptions.
 pub(super) const PARTITION: &str = "subscriptions";
@@ -24,6 +26,9 @@ struct Document {
     client: ClientId,
     integrations: Vec<IntegrationName>,
     entity_prefix: Option<String>,
+    types: Vec<String>,
+    /// As it was given; parsed apart, so that the error says where.
+    filter: Option<Box<RawValue>>,
     destination: DestinationDocument,
     policy: DeliveryPolicy,
     created_at_ms: i64,
@@ -59,6 +64,8 @@ pub(super) fn to_item(subscription: &Subscription) -> Result<Item, StoreError> {
         client: subscription.client.clone(),
         integrations: subscription.integrations.clone(),
         entity_prefix: subscription.entity_prefix.clone(),
+        types: subscription.types.clone(),
+        filter: subscription.filter.as_ref().map(Pattern::to_raw),
         destination: (&subscription.destination).into(),
         policy: subscription.policy.clone(),
         created_at_ms: subscription.created_at_ms,
@@ -89,11 +96,14 @@ pub(super) fn from_item(reader: &ItemReader) -> Result<Subscription, StoreError>
         );
     }
     let destination = document.destination.read();
+    let filter = document.filter.map(|json| Pattern::parse(json.get())).transpose();
     Ok(Subscription {
         id: reader.parsed(SK, SubscriptionId::parse)?,
         client: document.client,
         integrations: document.integrations,
         entity_prefix: document.entity_prefix,
+        types: document.types,
+        filter: filter.map_err(|e| reader.unreadable(e.to_string()))?,
         destination: destination.map_err(|e| reader.unreadable(e.to_string()))?,
         policy: document.policy,
         created_at_ms: document.created_at_ms,

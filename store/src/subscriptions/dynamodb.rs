@@ -16,6 +16,11 @@ const MAX_SUBSCRIPTIONS: usize = 20_000;
 /// Times a snapshot is read again because something changed meanwhile.
 const MAX_READS: usize = 5;
 
+/// Most event types of one subscription.
+const MAX_TYPES: usize = 100;
+/// Longest event type, in bytes.
+const MAX_TYPE_BYTES: usize = 256;
+
 /// The epoch of subscriptions.
 const EPOCH: &str = "subscriptions";
 
@@ -138,6 +143,15 @@ fn check(subscription: &Subscription) -> Result<(), String> {
     }
     if subscription.entity_prefix.as_ref().is_some_and(|prefix| prefix.len() > 512) {
         return Err("the entity prefix has more than 512 bytes".to_owned());
+    }
+    if subscription.types.len() > MAX_TYPES {
+        let found = subscription.types.len();
+        return Err(format!("{found} event types: up to {MAX_TYPES} are allowed"));
+    }
+    let is_type = |text: &String| (1..=MAX_TYPE_BYTES).contains(&text.len());
+    if let Some(found) = subscription.types.iter().find(|text| !is_type(text)) {
+        let bytes = found.len();
+        return Err(format!("an event type of {bytes} bytes: 1 to {MAX_TYPE_BYTES} are allowed"));
     }
     Ok(())
 }

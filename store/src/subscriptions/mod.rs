@@ -26,6 +26,7 @@ pub use webhook::WebhookDestination;
 
 use crate::access::ClientId;
 use crate::identity::{IdentityError, IntegrationName, is_plain_id, shown, text_type};
+use crate::pattern::Pattern;
 
 /// Longest id of a subscription, in characters.
 const MAX_ID: usize = 64;
@@ -93,6 +94,10 @@ pub struct Subscription {
     pub integrations: Vec<IntegrationName>,
     /// Only entities that start with this.
     pub entity_prefix: Option<String>,
+    /// Only messages of one of these event types; empty means all, also those that have none.
+    pub types: Vec<String>,
+    /// Only messages with this content.
+    pub filter: Option<Pattern>,
     /// Where to.
     pub destination: Destination,
     /// How persistently.

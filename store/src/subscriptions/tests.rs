@@ -12,6 +12,10 @@ fn subscription(id: &str) -> Subscription {
         client: ClientId::parse("cl_1").unwrap(),
         integrations: vec![integration("quakes")],
         entity_prefix: Some("us".to_owned()),
+        types: vec!["earthquake".to_owned()],
+        filter: Some(
+            Pattern::parse(r#"{ "properties": {"mag": [{"numeric": [">=", 4.50]}]} }"#).unwrap(),
+        ),
         destination: Destination::Webhook(WebhookDestination::new(
             WebhookUrl::parse("https://hooks.example.com/in?t=1").unwrap(),
             vec![SigningSecret::generate(&mut random(1)), SigningSecret::generate(&mut random(2))],
@@ -130,6 +134,21 @@ async fn one_unreadable_subscription_fails_the_whole_and_is_named() {
 }
 
 #[tokio::test]
+async fn a_stored_filter_that_is_none_says_where() {
+    let (aws, store) = store().await;
+    store.put(&subscription("sub_a")).await.unwrap();
+    let client = crate::testing::client_of(&aws);
+    let key = crate::item::key("subscriptions", "sub_a");
+    let get = client.get_item().table_name("test-access").set_key(Some(key)).send();
+    let mut item = get.await.unwrap().item.unwrap();
+    let text = item["document"].as_s().unwrap().replace("numeric", "number");
+    item.insert("document".to_owned(), crate::item::s(text));
+    client.put_item().table_name("test-access").set_item(Some(item)).send().await.unwrap();
+    let error = store.load_all().await.unwrap_err().to_string();
+    assert!(error.contains("sub_a") && error.contains("/properties/mag/0/number"), "{error}");
+}
+
+#[tokio::test]
 async fn failures_are_to_be_tried_again() {
     let (aws, store) = store().await;
     fail(&aws, "TransactWriteItems", Effect::InternalError, 1);
@@ -159,6 +178,10 @@ async fn nonsense_is_refused_before_it_is_stored() {
     let Destination::Webhook(webhook) = &mut unsigned.destination;
     webhook.secrets.clear();
     assert!(store.put(&unsigned).await.is_err());
+    for types in [vec!["t".to_owned(); 101], vec![String::new()], vec!["t".repeat(257)]] {
+        let refused = store.put(&Subscription { types, ..subscription("sub_a") }).await;
+        assert!(refused.unwrap_err().to_string().contains("event type"));
+    }
     assert_eq!(calls(&aws, "TransactWriteItems"), 0);
 }
 

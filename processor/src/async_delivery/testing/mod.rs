@@ -94,6 +94,8 @@ pub(super) fn subscription(id: &str, url: &str) -> Subscription {
         client: ClientId::parse("client").unwrap(),
         integrations: Vec::new(),
         entity_prefix: None,
+        types: Vec::new(),
+        filter: None,
         destination: Destination::Webhook(WebhookDestination::new(
             WebhookUrl::parse(url).unwrap(),
             vec![SigningSecret::parse(SECRET).unwrap()],
