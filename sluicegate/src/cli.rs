@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::deliveries::args::{self as deliveries, DeliveriesArgs};
 use crate::leases::args::{EXIT_CODES, LeasesArgs};
+use crate::subscriptions::args::{self as subscriptions, SubscriptionsArgs};
 
 /// Sluicegate: an integration platform on Amazon Kinesis.
 #[derive(Debug, Parser)]
@@ -53,6 +54,9 @@ pub(crate) enum Command {
     /// What was given up, with its bytes and the reason; and sending it again.
     #[command(after_help = deliveries::EXIT_CODES)]
     Deliveries(DeliveriesArgs),
+    /// Who gets what pushed where; and giving a subscription a new signing key.
+    #[command(after_help = subscriptions::EXIT_CODES)]
+    Subscriptions(SubscriptionsArgs),
 }
 
 /// Options of the demo.

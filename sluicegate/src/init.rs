@@ -144,7 +144,7 @@ async fn make_dev(app: &str, dev: Dev, clients: &Clients) -> anyhow::Result<DevR
             entity_prefix: None,
             types: Vec::new(),
             filter: None,
-            destination: Destination::Webhook(WebhookDestination::new(url, vec![secret.clone()])),
+            destination: Destination::Webhook(WebhookDestination::new(url, secret.clone())),
             policy: DeliveryPolicy::default(),
             created_at_ms: now_ms,
             version: 0,

@@ -24,6 +24,7 @@ mod screen;
 mod services;
 mod signals;
 mod streams;
+mod subscriptions;
 mod telemetry;
 
 use std::io::Write;
@@ -63,6 +64,7 @@ async fn run(cli: Cli) -> ExitCode {
         Some(Command::Init(args)) => Box::pin(commands::init(args)).await,
         Some(Command::Leases(args)) => Box::pin(leases::run(args, stop)).await,
         Some(Command::Deliveries(args)) => Box::pin(deliveries::run(args, stop)).await,
+        Some(Command::Subscriptions(args)) => Box::pin(subscriptions::run(args)).await,
     };
     ended.unwrap_or_else(|error| fail(&error))
 }

@@ -46,9 +46,10 @@ pub use messages::{
 };
 pub use signer::{Signer, TokenError};
 pub use subscriptions::{
-    DeliveryOrder, DeliveryPolicy, Destination, STANDARD_RETRY_SCHEDULE_MS, SigningSecret,
-    Subscription, SubscriptionEpochs, SubscriptionError, SubscriptionId, SubscriptionSnapshot,
-    SubscriptionStore, WebhookDestination, WebhookUrl, retry_delay,
+    DeliveryOrder, DeliveryPolicy, Destination, Ed25519Key, HmacKey, MAX_OLD_KEYS,
+    ROTATION_OVERLAP, STANDARD_RETRY_SCHEDULE_MS, SigningKey, SigningSecret, Subscription,
+    SubscriptionEpochs, SubscriptionError, SubscriptionId, SubscriptionSnapshot, SubscriptionStore,
+    WebhookDestination, WebhookUrl, retry_delay,
 };
 pub use tables::{SchemaError, TableReport, create_tables};
 

@@ -20,6 +20,7 @@ mod kill;
 mod leases;
 mod malformed;
 mod pressure;
+mod subscriptions;
 mod telemetry;
 mod verifiers;
 mod walk;

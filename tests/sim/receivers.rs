@@ -161,7 +161,7 @@ pub async fn subscribe(dynamodb: &DynamoDb, receivers: usize) {
     for receiver in 0..receivers {
         let destination = Destination::Webhook(WebhookDestination::new(
             WebhookUrl::parse(&format!("https://{}/", host(receiver))).expect("a URL"),
-            vec![SigningSecret::parse(SECRET).expect("a secret")],
+            SigningSecret::parse(SECRET).expect("a secret"),
         ));
         let subscription = Subscription {
             id: SubscriptionId::parse(&format!("sub-{receiver}")).expect("an id"),

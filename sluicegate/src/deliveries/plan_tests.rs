@@ -7,7 +7,8 @@ use bytes::Bytes;
 use processor::integration::Integration;
 use store::{
     Action, Client, ClientId, DeliveryPolicy, Destination, Grant, GrantScope, IntegrationName,
-    MessageId, Position, Subscription, SubscriptionEpochs, WebhookDestination, WebhookUrl,
+    MessageId, Position, SigningSecret, Subscription, SubscriptionEpochs, WebhookDestination,
+    WebhookUrl,
 };
 
 use super::*;
@@ -36,7 +37,7 @@ fn subscription(id: &str, enabled: bool) -> Subscription {
         filter: None,
         destination: Destination::Webhook(WebhookDestination::new(
             WebhookUrl::parse("https://receiver.example/").unwrap(),
-            Vec::new(),
+            SigningSecret::generate(&mut |bytes| bytes.fill(7)),
         )),
         policy: DeliveryPolicy::default(),
         created_at_ms: 0,

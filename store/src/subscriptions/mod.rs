@@ -7,6 +7,7 @@
 mod document;
 mod dynamodb;
 mod retry;
+mod rotation;
 mod secret;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,8 @@ use serde::{Deserialize, Serialize};
 
 pub use dynamodb::{SubscriptionEpochs, SubscriptionSnapshot, SubscriptionStore};
 pub use retry::{STANDARD_RETRY_SCHEDULE_MS, retry_delay};
-pub use secret::SigningSecret;
+pub use rotation::{MAX_OLD_KEYS, ROTATION_OVERLAP, SigningKey};
+pub use secret::{Ed25519Key, HmacKey, SigningSecret};
 pub use url::WebhookUrl;
 pub use webhook::WebhookDestination;
 
@@ -36,7 +38,7 @@ const MAX_ID: usize = 64;
 pub enum SubscriptionError {
     /// Not a signing secret. What was found is not repeated: it may be one.
     #[error(
-        "signing secret is refused: \"whsec_\" and base64 of 24 to 64 bytes are allowed ({detail})"
+        "signing secret is refused: \"whsec_\" and base64 of 24 to 64 bytes, or \"whsk_\" and base64 of an Ed25519 key of 32 or 64 bytes, are allowed ({detail})"
     )]
     Secret {
         /// What is wrong with it.
@@ -186,6 +188,20 @@ impl Destination {
     pub fn kind(&self) -> &'static str {
         match self {
             Destination::Webhook(_) => "webhook",
+        }
+    }
+
+    /// The webhook that it is; `None` of every other kind.
+    pub fn webhook(&self) -> Option<&WebhookDestination> {
+        match self {
+            Destination::Webhook(webhook) => Some(webhook),
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn webhook_mut(&mut self) -> Option<&mut WebhookDestination> {
+        match self {
+            Destination::Webhook(webhook) => Some(webhook),
         }
     }
 }

@@ -98,7 +98,7 @@ pub(super) fn subscription(id: &str, url: &str) -> Subscription {
         filter: None,
         destination: Destination::Webhook(WebhookDestination::new(
             WebhookUrl::parse(url).unwrap(),
-            vec![SigningSecret::parse(SECRET).unwrap()],
+            SigningSecret::parse(SECRET).unwrap(),
         )),
         policy: DeliveryPolicy::default(),
         created_at_ms: 0,

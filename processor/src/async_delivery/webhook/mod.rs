@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
-use store::{DeliveryPolicy, Message, SigningSecret, WebhookDestination};
+use store::{DeliveryPolicy, Message, WebhookDestination};
 use tokio::time::timeout;
 
 pub use guard::{AddressClass, Allowance, BadAllowance, Guard, Refusal};
@@ -62,7 +62,7 @@ impl Webhook {
     ) -> Webhook {
         Webhook {
             uri: destination.url.uri().clone(),
-            signer: Signer::new(destination.secrets.iter().map(SigningSecret::key)),
+            signer: Signer::new(&destination.keys),
             time_limit: Duration::from_millis(policy.timeout_ms),
             transport,
             time,

@@ -151,7 +151,7 @@ impl Sent {
         Webhook::new(
             &WebhookDestination::new(
                 WebhookUrl::parse(&self.url).unwrap(),
-                vec![SigningSecret::parse(SECRET).unwrap()],
+                SigningSecret::parse(SECRET).unwrap(),
             ),
             &policy,
             transports.for_destination(4),

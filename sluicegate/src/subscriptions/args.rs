@@ -1,0 +1,119 @@
+//! The command line of `sluicegate subscriptions`.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use store::{ROTATION_OVERLAP, SubscriptionId};
+
+use crate::cli::{ConfigArgs, Output};
+use crate::config::parse_duration;
+
+/// What the commands' exit codes mean.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 failed, nothing was changed; 2 the command line or the configuration is refused; 3 there is no
+such subscription, or it cannot be done with it: nothing was changed.";
+
+/// Options of `subscriptions`.
+#[derive(Debug, Args)]
+pub(crate) struct SubscriptionsArgs {
+    #[command(subcommand)]
+    pub(crate) command: SubscriptionsCommand,
+}
+
+/// What to do with subscriptions.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SubscriptionsCommand {
+    /// All subscriptions: whose, where to, on or off.
+    #[command(
+        after_help = "Example:\n  sluicegate subscriptions list --config sluicegate.toml\n  sluicegate subscriptions list --output json --config sluicegate.toml | jq -r '.subscriptions[] | select(.enabled | not).id'"
+    )]
+    List(ListArgs),
+    /// One subscription with its filter, policy and keys; secrets are left out.
+    #[command(
+        after_help = "Example:\n  sluicegate subscriptions show sub_4fzV... --config sluicegate.toml"
+    )]
+    Show(ShowArgs),
+    /// Gives a webhook a new signing key. The old ones sign beside it until the overlap ends.
+    #[command(
+        after_help = "Example:\n  sluicegate subscriptions rotate-secret sub_4fzV... --overlap 24h --config sluicegate.toml\n  sluicegate subscriptions rotate-secret sub_4fzV... --kind ed25519 --output json --config sluicegate.toml | jq -r .public_key\n\nA shared secret is shown this once. Of an Ed25519 key only the public half is ever shown: the receiver needs no other."
+    )]
+    RotateSecret(RotateArgs),
+}
+
+/// Options of `subscriptions list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// Options of `subscriptions show`.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// Which one.
+    #[arg(value_name = "ID", value_parser = id)]
+    pub(crate) id: SubscriptionId,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// Options of `subscriptions rotate-secret`.
+#[derive(Debug, Args)]
+pub(crate) struct RotateArgs {
+    /// Which one.
+    #[arg(value_name = "ID", value_parser = id)]
+    pub(crate) id: SubscriptionId,
+    /// What the new key is.
+    #[arg(long, value_enum, default_value_t = Kind::Hmac)]
+    pub(crate) kind: Kind,
+    /// How long the old keys still sign, up to 7d; 0s ends them at once (after a leak).
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = overlap)]
+    pub(crate) overlap: Duration,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// What every command of `subscriptions` takes.
+#[derive(Debug, Args)]
+pub(crate) struct CommonArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+/// Kinds of signing keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// A secret that both sides know; signs as v1.
+    Hmac,
+    /// A pair of which the receiver gets the public half; signs as v1a.
+    Ed25519,
+}
+
+fn id(text: &str) -> Result<SubscriptionId, String> {
+    SubscriptionId::parse(text).map_err(|error| error.to_string())
+}
+
+fn overlap(text: &str) -> Result<Duration, String> {
+    let longest = 7 * ROTATION_OVERLAP;
+    parse_duration(text).filter(|overlap| *overlap <= longest).ok_or_else(|| {
+        format!("{text:?} is no overlap; allowed is a duration up to 7d, such as 30m or 24h")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overlaps_are_read_or_refused_with_what_is_allowed() {
+        assert_eq!(overlap("24h").unwrap(), ROTATION_OVERLAP);
+        assert_eq!(overlap("0s").unwrap(), Duration::ZERO);
+        assert!(overlap("7d").is_ok());
+        for bad in ["8d", "soon", "-1s", ""] {
+            assert!(overlap(bad).unwrap_err().contains("up to 7d"), "{bad}");
+        }
+    }
+}

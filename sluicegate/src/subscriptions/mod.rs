@@ -1,0 +1,125 @@
+//! `sluicegate subscriptions`: who gets what pushed where, and new signing keys.
+//!
+//! `args` is the command line, `view` how subscriptions are shown. It works through the access table alone; processors
+//! see a change within a second. A secret is shown once, where it is made, and never again.
+
+pub(crate) mod args;
+mod view;
+
+use std::process::ExitCode;
+
+use serde_json::json;
+use store::{SigningSecret, Subscription, SubscriptionError, SubscriptionStore};
+
+use crate::cli::{ConfigArgs, Output};
+use crate::clients::Clients;
+use crate::commands::{configuration, print, print_json};
+use crate::init::wall_ms;
+use crate::{random, screen};
+use args::{Kind, ListArgs, RotateArgs, ShowArgs, SubscriptionsArgs, SubscriptionsCommand};
+
+/// Exit code for what cannot be done: nothing was written.
+const REFUSED: u8 = 3;
+
+/// Runs one of the commands.
+pub(crate) async fn run(args: SubscriptionsArgs) -> anyhow::Result<ExitCode> {
+    match args.command {
+        SubscriptionsCommand::List(args) => list(args).await,
+        SubscriptionsCommand::Show(args) => show(args).await,
+        SubscriptionsCommand::RotateSecret(args) => rotate_secret(args).await,
+    }
+}
+
+/// The store and the clock; `None` when the configuration was only to be printed.
+async fn open(args: &ConfigArgs) -> anyhow::Result<Option<(SubscriptionStore, Clients)>> {
+    let Some(config) = configuration(args, None)? else { return Ok(None) };
+    let clients = Clients::make(&config.aws).await?;
+    Ok(Some((SubscriptionStore::new(clients.dynamodb.clone(), &config.app.name), clients)))
+}
+
+/// Says why nothing was done.
+fn refused(output: Output, why: &str) -> anyhow::Result<ExitCode> {
+    if output == Output::Json {
+        print_json(&json!({ "refused": why }))?;
+    }
+    screen::say(&format!("refused: {why}\n"));
+    Ok(ExitCode::from(REFUSED))
+}
+
+async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
+    let Some((store, clients)) = open(&args.common.config).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let subscriptions = store.load_all().await?;
+    match args.common.output {
+        Output::Text => print(&view::table(&subscriptions)),
+        Output::Json => {
+            let now_ms = wall_ms(&clients.time);
+            let objects: Vec<_> = subscriptions.iter().map(|s| view::object(s, now_ms)).collect();
+            print_json(&json!({ "subscriptions": objects }))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(args: ShowArgs) -> anyhow::Result<ExitCode> {
+    let Some((store, clients)) = open(&args.common.config).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let Some(subscription) = store.get(&args.id).await? else {
+        return refused(args.common.output, &format!("there is no subscription {}", args.id));
+    };
+    let object = view::object(&subscription, wall_ms(&clients.time));
+    match args.common.output {
+        Output::Text => print(&view::words(&object)),
+        Output::Json => print_json(&object)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn rotate_secret(args: RotateArgs) -> anyhow::Result<ExitCode> {
+    let Some((store, clients)) = open(&args.common.config).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let output = args.common.output;
+    let Some(mut subscription) = store.get(&args.id).await? else {
+        return refused(output, &format!("there is no subscription {}", args.id));
+    };
+    let secret = match args.kind {
+        Kind::Hmac => SigningSecret::generate(&mut random::fill),
+        Kind::Ed25519 => SigningSecret::generate_ed25519(&mut random::fill)?,
+    };
+    let now_ms = wall_ms(&clients.time);
+    match rotate(&mut subscription, &secret, now_ms, args.overlap) {
+        Ok(()) => {}
+        Err(why) => return refused(output, &why.to_string()),
+    }
+    // A write on the version that was read: what somebody else changed meanwhile is not undone.
+    let subscription = store.put(&subscription).await?;
+    let made = view::made(&subscription, &secret, now_ms);
+    match output {
+        Output::Text => print(&view::words(&made)),
+        Output::Json => print_json(&made)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Why a key cannot be replaced.
+#[derive(Debug, thiserror::Error)]
+enum RotateError {
+    #[error("{0} is signed by no key of ours: only a webhook is")]
+    Unsigned(&'static str),
+    #[error(transparent)]
+    Keys(#[from] SubscriptionError),
+}
+
+fn rotate(
+    subscription: &mut Subscription,
+    secret: &SigningSecret,
+    now_ms: i64,
+    overlap: std::time::Duration,
+) -> Result<(), RotateError> {
+    let kind = subscription.destination.kind();
+    let webhook = subscription.destination.webhook_mut().ok_or(RotateError::Unsigned(kind))?;
+    Ok(webhook.rotate(secret.clone(), now_ms, overlap)?)
+}
