@@ -2,6 +2,7 @@
 //!
 //! Nothing of the product calls this, and nothing here is kept stable.
 
+pub mod matching;
 pub mod store;
 
 use std::sync::Arc;

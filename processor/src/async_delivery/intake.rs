@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
-use store::{IntegrationName, Subscription, SubscriptionId, SubscriptionSnapshot};
+use aws_smithy_async::time::SharedTimeSource;
+use store::{Subscription, SubscriptionId, SubscriptionSnapshot};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -24,7 +25,7 @@ use super::lane_task::{LaneTask, LaneTools};
 use super::ledger::Job;
 use super::mandate::Mandate;
 use super::metrics;
-use super::router::Router;
+use super::router::{Asked, Known, Router, Scratch};
 use super::watch::{View, ViewWatch};
 use crate::batch::LaneBatch;
 use crate::clock::wall_ms;
@@ -65,9 +66,10 @@ pub(super) struct IntakeParts {
 
 pub(super) struct Intake {
     parts: IntakeParts,
-    names: Vec<IntegrationName>,
+    known: Vec<Known>,
     snapshot: Option<Arc<SubscriptionSnapshot>>,
     router: Router<Arc<LaneHandle>>,
+    scratch: Scratch,
     unconfirmed: VecDeque<Unconfirmed>,
     /// Received just as the view turned stale.
     pending: Option<LaneBatch>,
@@ -96,15 +98,12 @@ pub(super) enum IntakeExit {
 impl Intake {
     pub(super) fn new(parts: IntakeParts) -> Intake {
         Intake {
-            names: parts
-                .integrations
-                .iter()
-                .map(|integration| integration.name().clone())
-                .collect(),
+            known: Known::all(&parts.integrations),
             rng: fastrand::Rng::with_seed(parts.seed),
             parts,
             snapshot: None,
             router: Router::compile(&[], []),
+            scratch: Scratch::default(),
             unconfirmed: VecDeque::new(),
             pending: None,
             overflow: VecDeque::new(),
@@ -178,35 +177,15 @@ impl Intake {
 
     fn route(&mut self, batch: LaneBatch) {
         let track = Track::new(batch, &self.parts.integrations, &self.parts.gauge);
-        let unmatched = self.give(&self.router, &track).map_or(0, |given| {
+        let given = give(&self.router, &track, &mut self.scratch, &self.parts.tools.time);
+        let unmatched = given.map_or(0, |given| {
             self.overflow.extend(given.refused);
             given.unmatched
         });
         metrics::unmatched(unmatched);
+        metrics::unreadable(self.scratch.take_unreadable());
         self.unconfirmed.push_back(Unconfirmed { track, routed_at: Instant::now() });
         self.parts.views.confirm_soon();
-    }
-
-    /// Hands every message of the batch to the lanes that want it. `None` if there is no lane at all.
-    fn give(&self, router: &Router<Arc<LaneHandle>>, track: &Arc<Track>) -> Option<Given> {
-        if router.is_empty() {
-            return None;
-        }
-        let mut given = Given::default();
-        let now_ms = wall_ms(&self.parts.tools.time);
-        for (index, entry) in track.entries().iter().enumerate() {
-            // What is malformed is the sync-store lane's to keep; here it is settled by being passed over.
-            let Ok(route) = track.batch().route(entry) else { continue };
-            let mut matched = false;
-            for lane in router.matches(route.integration, route.entity, entry.arrived_at_ms) {
-                matched = true;
-                if let Err(live) = lane.offer(track.delivery(index)) {
-                    given.refused.extend(refused(lane, live, now_ms, entry.arrived_at_ms));
-                }
-            }
-            given.unmatched += u64::from(!matched);
-        }
-        Some(given)
     }
 
     /// A new reading of the subscriptions: lanes first, then the batches that it confirms.
@@ -233,13 +212,13 @@ impl Intake {
 
     /// Gives the subscriptions that were not known when they were routed the unconfirmed batches.
     fn catch_up(&mut self, newcomers: &Router<Arc<LaneHandle>>) {
-        let refused: Vec<Job> = self
-            .unconfirmed
-            .iter()
-            .filter_map(|waiting| self.give(newcomers, &waiting.track))
-            .flat_map(|given| given.refused)
-            .collect();
-        self.overflow.extend(refused);
+        let Intake { parts, scratch, .. } = self;
+        for waiting in &self.unconfirmed {
+            let given = give(newcomers, &waiting.track, scratch, &parts.tools.time);
+            self.overflow.extend(given.into_iter().flat_map(|given| given.refused));
+        }
+        // They were counted when the batches were routed.
+        scratch.take_unreadable();
     }
 
     /// Makes lanes and router fit the snapshot; returns a router of the subscriptions never seen before.
@@ -287,7 +266,7 @@ impl Intake {
         let with_lanes = |wanted: &dyn Fn(&SubscriptionId) -> bool| {
             let chosen = mandates.iter().filter(|(id, ..)| wanted(id));
             Router::compile(
-                &self.names,
+                &self.known,
                 chosen.map(|(_, mandate, lane)| (&**mandate, Arc::clone(lane))),
             )
         };
@@ -312,6 +291,39 @@ struct Given {
     /// Parking jobs for what lanes handed back.
     refused: Vec<Job>,
     unmatched: u64,
+}
+
+/// Hands every message of the batch to the lanes that want it. `None` if there is no lane at all.
+fn give(
+    router: &Router<Arc<LaneHandle>>,
+    track: &Arc<Track>,
+    scratch: &mut Scratch,
+    time: &SharedTimeSource,
+) -> Option<Given> {
+    if router.is_empty() {
+        return None;
+    }
+    let mut given = Given::default();
+    let now_ms = wall_ms(time);
+    for (index, entry) in track.entries().iter().enumerate() {
+        // What is malformed is the sync-store lane's to keep; here it is settled by being passed over.
+        let Ok(route) = track.batch().route(entry) else { continue };
+        let asked = Asked {
+            integration: route.integration,
+            entity: route.entity,
+            arrived_at_ms: entry.arrived_at_ms,
+            payload: entry.payload.bytes(&track.batch().arena),
+        };
+        let mut matched = false;
+        for lane in router.matches(asked, scratch) {
+            matched = true;
+            if let Err(live) = lane.offer(track.delivery(index)) {
+                given.refused.extend(refused(lane, live, now_ms, entry.arrived_at_ms));
+            }
+        }
+        given.unmatched += u64::from(!matched);
+    }
+    Some(given)
 }
 
 fn refused(lane: &LaneHandle, live: Live, now_ms: i64, spread: i64) -> Option<Job> {

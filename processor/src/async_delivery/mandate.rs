@@ -12,14 +12,14 @@ use store::{
 
 /// A subscription that is delivered for, and whose it is.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Mandate {
+pub(crate) struct Mandate {
     pub(super) subscription: Arc<Subscription>,
     owner: Arc<Client>,
 }
 
 impl Mandate {
     /// `None` if nothing is delivered: the subscription is switched off, or its owner is, or gone.
-    pub(super) fn of(
+    pub(crate) fn of(
         subscription: &Arc<Subscription>,
         snapshot: &SubscriptionSnapshot,
     ) -> Option<Mandate> {

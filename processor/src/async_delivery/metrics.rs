@@ -25,6 +25,11 @@ pub(super) fn unmatched(count: u64) {
     counter!("sluicegate.delivery.unmatched").increment(count);
 }
 
+/// Messages that went to everyone who asks for content, because theirs could not be read.
+pub(super) fn unreadable(count: u64) {
+    counter!("sluicegate.delivery.unreadable").increment(count);
+}
+
 /// A message was not attempted because its client is not granted it any more.
 pub(super) fn withheld() {
     counter!("sluicegate.delivery.withheld").increment(1);

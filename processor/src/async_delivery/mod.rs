@@ -21,11 +21,11 @@ mod keys;
 mod lane;
 mod lane_task;
 mod ledger;
-mod mandate;
+pub(crate) mod mandate;
 mod metrics;
 mod outcome;
 mod rate;
-mod router;
+pub(crate) mod router;
 mod stats;
 mod sweeper;
 #[cfg(test)]

@@ -47,6 +47,7 @@ pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// match = [{ pointer = "/properties/type", equals = "earthquake" }]
 /// entity = "/properties/net"
 /// time = { pointer = "/properties/time", format = "epoch-ms" }
+/// type = "/properties/type"
 /// required = ["/id"]
 /// retention = "30d"
 /// max_message_bytes = "256KiB"
@@ -72,6 +73,10 @@ pub struct Integration {
     /// CloudEvent's `time`, else the record's arrival in the stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) time: Option<TimeField>,
+    /// Where the event type of the message is: a string, by which subscriptions choose. Without it the
+    /// type is a CloudEvent's `type`.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub(crate) event_type: Option<Pointer>,
     /// How long messages are kept, from their arrival: `"36h"`, `"30d"`.
     #[serde(default = "default_retention", with = "units::duration")]
     pub(crate) retention: Duration,
@@ -104,6 +109,7 @@ impl Integration {
             conditions: Vec::new(),
             entity: None,
             time: None,
+            event_type: None,
             retention: default_retention(),
             max_message_bytes: default_max_message_bytes(),
             required: Vec::new(),
@@ -139,6 +145,11 @@ impl Integration {
     /// Where the time of its messages is, when the configuration says.
     pub fn time(&self) -> Option<&TimeField> {
         self.time.as_ref()
+    }
+
+    /// Where the event type of its messages is, when the configuration says.
+    pub fn event_type(&self) -> Option<&Pointer> {
+        self.event_type.as_ref()
     }
 
     /// Fields that its messages must have.

@@ -41,12 +41,13 @@ fn an_integration_is_read_with_its_defaults_and_written_back() {
     let full = integration(
         r#"{"name":"quakes","match":[{"pointer":"/properties/type","in":["earthquake",1,true]},
             {"cloud_event":"type","prefix":"com."},{"pointer":"/x","exists":false}],
-            "entity":"/properties/net","time":{"pointer":"/properties/time","format":"epoch-ms"},
+            "entity":"/properties/net","time":{"pointer":"/properties/time","format":"epoch-ms"},"type":"/properties/type",
             "retention":"36h","max_message_bytes":"256KiB","required":["/id"],"stores":[]}"#,
     );
     assert_eq!(full.retention(), Duration::from_secs(36 * 3600));
     assert_eq!(full.max_message_bytes(), 256 * 1024);
     assert!(!full.keeps_messages());
+    assert_eq!(full.event_type().map(Pointer::as_str), Some("/properties/type"));
     let written = serde_json::to_string(&full).unwrap();
     assert!(written.contains(r#""retention":"36h""#), "{written}");
     assert_eq!(integration(&written), full);

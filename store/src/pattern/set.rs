@@ -104,11 +104,6 @@ impl PatternSet {
         found.drain(first..candidates);
     }
 
-    /// Adds every number in it to `found`.
-    pub fn all(&self, found: &mut Vec<u32>) {
-        found.extend(self.patterns.iter().flat_map(|asked| &asked.by));
-    }
-
     /// No deeper than the paths of anchors.
     fn walk(&self, node: &Node, value: Value<'_>, found: &mut Vec<u32>) {
         for value in value.spread() {

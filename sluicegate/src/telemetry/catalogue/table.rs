@@ -231,6 +231,11 @@ const DELIVERY: &[Metric] = &[
     ),
     counter("sluicegate.delivery.unmatched", &[], "messages that no subscription asks for"),
     counter(
+        "sluicegate.delivery.unreadable",
+        &[],
+        "messages that went to all who filter, because their content could not be read",
+    ),
+    counter(
         "sluicegate.delivery.withheld",
         &[],
         "deliveries not attempted because their client is not granted them any more",

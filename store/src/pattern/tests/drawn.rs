@@ -131,12 +131,8 @@ fn a_set_answers_as_each_of_its_patterns() {
         matched += singly.len();
     }
     assert!(matched > 10_000, "{matched}");
-    let mut all = Vec::new();
-    set.all(&mut all);
-    all.sort_unstable();
-    assert_eq!(all, (0..500).collect::<Vec<u32>>());
     assert!(!set.is_empty() && PatternSet::default().is_empty());
-    PatternSet::default().matching(&reader.read(b"{}").unwrap(), &mut all);
+    PatternSet::default().matching(&reader.read(b"{}").unwrap(), &mut together);
 }
 
 #[test]

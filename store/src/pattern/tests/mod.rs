@@ -19,6 +19,41 @@ fn matches(pattern: &str, message: &str) -> bool {
     found
 }
 
+const PAGE: &str = include_str!("../../../../docs/filters.md");
+
+#[test]
+fn what_the_page_says_is_true() {
+    let message = PAGE.split("```json").nth(1).unwrap().split("```").next().unwrap();
+    let rows: Vec<&str> =
+        PAGE.lines().filter(|l| l.starts_with("| `{") || l.starts_with("| `\"")).collect();
+    assert_eq!(rows.len(), 11, "{rows:#?}");
+    for row in rows {
+        let example = row.rsplit('|').nth(1).unwrap().trim().trim_matches('`');
+        assert!(matches(example, message), "{row}");
+    }
+    for refused in [
+        r#"{"properties":{"mag":[{"numeric":[">"]}]}}"#,
+        r#"{"properties":{"net":"uw"}}"#,
+        r#"{"id":[{"prefx":"uw"}]}"#,
+    ] {
+        let said = error(refused);
+        assert!(PAGE.contains(&format!("    {said}\n")), "{said}");
+    }
+    for limit in [
+        "8,192",
+        "16",
+        "64",
+        "512",
+        "8, never two beside each other",
+        "100, each of 1 to 256 bytes",
+    ] {
+        assert!(PAGE.contains(&format!("| {limit} |")), "{limit}");
+    }
+    let limits = (MAX_PATTERN_BYTES, MAX_PATTERN_DEPTH, MAX_PATTERN_FIELDS);
+    assert_eq!(limits, (8_192, 16, 64));
+    assert_eq!((MAX_PATTERN_ALTERNATIVES, MAX_WILDCARDS), (512, 8));
+}
+
 fn error(pattern: &str) -> String {
     Pattern::parse(pattern).expect_err(pattern).to_string()
 }
