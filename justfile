@@ -47,7 +47,7 @@ sim-scale:
 model BOUNDS="small":
     LEASE_MODEL={{BOUNDS}} cargo test -p lease-manager --lib model:: -- --nocapture
 
-# Feed a decoder of the processor what libFuzzer thinks of: frames, event, answer, aggregate or route. What it finds is kept in target/fuzz. Takes
+# Feed a decoder of the processor what libFuzzer thinks of: frames, event, answer, aggregate, route or filter. What it finds is kept in target/fuzz. Takes
 # `cargo install cargo-fuzz` and a C++ compiler; any toolchain will do.
 fuzz TARGET SECONDS="600":
     mkdir -p target/fuzz/{{TARGET}}

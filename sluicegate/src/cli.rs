@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use store::pattern::Pattern;
 
 use crate::deliveries::args::{self as deliveries, DeliveriesArgs};
+use crate::filter;
 use crate::leases::args::{EXIT_CODES, LeasesArgs};
 use crate::subscriptions::args::{self as subscriptions, SubscriptionsArgs};
 
@@ -57,6 +59,11 @@ pub(crate) enum Command {
     /// Who gets what pushed where; and giving a subscription a new signing key.
     #[command(after_help = subscriptions::EXIT_CODES)]
     Subscriptions(SubscriptionsArgs),
+    /// Which messages of a file a filter lets through: to try one out before a subscription has it.
+    #[command(
+        after_help = "Example:\n  sluicegate filter '{\"properties\":{\"mag\":[{\"numeric\":[\">=\",4.5]}]}}' earthquakes.ndjson\n\nThe language is described in docs/filters.md."
+    )]
+    Filter(FilterArgs),
 }
 
 /// Options of the demo.
@@ -115,9 +122,26 @@ pub(crate) struct InitArgs {
     /// With --dev: also a subscription that delivers everything to this address.
     #[arg(long, value_name = "URL", requires = "dev")]
     pub(crate) webhook: Option<String>,
+    /// With --webhook: only messages with this content, as JSON or @FILE (docs/filters.md).
+    #[arg(long, value_name = "JSON", requires = "webhook", value_parser = filter::parse)]
+    pub(crate) filter: Option<Pattern>,
+    /// With --webhook: only messages of this event type; may be given more than once.
+    #[arg(long = "event-type", value_name = "TYPE", requires = "webhook")]
+    pub(crate) event_types: Vec<String>,
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
+}
+
+/// Options of `filter`.
+#[derive(Debug, Args)]
+pub(crate) struct FilterArgs {
+    /// The filter, as JSON or @FILE.
+    #[arg(value_name = "FILTER", value_parser = filter::parse)]
+    pub(crate) filter: Pattern,
+    /// Messages, one JSON document a line; standard input without it.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// How a command prints its result.
@@ -144,6 +168,17 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_filter_is_read_where_it_is_given() {
+        let init = |filter: &str| {
+            let webhook = ["init", "--dev", "--webhook", "https://receiver.example/", "--filter"];
+            Cli::try_parse_from(["sluicegate"].iter().chain(&webhook).chain(&[filter]))
+        };
+        assert!(init(r#"{"type":["Feature"]}"#).is_ok());
+        let refused = init(r#"{"type":[{"prefx":"F"}]}"#).unwrap_err().to_string();
+        assert!(refused.contains("/type/0/prefx") && refused.contains("prefix"), "{refused}");
     }
 
     #[test]

@@ -142,7 +142,10 @@ pub(crate) async fn init(args: InitArgs) -> anyhow::Result<ExitCode> {
     let Some(config) = configuration(&args.config, None)? else { return Ok(ExitCode::SUCCESS) };
     telemetry(&config, "sluicegate-init")?;
     let dev = match args.dev {
-        true => Some(Dev::new(pepper(&config)?, webhook(&config, args.webhook.as_deref())?)),
+        true => {
+            let dev = Dev::new(pepper(&config)?, webhook(&config, args.webhook.as_deref())?);
+            Some(Dev { types: args.event_types, filter: args.filter, ..dev })
+        }
         false => None,
     };
     let streams =

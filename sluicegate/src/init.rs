@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aws_smithy_async::time::SharedTimeSource;
 use serde::Serialize;
+use store::pattern::Pattern;
 use store::{
     AccessStore, Action, ApiKey, Change, Client, ClientId, DeliveryPolicy, Destination, Grant,
     GrantScope, Pepper, SigningSecret, Subscription, SubscriptionId, SubscriptionStore,
@@ -38,6 +39,10 @@ pub(crate) struct Dev {
     pub(crate) pepper: Pepper,
     /// Where everything is to be delivered, if anywhere.
     pub(crate) webhook: Option<WebhookUrl>,
+    /// Only these event types of it.
+    pub(crate) types: Vec<String>,
+    /// Only what has this content.
+    pub(crate) filter: Option<Pattern>,
     /// Shards of streams that are missing.
     pub(crate) shards: u32,
 }
@@ -45,7 +50,7 @@ pub(crate) struct Dev {
 impl Dev {
     /// What `--dev` adds on the command line.
     pub(crate) fn new(pepper: Pepper, webhook: Option<WebhookUrl>) -> Dev {
-        Dev { pepper, webhook, shards: DEV_SHARDS }
+        Dev { pepper, webhook, types: Vec::new(), filter: None, shards: DEV_SHARDS }
     }
 }
 
@@ -142,8 +147,8 @@ async fn make_dev(app: &str, dev: Dev, clients: &Clients) -> anyhow::Result<DevR
             client: client.id.clone(),
             integrations: Vec::new(),
             entity_prefix: None,
-            types: Vec::new(),
-            filter: None,
+            types: dev.types,
+            filter: dev.filter,
             destination: Destination::Webhook(WebhookDestination::new(url, secret.clone())),
             policy: DeliveryPolicy::default(),
             created_at_ms: now_ms,

@@ -14,6 +14,7 @@ mod commands;
 mod config;
 mod deliveries;
 mod demo;
+mod filter;
 mod init;
 mod leases;
 mod load;
@@ -63,6 +64,7 @@ async fn run(cli: Cli) -> ExitCode {
         Some(Command::Local(args)) => commands::local(args, stop).await,
         Some(Command::Init(args)) => Box::pin(commands::init(args)).await,
         Some(Command::Leases(args)) => Box::pin(leases::run(args, stop)).await,
+        Some(Command::Filter(args)) => filter::run(&args),
         Some(Command::Deliveries(args)) => Box::pin(deliveries::run(args, stop)).await,
         Some(Command::Subscriptions(args)) => Box::pin(subscriptions::run(args)).await,
     };

@@ -47,6 +47,11 @@ async fn the_standards_own_libraries_verify_what_is_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn motos_event_bridge_lets_the_same_messages_pass() {
+    verify("filters").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_kcl_reads_our_leases_takes_them_over_and_gives_them_back() {
     verify("kcl").await;
 }

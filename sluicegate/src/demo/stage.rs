@@ -294,11 +294,9 @@ async fn initialise(
     receiver: &Receiver,
 ) -> anyhow::Result<DevReport> {
     let pepper = config.secrets.pepper.as_ref().context("no pepper")?;
-    let dev = Dev {
-        pepper: Pepper::new(pepper.expose()).context("the pepper is too short")?,
-        webhook: Some(WebhookUrl::parse(&receiver.url())?),
-        shards: SHARDS,
-    };
+    let pepper = Pepper::new(pepper.expose()).context("the pepper is too short")?;
+    let webhook = Some(WebhookUrl::parse(&receiver.url())?);
+    let dev = Dev { shards: SHARDS, ..Dev::new(pepper, webhook) };
     let streams = config.streams.iter().map(|s| (s.stream.name().to_owned(), s.consumers()));
     let plan = Plan { app: config.app.name.clone(), streams: streams.collect(), dev: Some(dev) };
     init::run(plan, clients).await?.dev.context("nothing was made for development")
