@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use http::Uri;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::rt::TokioIo;
@@ -55,8 +56,32 @@ pub(super) struct Connector {
 
 impl Connector {
     pub(super) fn new(guard: Arc<Guard>, tls: Arc<rustls::ClientConfig>) -> Connector {
-        let lookups = Arc::new(Semaphore::new(MAX_LOOKUPS));
-        Connector { tls: HttpsConnector::from((GuardedTcp { guard, lookups }, tls)) }
+        let resolver = Arc::new(SystemResolver(Arc::new(Semaphore::new(MAX_LOOKUPS))));
+        Connector { tls: HttpsConnector::from((GuardedTcp { guard, resolver }, tls)) }
+    }
+}
+
+/// Looks names up.
+trait Resolver: Send + Sync {
+    /// All addresses of a name.
+    fn look_up(&self, host: String, port: u16) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
+}
+
+/// The system's resolver. Its thread is counted until it comes back, also when nobody waits for it any more.
+struct SystemResolver(Arc<Semaphore>);
+
+impl Resolver for SystemResolver {
+    fn look_up(&self, host: String, port: u16) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        let room = Arc::clone(&self.0);
+        Box::pin(async move {
+            let permit = room.acquire_owned().await.map_err(io::Error::other)?;
+            let asked = tokio::task::spawn_blocking(move || {
+                let _held = permit;
+                let found = (host.as_str(), port).to_socket_addrs()?;
+                Ok(found.map(|address| address.ip()).collect())
+            });
+            asked.await.map_err(io::Error::other)?
+        })
     }
 }
 
@@ -84,7 +109,7 @@ impl Service<Uri> for Connector {
 #[derive(Clone)]
 struct GuardedTcp {
     guard: Arc<Guard>,
-    lookups: Arc<Semaphore>,
+    resolver: Arc<dyn Resolver>,
 }
 
 impl Service<Uri> for GuardedTcp {
@@ -97,9 +122,9 @@ impl Service<Uri> for GuardedTcp {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let (guard, lookups) = (Arc::clone(&self.guard), Arc::clone(&self.lookups));
+        let (guard, resolver) = (Arc::clone(&self.guard), Arc::clone(&self.resolver));
         Box::pin(async move {
-            let addresses = checked_addresses(&guard, &lookups, &uri).await?;
+            let addresses = checked_addresses(&guard, &*resolver, &uri).await?;
             dial(&addresses).await
         })
     }
@@ -107,7 +132,7 @@ impl Service<Uri> for GuardedTcp {
 
 async fn checked_addresses(
     guard: &Guard,
-    lookups: &Arc<Semaphore>,
+    resolver: &dyn Resolver,
     uri: &Uri,
 ) -> Result<Vec<SocketAddr>, DialError> {
     let target = guard.plan_dial(uri)?;
@@ -116,23 +141,12 @@ async fn checked_addresses(
     }
     let resolved: Vec<IpAddr> = match target.host.parse() {
         Ok(literal) => vec![literal],
-        Err(_) => look_up(lookups, target.host.clone(), target.port)
+        Err(_) => resolver
+            .look_up(target.host.clone(), target.port)
             .await
             .map_err(|source| DialError::Resolve { host: target.host.clone(), source })?,
     };
     Ok(guard.admit(&target, &resolved)?)
-}
-
-/// Asks the system's resolver. Its thread is counted until it comes back, also when nobody waits for
-/// it any more.
-async fn look_up(lookups: &Arc<Semaphore>, host: String, port: u16) -> io::Result<Vec<IpAddr>> {
-    let permit = Arc::clone(lookups).acquire_owned().await.map_err(io::Error::other)?;
-    let asked = tokio::task::spawn_blocking(move || {
-        let _held = permit;
-        let found = (host.as_str(), port).to_socket_addrs()?;
-        Ok(found.map(|address| address.ip()).collect())
-    });
-    asked.await.map_err(io::Error::other)?
 }
 
 async fn dial(addresses: &[SocketAddr]) -> Result<TokioIo<TcpStream>, DialError> {
@@ -150,4 +164,68 @@ async fn dial(addresses: &[SocketAddr]) -> Result<TokioIo<TcpStream>, DialError>
         };
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::async_delivery::webhook::guard::AddressClass;
+
+    /// Gives one answer after the other, and whatever the name is.
+    struct Scripted(Mutex<VecDeque<Vec<IpAddr>>>);
+
+    impl Resolver for Scripted {
+        fn look_up(&self, _: String, _: u16) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+            let next = self.0.lock().unwrap().pop_front();
+            Box::pin(std::future::ready(next.ok_or_else(|| io::Error::other("asked too often"))))
+        }
+    }
+
+    fn tcp(answers: &[&[&str]]) -> GuardedTcp {
+        let addresses = |answer: &&[&str]| answer.iter().map(|ip| ip.parse().unwrap()).collect();
+        let resolver = Scripted(Mutex::new(answers.iter().map(addresses).collect()));
+        let vouched = "127.0.0.1".parse().unwrap();
+        let guard = Guard { allowed_private: vec![vouched], ..Guard::default() };
+        GuardedTcp { guard: Arc::new(guard), resolver: Arc::new(resolver) }
+    }
+
+    fn class(refused: Result<TokioIo<TcpStream>, DialError>) -> AddressClass {
+        match refused {
+            Err(DialError::Refused(Refusal::Address { class, .. })) => class,
+            other => panic!("{:?}", other.map(|_| "connected")),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_checked_is_what_is_dialled_and_a_rebound_name_is_checked_again() {
+        let receiver = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = receiver.local_addr().unwrap();
+        let uri: Uri = format!("http://rebind.example:{}/", address.port()).parse().unwrap();
+        // One answer for each connection: a second look-up for the same one would get the next.
+        let mut tcp = tcp(&[&["127.0.0.1"], &["169.254.169.254"], &["127.0.0.1"]]);
+        let connected = tcp.call(uri.clone()).await.unwrap();
+        assert_eq!(connected.inner().peer_addr().unwrap(), address);
+        assert_eq!(class(tcp.call(uri.clone()).await), AddressClass::InstanceMetadata);
+        assert!(tcp.call(uri.clone()).await.is_ok());
+        assert!(matches!(tcp.call(uri).await, Err(DialError::Resolve { .. })));
+    }
+
+    #[tokio::test]
+    async fn one_private_address_among_good_ones_refuses_them_all() {
+        let receiver = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = receiver.local_addr().unwrap().port();
+        let uri: Uri = format!("https://mixed.example:{port}/").parse().unwrap();
+        let mut tcp = tcp(&[&["127.0.0.1", "10.0.0.8"], &["fd00:ec2::254", "127.0.0.1"], &[]]);
+        assert_eq!(class(tcp.call(uri.clone()).await), AddressClass::Private);
+        assert_eq!(class(tcp.call(uri.clone()).await), AddressClass::InstanceMetadata);
+        let nothing = tcp.call(uri).await;
+        assert!(matches!(nothing, Err(DialError::Refused(Refusal::NoAddress(_)))));
+        let accepted = timeout(Duration::ZERO, receiver.accept()).await;
+        assert!(accepted.is_err(), "nobody was dialled");
+    }
 }

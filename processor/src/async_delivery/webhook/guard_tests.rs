@@ -1,5 +1,7 @@
 //! The guard against hostile URLs and addresses.
 
+use store::{SubscriptionError, WebhookUrl};
+
 use super::*;
 
 /// Resolves literals in every form that `getaddrinfo` takes, and a few names.
@@ -11,14 +13,23 @@ fn resolve(host: &str) -> Vec<IpAddr> {
         (None, "rebind.example") => {
             vec!["93.184.216.34".parse().unwrap(), "10.0.0.8".parse().unwrap()]
         }
-        (None, "localhost") => vec!["::1".parse().unwrap(), "127.0.0.1".parse().unwrap()],
+        (None, "localhost" | "localhost." | "app.localhost" | "ip6-localhost") => {
+            vec!["::1".parse().unwrap(), "127.0.0.1".parse().unwrap()]
+        }
         (None, "inside.example") => vec!["10.1.2.3".parse().unwrap()],
+        (None, "metadata.example") => vec!["169.254.169.254".parse().unwrap()],
+        (None, "credentials.example") => vec!["fd00:ec2::23".parse().unwrap()],
+        (None, "mapped.example") => vec!["::ffff:169.254.169.254".parse().unwrap()],
+        (None, "mixed.example") => {
+            vec!["2606:4700::1111".parse().unwrap(), "fd00::1".parse().unwrap()]
+        }
         _ => Vec::new(),
     }
 }
 
-/// The old forms of an IPv4 address: `2130706433`, `0x7f.1`, `0177.0.0.1`.
+/// The old forms of an IPv4 address: `2130706433`, `0x7f.1`, `0177.0.0.1`, and with a dot at the end.
 fn inet_aton(text: &str) -> Option<Ipv4Addr> {
+    let text = text.strip_suffix('.').unwrap_or(text);
     let number = |part: &str| match part {
         p if p.starts_with("0x") => u32::from_str_radix(&p[2..], 16).ok(),
         p if p.len() > 1 && p.starts_with('0') => u32::from_str_radix(p, 8).ok(),
@@ -32,105 +43,182 @@ fn inet_aton(text: &str) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::from(high | last))
 }
 
+/// Who refuses a URL on its way to a connection: whoever takes it, or whoever dials.
+enum Refused {
+    Url(SubscriptionError),
+    Guard(Refusal),
+}
+
+impl Refused {
+    fn words(&self) -> String {
+        match self {
+            Refused::Url(error) => error.to_string(),
+            Refused::Guard(refusal) => refusal.to_string(),
+        }
+    }
+
+    /// The name of the rule.
+    fn rule(&self) -> String {
+        match self {
+            Refused::Url(_) => "Url".to_owned(),
+            Refused::Guard(Refusal::Address { class, .. }) => format!("{class:?}"),
+            Refused::Guard(refusal) => {
+                let name = format!("{refusal:?}");
+                name.split(['(', ' ', '{']).next().unwrap_or_default().to_owned()
+            }
+        }
+    }
+}
+
+fn way(guard: &Guard, url: &str) -> Result<Vec<SocketAddr>, Refused> {
+    let url = WebhookUrl::parse(url).map_err(Refused::Url)?;
+    verdict(guard, url.as_str()).map_err(Refused::Guard)
+}
+
 fn verdict(guard: &Guard, url: &str) -> Result<Vec<SocketAddr>, Refusal> {
     let uri: Uri = url.parse().map_err(|_| Refusal::Incomplete)?;
     let target = guard.plan_dial(&uri)?;
     guard.admit(&target, &resolve(&target.host))
 }
 
-/// Every hostile form with the words that its refusal must contain.
+/// Every hostile form with the name of the rule that refuses it; `Url` is the form of the URL itself.
 const HOSTILE: &[(&str, &str)] = &[
-    ("http://public.example/", "plain http"),
-    ("http://93.184.216.34/", "plain http"),
-    ("ftp://public.example/", "scheme"),
-    ("gopher://public.example/", "scheme"),
-    ("/only/a/path", "no scheme"),
-    ("https://user@public.example/", "user name"),
-    ("https://user:pw@public.example/", "user name"),
-    ("https://public.example@10.0.0.1/", "user name"),
-    ("https://public.example:22/", "port 22"),
-    ("https://public.example:25/", "port 25"),
-    ("https://public.example:80/", "port 80"),
-    ("https://public.example:6379/", "port 6379"),
-    ("https://nowhere.example/", "no address"),
-    ("https://rebind.example/", "private"),
-    ("https://localhost/", "loopback"),
-    ("https://LOCALHOST/", "loopback"),
-    ("https://127.0.0.1/", "loopback"),
-    ("https://127.1/", "loopback"),
-    ("https://127.255.255.254/", "loopback"),
-    ("https://2130706433/", "loopback"),
-    ("https://0x7f000001/", "loopback"),
-    ("https://0x7f.1/", "loopback"),
-    ("https://0177.0.0.1/", "loopback"),
-    ("https://017700000001/", "loopback"),
-    ("https://0.0.0.0/", "unspecified"),
-    ("https://0/", "unspecified"),
-    ("https://0.1.2.3/", "unspecified"),
-    ("https://10.0.0.1/", "private"),
-    ("https://10.255.255.255:8443/", "private"),
-    ("https://172.16.0.1/", "private"),
-    ("https://172.31.255.255/", "private"),
-    ("https://192.168.1.1/", "private"),
-    ("https://0xC0A80101/", "private"),
-    ("https://100.64.0.1/", "carrier-grade"),
-    ("https://100.127.255.255/", "carrier-grade"),
-    ("https://169.254.169.254/latest/meta-data/", "metadata"),
-    ("https://2852039166/", "metadata"),
-    ("https://0xa9fea9fe/", "metadata"),
-    ("https://0251.0376.0251.0376/", "metadata"),
-    ("https://169.254.170.2/v2/credentials", "container credentials"),
-    ("https://169.254.170.23/v1/credentials", "container credentials"),
-    ("https://169.254.1.1/", "link-local"),
-    ("https://192.0.0.170/", "reserved"),
-    ("https://192.0.2.1/", "documentation"),
-    ("https://198.51.100.7/", "documentation"),
-    ("https://203.0.113.7/", "documentation"),
-    ("https://192.88.99.1/", "6to4"),
-    ("https://198.18.0.1/", "benchmarks"),
-    ("https://198.19.255.255/", "benchmarks"),
-    ("https://224.0.0.1/", "multicast"),
-    ("https://239.255.255.250/", "multicast"),
-    ("https://240.0.0.1/", "reserved"),
-    ("https://255.255.255.255/", "reserved"),
-    ("https://[::]/", "unspecified"),
-    ("https://[::1]/", "loopback"),
-    ("https://[0:0:0:0:0:0:0:1]/", "loopback"),
-    ("https://[::ffff:127.0.0.1]/", "inside an IPv6"),
-    ("https://[::ffff:7f00:1]/", "inside an IPv6"),
-    ("https://[::ffff:93.184.216.34]/", "inside an IPv6"),
-    ("https://[::127.0.0.1]/", "inside an IPv6"),
-    ("https://[::ffff:0:10.0.0.1]/", "inside an IPv6"),
-    ("https://[64:ff9b::a9fe:a9fe]/", "NAT64"),
-    ("https://[64:ff9b:1::1]/", "NAT64"),
-    ("https://[2002:7f00:1::]/", "6to4"),
+    ("http://public.example/", "PlainHttp"),
+    ("http://93.184.216.34/", "PlainHttp"),
+    ("ftp://public.example/", "Url"),
+    ("gopher://public.example/", "Url"),
+    ("/only/a/path", "Url"),
+    ("https://user@public.example/", "Url"),
+    ("https://user:pw@public.example/", "Url"),
+    ("https://public.example@10.0.0.1/", "Url"),
+    ("https://public.example:22/", "Port"),
+    ("https://public.example:25/", "Port"),
+    ("https://public.example:80/", "Port"),
+    ("https://public.example:6379/", "Port"),
+    ("https://nowhere.example/", "NoAddress"),
+    ("https://rebind.example/", "Private"),
+    ("https://localhost/", "Loopback"),
+    ("https://LOCALHOST/", "Loopback"),
+    ("https://127.0.0.1/", "Loopback"),
+    ("https://127.1/", "Loopback"),
+    ("https://127.255.255.254/", "Loopback"),
+    ("https://2130706433/", "Loopback"),
+    ("https://0x7f000001/", "Loopback"),
+    ("https://0x7f.1/", "Loopback"),
+    ("https://0177.0.0.1/", "Loopback"),
+    ("https://017700000001/", "Loopback"),
+    ("https://0.0.0.0/", "Unspecified"),
+    ("https://0/", "Unspecified"),
+    ("https://0.1.2.3/", "Unspecified"),
+    ("https://10.0.0.1/", "Private"),
+    ("https://10.255.255.255:8443/", "Private"),
+    ("https://172.16.0.1/", "Private"),
+    ("https://172.31.255.255/", "Private"),
+    ("https://192.168.1.1/", "Private"),
+    ("https://0xC0A80101/", "Private"),
+    ("https://100.64.0.1/", "CarrierGradeNat"),
+    ("https://100.127.255.255/", "CarrierGradeNat"),
+    ("https://169.254.169.254/latest/meta-data/", "InstanceMetadata"),
+    ("https://2852039166/", "InstanceMetadata"),
+    ("https://0xa9fea9fe/", "InstanceMetadata"),
+    ("https://0251.0376.0251.0376/", "InstanceMetadata"),
+    ("https://169.254.170.2/v2/credentials", "ContainerCredentials"),
+    ("https://169.254.170.23/v1/credentials", "ContainerCredentials"),
+    ("https://169.254.1.1/", "LinkLocal"),
+    ("https://192.0.0.170/", "Reserved"),
+    ("https://192.0.2.1/", "Documentation"),
+    ("https://198.51.100.7/", "Documentation"),
+    ("https://203.0.113.7/", "Documentation"),
+    ("https://192.88.99.1/", "SixToFour"),
+    ("https://198.18.0.1/", "Benchmarking"),
+    ("https://198.19.255.255/", "Benchmarking"),
+    ("https://224.0.0.1/", "Multicast"),
+    ("https://239.255.255.250/", "Multicast"),
+    ("https://240.0.0.1/", "Reserved"),
+    ("https://255.255.255.255/", "Reserved"),
+    ("https://[::]/", "Unspecified"),
+    ("https://[::1]/", "Loopback"),
+    ("https://[0:0:0:0:0:0:0:1]/", "Loopback"),
+    ("https://[::ffff:127.0.0.1]/", "MappedIpv4"),
+    ("https://[::ffff:7f00:1]/", "MappedIpv4"),
+    ("https://[::ffff:93.184.216.34]/", "MappedIpv4"),
+    ("https://[::127.0.0.1]/", "MappedIpv4"),
+    ("https://[::ffff:0:10.0.0.1]/", "MappedIpv4"),
+    ("https://[64:ff9b::a9fe:a9fe]/", "Nat64"),
+    ("https://[64:ff9b:1::1]/", "Nat64"),
+    ("https://[2002:7f00:1::]/", "SixToFour"),
     ("https://[2001:0:1::1]/", "Teredo"),
-    ("https://[2001:db8::1]/", "documentation"),
-    ("https://[3fff::1]/", "documentation"),
-    ("https://[2001:2::1]/", "benchmarks"),
-    ("https://[2001:10::1]/", "reserved"),
-    ("https://[fc00::1]/", "unique local"),
-    ("https://[fd12:3456::1]/", "unique local"),
-    ("https://[fd00:ec2::254]/", "metadata"),
-    ("https://[fd00:ec2::23]/", "container credentials"),
-    ("https://[fe80::1]/", "link-local"),
-    ("https://[fec0::1]/", "private"),
-    ("https://[ff02::1]/", "multicast"),
-    ("https://[100::1]/", "not global"),
-    ("https://[5f00::1]/", "not global"),
-    ("https://[4000::1]/", "not global"),
+    ("https://[2001:db8::1]/", "Documentation"),
+    ("https://[3fff::1]/", "Documentation"),
+    ("https://[2001:2::1]/", "Benchmarking"),
+    ("https://[2001:10::1]/", "Reserved"),
+    ("https://[fc00::1]/", "UniqueLocal"),
+    ("https://[fd12:3456::1]/", "UniqueLocal"),
+    ("https://[fd00:ec2::254]/", "InstanceMetadata"),
+    ("https://[fd00:ec2::23]/", "ContainerCredentials"),
+    ("https://[fe80::1]/", "LinkLocal"),
+    ("https://[fec0::1]/", "Private"),
+    ("https://[ff02::1]/", "Multicast"),
+    ("https://[100::1]/", "NotGlobalUnicast"),
+    ("https://[5f00::1]/", "NotGlobalUnicast"),
+    ("https://[4000::1]/", "NotGlobalUnicast"),
+    // Users that look like hosts, and hosts that look like users.
+    ("https://public.example:443@10.0.0.1/", "Url"),
+    ("https://public.example%40@10.0.0.1/", "Url"),
+    ("https://10.0.0.1\\@public.example/", "Url"),
+    ("https://public.example#@10.0.0.1/", "Url"),
+    ("https://10.0.0.1?@public.example/", "Private"),
+    ("https://10.0.0.1/@public.example/", "Private"),
+    ("https:10.0.0.1/", "Url"),
+    ("https:///10.0.0.1/", "Url"),
+    ("//10.0.0.1/", "Url"),
+    // Letters and digits that something on the way might fold into others.
+    ("https://\u{ff11}27.0.0.1/", "Url"),
+    ("https://127\u{3002}0\u{3002}0\u{3002}1/", "Url"),
+    ("https://\u{2460}\u{2461}\u{2466}.0.0.1/", "Url"),
+    ("https://127%2e0%2e0%2e1/", "Url"),
+    ("https://%31%32%37.0.0.1/", "Url"),
+    ("https://127.0.0.1\t/", "Url"),
+    ("https://127.0.0.1\r\nhost: x/", "Url"),
+    (" https://127.0.0.1/", "Url"),
+    ("https://127.0.0.1\0.public.example/", "Url"),
+    // Trailing dots, zones, and what only looks like an address.
+    ("https://localhost./", "Loopback"),
+    ("https://LocalHost.:8443/", "Loopback"),
+    ("https://app.localhost/", "Loopback"),
+    ("https://127.0.0.1./", "Loopback"),
+    ("https://ip6-localhost/", "Loopback"),
+    ("https://[fe80::1%25eth0]/", "Url"),
+    ("https://[fe80::1%eth0]/", "Url"),
+    ("https://[::1%25lo]/", "Url"),
+    ("https://[v1.fe80::1]/", "Url"),
+    ("https://[127.0.0.1]/", "Url"),
+    ("https://[::1/", "Url"),
+    ("https://::1/", "Url"),
+    // Names that lead inside.
+    ("https://inside.example/", "Private"),
+    ("https://metadata.example/", "InstanceMetadata"),
+    ("https://credentials.example/", "ContainerCredentials"),
+    ("https://mapped.example/", "MappedIpv4"),
+    ("https://mixed.example/", "UniqueLocal"),
 ];
 
 #[test]
-fn hostile_forms_are_refused_and_say_why() {
+fn hostile_forms_are_refused_by_the_rule_that_is_meant() {
     let guard = Guard::default();
-    for (url, words) in HOSTILE {
-        match verdict(&guard, url) {
+    for (url, rule) in HOSTILE {
+        match way(&guard, url) {
             Ok(addresses) => panic!("{url} was admitted to {addresses:?}"),
-            Err(refusal) => {
-                assert!(refusal.to_string().contains(words), "{url}: `{refusal}` lacks `{words}`")
-            }
+            Err(refused) => assert_eq!(refused.rule(), *rule, "{url}: {}", refused.words()),
         }
+    }
+}
+
+#[test]
+fn the_guard_alone_refuses_what_the_url_already_did() {
+    let guard = Guard::default();
+    for url in ["ftp://public.example/", "/only/a/path", "https://user:pw@public.example/"] {
+        assert!(verdict(&guard, url).is_err(), "{url}");
     }
 }
 
