@@ -42,9 +42,9 @@ mod sync_store;
 mod turns;
 
 pub use async_delivery::{
-    AddressClass, Allowance, Answer, BadAllowance, BreakerPolicy, BreakerState, CourierOptions,
-    CourierStats, DestinationStats, Guard, HttpTransports, Refusal, Transport, TransportError,
-    Transports, wanted_by,
+    AddressClass, Allowance, Answer, BadAllowance, BreakerPolicy, BreakerState, Channel,
+    CourierOptions, CourierStats, DestinationStats, Guard, HttpTransports, MessageLinks, Refusal,
+    Transport, TransportError, Transports, check_identity, wanted_by,
 };
 pub use decode::{DecodeOptions, OutOfRange};
 pub use fan_out::FanOutOptions;

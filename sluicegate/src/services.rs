@@ -11,8 +11,8 @@ use lease_manager::{
     FleetHandle, FleetView, LaneName, LeaseManager, StreamConfig, WorkerId, WorkerState,
 };
 use processor::{
-    CourierOptions, HttpTransports, PIPELINES, Processor, ProcessorHandle, ProcessorStatus,
-    SinkMode, Stores, StreamOptions,
+    CourierOptions, HttpTransports, MessageLinks, PIPELINES, Processor, ProcessorHandle,
+    ProcessorStatus, SinkMode, Stores, StreamOptions,
 };
 use serde::Serialize;
 use store::{AccessStore, DeliveryStore, DynamoMessages, Pepper, Signer, SubscriptionStore};
@@ -238,11 +238,19 @@ fn processor_options(
         sync_store_budget_bytes: bytes(config.memory.sync_store.of(memory)),
         async_delivery: CourierOptions {
             worker: worker.to_owned(),
+            links: message_links(config),
             ..config.pipelines.async_delivery.clone()
         },
         async_delivery_budget_bytes: bytes(config.memory.async_delivery.of(memory)),
         seed: random::seed(),
     }
+}
+
+/// What thin webhooks link to; `None` where the API's address or the key of its links is not configured.
+fn message_links(config: &Config) -> Option<Arc<MessageLinks>> {
+    let base_url = config.api.public_url.clone()?;
+    let signer = Signer::new(config.secrets.link_signing_key.as_ref()?.expose())?;
+    Some(Arc::new(MessageLinks::new(base_url, signer)))
 }
 
 fn bytes(bytes: u64) -> usize {

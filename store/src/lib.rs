@@ -46,10 +46,11 @@ pub use messages::{
 };
 pub use signer::{Signer, TokenError};
 pub use subscriptions::{
-    DeliveryOrder, DeliveryPolicy, Destination, Ed25519Key, HmacKey, MAX_OLD_KEYS,
-    ROTATION_OVERLAP, STANDARD_RETRY_SCHEDULE_MS, SigningKey, SigningSecret, Subscription,
-    SubscriptionEpochs, SubscriptionError, SubscriptionId, SubscriptionSnapshot, SubscriptionStore,
-    WebhookDestination, WebhookUrl, retry_delay,
+    BodyForm, ClientIdentity, ClientPlace, Credential, DeliveryOrder, DeliveryPolicy, Destination,
+    Ed25519Key, HmacKey, MAX_OLD_KEYS, OAuthClient, ROTATION_OVERLAP, STANDARD_RETRY_SCHEDULE_MS,
+    SigningKey, SigningSecret, StaticHeaders, Subscription, SubscriptionEpochs, SubscriptionError,
+    SubscriptionId, SubscriptionSnapshot, SubscriptionStore, WebhookAuth, WebhookDestination,
+    WebhookSettings, WebhookUrl, retry_delay,
 };
 pub use tables::{SchemaError, TableReport, create_tables};
 

@@ -75,6 +75,8 @@ pub struct Platform {
     pub receiver: Receiver,
     pub endpoint: String,
     pub config: String,
+    /// The key of `init --dev`'s client, which may do everything.
+    pub api_key: String,
     _local: Sluicegate,
     scratch: Scratch,
 }
@@ -114,7 +116,8 @@ impl Platform {
         let made: Value = serde_json::from_str(&made.stdout.join("\n")).expect("JSON");
         receiver.expect_secret(made["dev"]["signing_secret"].as_str().expect("a secret"));
 
-        Platform { aws, receiver, endpoint, config, _local: local, scratch }
+        let api_key = made["dev"]["api_key"].as_str().expect("a key").to_owned();
+        Platform { aws, receiver, endpoint, config, api_key, _local: local, scratch }
     }
 
     /// A directory for files of the test.

@@ -1,8 +1,12 @@
 //! `sluicegate subscriptions`, run as an operator runs it beside a live processor.
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
-use crate::harness::child::{Ended, run};
+use crate::harness::child::{Ended, Sluicegate, file, run};
 use crate::harness::platform::{Platform, Processor, earthquakes};
 
 /// Events that are written in each half of the test.
@@ -50,4 +54,79 @@ async fn a_receiver_with_the_old_secret_misses_nothing_while_keys_are_replaced()
     let long = subscriptions(&platform, &["rotate-secret", &id, "--overlap", "30d"]).await;
     assert_eq!(long.code, Some(2), "{:#?}", long.log);
     assert_eq!(processor.stop().await.code, Some(0));
+}
+
+/// What the API answers under a link to whoever has this key.
+async fn read(link: &str, key: &str) -> Value {
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let request = http::Request::get(link).header("authorization", format!("Bearer {key}"));
+    let request = request.body(Empty::<Bytes>::new()).expect("a request");
+    let answer = client.request(request).await.expect("an answer");
+    let status = answer.status();
+    let body = answer.into_body().collect().await.expect("a body").to_bytes();
+    assert_eq!(status, 200, "{link}: {}", String::from_utf8_lossy(&body));
+    serde_json::from_slice(&body).expect("JSON")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thin_webhook_links_to_the_message_at_the_api() {
+    let platform = Platform::start().await;
+    let mut api = Sluicegate::start(&["api", "--config", &platform.config]);
+    let line = api.line().await;
+    let address = line.rsplit(' ').next().expect("an address").to_owned();
+    let public_url = format!("api.public_url=http://{address}");
+
+    let thin = file(platform.scratch(), "webhook.toml", "form = \"thin\"\n");
+    let list = json(&platform, &["list"]).await;
+    let id = list["subscriptions"][0]["id"].as_str().expect("one").to_owned();
+    let nowhere = subscriptions(&platform, &["configure", &id, "--file", &thin]).await;
+    assert_eq!(nowhere.code, Some(3), "{:#?}", nowhere.log);
+    assert!(nowhere.log.join("\n").contains("api.public_url"), "{:#?}", nowhere.log);
+    let configured =
+        json(&platform, &["configure", &id, "--file", &thin, "--set", &public_url]).await;
+    assert_eq!(configured["webhook"]["form"], "thin");
+
+    let processor = Processor::start_with(&platform, &[&public_url]).await;
+    let events = earthquakes();
+    platform.aws.put("earthquakes", &events[..EVENTS]).await;
+    platform.everything_arrived(EVENTS).await;
+    let stored = platform.stored().await;
+    let ledger = platform.receiver.ledger();
+    assert_eq!(ledger.unverified, 0);
+    for (id, (_, body)) in ledger.deliveries.iter().take(5) {
+        let sent: Value = serde_json::from_slice(body).expect("JSON");
+        assert_eq!(sent["id"], id.as_str());
+        assert!(!sent.to_string().contains("properties"), "nothing of the message: {sent}");
+        let message = read(sent["self"].as_str().expect("a link"), &platform.api_key).await;
+        let payload: Value = serde_json::from_slice(&stored[id].payload).expect("JSON");
+        assert_eq!(message["data"], payload);
+    }
+    for ended in [processor.stop().await, api.terminate().await] {
+        assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_that_no_processor_could_use_are_refused_and_change_nothing() {
+    let platform = Platform::start().await;
+    let list = json(&platform, &["list"]).await;
+    let id = list["subscriptions"][0]["id"].as_str().expect("one").to_owned();
+    let before = json(&platform, &["show", &id]).await;
+    for (text, said) in [
+        ("form = \"fat\"", "line 1"),
+        ("[headers]\nhost = \"s3cret\"", "header \"host\" is refused"),
+        ("[auth.bearer]\ntoken = \"s3cret s3cret\"", "token is refused"),
+        (
+            "[auth.oauth]\ntoken_url = \"http://10.0.0.1/token\"\nclient_id = \"me\"\nclient_secret = \"s3cret\"",
+            "the processor would not go there",
+        ),
+        ("[client_certificate]\ncertificates = \"s3cret\"\nkey = \"s3cret\"", "client certificate"),
+    ] {
+        let wrong = file(platform.scratch(), "wrong.toml", text);
+        let ended = subscriptions(&platform, &["configure", &id, "--file", &wrong]).await;
+        let log = ended.log.join("\n");
+        assert_eq!(ended.code, Some(3), "{text}: {log}");
+        assert!(log.contains(said) && !log.contains("s3cret"), "{text}: {log}");
+    }
+    assert_eq!(json(&platform, &["show", &id]).await, before);
 }

@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::Client as DynamoDb;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Request, StatusCode};
-use processor::{Answer, Transport, TransportError, Transports};
+use processor::{Answer, Channel, Transport, TransportError, Transports};
 use store::{
     AccessStore, Action, Change, Client, ClientId, DeliveryOrder, DeliveryPolicy, Destination,
     Grant, GrantScope, Pepper, SigningSecret, Subscription, SubscriptionId, SubscriptionStore,
@@ -107,7 +107,7 @@ struct FromLife {
 }
 
 impl Transports for FromLife {
-    fn for_destination(&self, _: usize) -> Arc<dyn Transport> {
+    fn for_destination(&self, _: &Channel<'_>) -> Arc<dyn Transport> {
         Arc::new(FromLife { life: self.life, receivers: Arc::clone(&self.receivers) })
     }
 }

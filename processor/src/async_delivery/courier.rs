@@ -21,7 +21,7 @@ use super::ledger::{Ledger, LedgerHandle, Stores};
 use super::stats::{Counters, CourierStats};
 use super::sweeper::Sweeper;
 use super::watch::{ViewWatch, WatchPace, Watcher};
-use super::webhook::Transports;
+use super::webhook::{MessageLinks, Transports};
 use crate::batch::LaneBatch;
 use crate::integration::Integrations;
 use crate::lane::Sink;
@@ -53,6 +53,8 @@ pub struct CourierOptions {
     pub max_view_age: Duration,
     /// When a destination's breaker opens.
     pub breaker: BreakerPolicy,
+    /// Makes the links of thin webhooks; without it they are parked, and say why.
+    pub links: Option<Arc<MessageLinks>>,
 }
 
 impl CourierOptions {
@@ -70,6 +72,7 @@ impl CourierOptions {
             shortest_watch_interval: Duration::from_millis(250),
             max_view_age: Duration::from_secs(2),
             breaker: BreakerPolicy::default(),
+            links: None,
         }
     }
 }
@@ -166,7 +169,11 @@ impl Courier {
             lanes: Arc::clone(&lanes),
             gauge: Arc::clone(&gauge),
             tools: LaneTools {
-                workshop: Workshop { transports: parts.transports, time: parts.time.clone() },
+                workshop: Workshop {
+                    transports: parts.transports,
+                    links: options.links,
+                    time: parts.time.clone(),
+                },
                 time: parts.time.clone(),
                 ledger: ledger_handle.clone(),
                 views: views.clone(),

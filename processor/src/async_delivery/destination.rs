@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use store::{Destination, Message, Subscription};
 
 use super::outcome::Outcome;
-use super::webhook::{Transports, Webhook};
+use super::webhook::{MessageLinks, Transports, Webhook};
 
 /// Makes attempts for one subscription.
 pub(super) trait Sender: Send + Sync {
@@ -55,6 +55,8 @@ impl Capacity {
 #[derive(Clone)]
 pub(super) struct Workshop {
     pub(super) transports: Arc<dyn Transports>,
+    /// For what carries a link instead of a message; `None` where the API's address is not known.
+    pub(super) links: Option<Arc<MessageLinks>>,
     pub(super) time: SharedTimeSource,
 }
 
@@ -63,9 +65,7 @@ impl Workshop {
     pub(super) fn sender(&self, subscription: &Subscription) -> Arc<dyn Sender> {
         match &subscription.destination {
             Destination::Webhook(webhook) => {
-                let transport =
-                    self.transports.for_destination(subscription.policy.concurrency as usize);
-                Arc::new(Webhook::new(webhook, &subscription.policy, transport, self.time.clone()))
+                Arc::new(Webhook::new(webhook, &subscription.policy, self))
             }
         }
     }

@@ -42,6 +42,6 @@ pub(crate) use courier::{Courier, CourierExit, CourierHandle, CourierParts};
 pub use router::wanted_by;
 pub use stats::{CourierStats, DestinationStats};
 pub use webhook::{
-    AddressClass, Allowance, Answer, BadAllowance, Guard, HttpTransports, Refusal, Transport,
-    TransportError, Transports,
+    AddressClass, Allowance, Answer, BadAllowance, Channel, Guard, HttpTransports, MessageLinks,
+    Refusal, Transport, TransportError, Transports, check_identity,
 };

@@ -1,5 +1,6 @@
 //! The command line of `sluicegate subscriptions`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -12,6 +13,23 @@ use crate::config::parse_duration;
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed, nothing was changed; 2 the command line or the configuration is refused; 3 there is no
 such subscription, or it cannot be done with it: nothing was changed.";
+
+/// What `configure` takes.
+const CONFIGURE_HELP: &str = "\
+Example:
+  sluicegate subscriptions configure sub_4fzV... --file webhook.toml --config sluicegate.toml
+
+The file, of which every part may be left out:
+  form = \"cloudevents-batch\"   # raw, cloudevents-structured, cloudevents-binary, cloudevents-batch, thin
+  [headers]
+  X-Tenant = \"acme\"
+  [auth.oauth]                 # or [auth.basic] with user, password; or [auth.bearer] with token
+  token_url = \"https://login.example/token\"
+  client_id = \"sluicegate\"
+  client_secret = \"...\"
+  [client_certificate]         # both PEM
+  certificates = \"...\"
+  key = \"...\"";
 
 /// Options of `subscriptions`.
 #[derive(Debug, Args)]
@@ -38,6 +56,9 @@ pub(crate) enum SubscriptionsCommand {
         after_help = "Example:\n  sluicegate subscriptions rotate-secret sub_4fzV... --overlap 24h --config sluicegate.toml\n  sluicegate subscriptions rotate-secret sub_4fzV... --kind ed25519 --output json --config sluicegate.toml | jq -r .public_key\n\nA shared secret is shown this once. Of an Ed25519 key only the public half is ever shown: the receiver needs no other."
     )]
     RotateSecret(RotateArgs),
+    /// Sets a webhook's body form, headers, authentication and client certificate: all of them, from a file.
+    #[command(after_help = CONFIGURE_HELP)]
+    Configure(ConfigureArgs),
 }
 
 /// Options of `subscriptions list`.
@@ -69,6 +90,19 @@ pub(crate) struct RotateArgs {
     /// How long the old keys still sign, up to 7d; 0s ends them at once (after a leak).
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = overlap)]
     pub(crate) overlap: Duration,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// Options of `subscriptions configure`.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigureArgs {
+    /// Which one.
+    #[arg(value_name = "ID", value_parser = id)]
+    pub(crate) id: SubscriptionId,
+    /// What is to hold from now on (TOML); what it leaves out is as if it was never set.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }

@@ -1,9 +1,10 @@
 //! `sluicegate subscriptions`: who gets what pushed where, and new signing keys.
 //!
-//! `args` is the command line, `view` how subscriptions are shown. It works through the access table alone; processors
+//! `args` is the command line, `configure` how a webhook is set up, `view` how subscriptions are shown. It works through the access table alone; processors
 //! see a change within a second. A secret is shown once, where it is made, and never again.
 
 pub(crate) mod args;
+mod configure;
 mod view;
 
 use std::process::ExitCode;
@@ -14,6 +15,7 @@ use store::{SigningSecret, Subscription, SubscriptionError, SubscriptionStore};
 use crate::cli::{ConfigArgs, Output};
 use crate::clients::Clients;
 use crate::commands::{configuration, print, print_json};
+use crate::config::Config;
 use crate::init::wall_ms;
 use crate::{random, screen};
 use args::{Kind, ListArgs, RotateArgs, ShowArgs, SubscriptionsArgs, SubscriptionsCommand};
@@ -27,14 +29,16 @@ pub(crate) async fn run(args: SubscriptionsArgs) -> anyhow::Result<ExitCode> {
         SubscriptionsCommand::List(args) => list(args).await,
         SubscriptionsCommand::Show(args) => show(args).await,
         SubscriptionsCommand::RotateSecret(args) => rotate_secret(args).await,
+        SubscriptionsCommand::Configure(args) => configure::run(args).await,
     }
 }
 
-/// The store and the clock; `None` when the configuration was only to be printed.
-async fn open(args: &ConfigArgs) -> anyhow::Result<Option<(SubscriptionStore, Clients)>> {
+/// The store, the clock and what is configured; `None` when the configuration was only to be printed.
+async fn open(args: &ConfigArgs) -> anyhow::Result<Option<(SubscriptionStore, Clients, Config)>> {
     let Some(config) = configuration(args, None)? else { return Ok(None) };
     let clients = Clients::make(&config.aws).await?;
-    Ok(Some((SubscriptionStore::new(clients.dynamodb.clone(), &config.app.name), clients)))
+    let store = SubscriptionStore::new(clients.dynamodb.clone(), &config.app.name);
+    Ok(Some((store, clients, config)))
 }
 
 /// Says why nothing was done.
@@ -47,7 +51,7 @@ fn refused(output: Output, why: &str) -> anyhow::Result<ExitCode> {
 }
 
 async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
-    let Some((store, clients)) = open(&args.common.config).await? else {
+    let Some((store, clients, _)) = open(&args.common.config).await? else {
         return Ok(ExitCode::SUCCESS);
     };
     let subscriptions = store.load_all().await?;
@@ -63,7 +67,7 @@ async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn show(args: ShowArgs) -> anyhow::Result<ExitCode> {
-    let Some((store, clients)) = open(&args.common.config).await? else {
+    let Some((store, clients, _)) = open(&args.common.config).await? else {
         return Ok(ExitCode::SUCCESS);
     };
     let Some(subscription) = store.get(&args.id).await? else {
@@ -78,7 +82,7 @@ async fn show(args: ShowArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn rotate_secret(args: RotateArgs) -> anyhow::Result<ExitCode> {
-    let Some((store, clients)) = open(&args.common.config).await? else {
+    let Some((store, clients, _)) = open(&args.common.config).await? else {
         return Ok(ExitCode::SUCCESS);
     };
     let output = args.common.output;

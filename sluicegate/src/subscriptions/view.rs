@@ -3,7 +3,9 @@
 
 use aws_smithy_types::date_time::{DateTime, Format};
 use serde_json::{Map, Value, json};
-use store::{Destination, SigningKey, SigningSecret, Subscription};
+use store::{
+    Destination, SigningKey, SigningSecret, Subscription, WebhookAuth, WebhookDestination,
+};
 
 use crate::screen::aligned;
 
@@ -42,10 +44,22 @@ pub(super) fn object(subscription: &Subscription, now_ms: i64) -> Value {
         "filter": subscription.filter,
         "kind": subscription.destination.kind(),
         "destination": subscription.destination.to_string(),
+        "webhook": subscription.destination.webhook().map(webhook),
         "keys": keys(&subscription.destination, now_ms),
         "policy": subscription.policy,
         "created_at": time(subscription.created_at_ms),
         "version": subscription.version,
+    })
+}
+
+/// How a webhook is set up, without its secrets.
+fn webhook(webhook: &WebhookDestination) -> Value {
+    let headers: Vec<&str> = webhook.headers.iter().map(|(name, _)| name.as_str()).collect();
+    json!({
+        "form": webhook.form,
+        "headers": headers,
+        "auth": webhook.auth.as_deref().map(WebhookAuth::kind),
+        "client_certificate": webhook.identity.is_some(),
     })
 }
 
@@ -107,7 +121,7 @@ fn time(ms: i64) -> String {
 mod tests {
     use super::*;
     use std::time::Duration;
-    use store::{ClientId, DeliveryPolicy, SubscriptionId, WebhookDestination, WebhookUrl};
+    use store::{ClientId, DeliveryPolicy, SubscriptionId, WebhookUrl};
 
     fn secret(fill: u8) -> SigningSecret {
         SigningSecret::generate(&mut |bytes| bytes.fill(fill))

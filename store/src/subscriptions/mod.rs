@@ -24,7 +24,10 @@ pub use retry::{STANDARD_RETRY_SCHEDULE_MS, retry_delay};
 pub use rotation::{MAX_OLD_KEYS, ROTATION_OVERLAP, SigningKey};
 pub use secret::{Ed25519Key, HmacKey, SigningSecret};
 pub use url::WebhookUrl;
-pub use webhook::WebhookDestination;
+pub use webhook::{
+    BodyForm, ClientIdentity, ClientPlace, Credential, OAuthClient, StaticHeaders, WebhookAuth,
+    WebhookDestination, WebhookSettings,
+};
 
 use crate::access::ClientId;
 use crate::identity::{IdentityError, IntegrationName, is_plain_id, shown, text_type};
@@ -50,6 +53,36 @@ pub enum SubscriptionError {
         /// The URL as found, cut, without what stands before an `@`.
         found: String,
         /// What is wrong with it and what is allowed.
+        detail: &'static str,
+    },
+    /// Not the name of a body form.
+    #[error(
+        "body form {found:?} is refused: allowed are raw, cloudevents-structured, cloudevents-binary, cloudevents-batch, thin"
+    )]
+    Form {
+        /// As found, cut.
+        found: String,
+    },
+    /// A header that a webhook may not carry. Its value is not repeated: it may be a secret.
+    #[error("header {found:?} is refused: {detail}")]
+    Header {
+        /// Its name as found, cut.
+        found: String,
+        /// What is wrong with it.
+        detail: &'static str,
+    },
+    /// A part of a webhook's authentication that cannot be one. It is not repeated.
+    #[error("{what} is refused: {detail}")]
+    Auth {
+        /// Which part.
+        what: &'static str,
+        /// What is wrong with it.
+        detail: &'static str,
+    },
+    /// Not a client certificate with its key. Neither is repeated.
+    #[error("client certificate is refused: {detail}")]
+    Identity {
+        /// What is wrong with it.
         detail: &'static str,
     },
     /// A number of the policy outside its bounds.

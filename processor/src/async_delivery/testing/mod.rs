@@ -227,6 +227,7 @@ impl World {
     pub(super) fn workshop(&self) -> Workshop {
         Workshop {
             transports: Arc::new(ScriptedTransports(Arc::clone(&self.receivers))),
+            links: None,
             time: self.time.clone(),
         }
     }

@@ -10,7 +10,7 @@ use http::{Request, StatusCode};
 use tokio::time::{Instant, sleep};
 
 use super::SECRET;
-use crate::async_delivery::webhook::{Answer, Transport, TransportError, Transports};
+use crate::async_delivery::webhook::{Answer, Channel, Transport, TransportError, Transports};
 
 /// How a receiver behaves.
 #[derive(Debug, Clone)]
@@ -162,7 +162,7 @@ impl Transport for ScriptedTransport {
 pub(super) struct ScriptedTransports(pub(super) Arc<Receivers>);
 
 impl Transports for ScriptedTransports {
-    fn for_destination(&self, _: usize) -> Arc<dyn Transport> {
+    fn for_destination(&self, _: &Channel<'_>) -> Arc<dyn Transport> {
         Arc::new(ScriptedTransport(Arc::clone(&self.0)))
     }
 }

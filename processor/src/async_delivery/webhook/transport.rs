@@ -15,6 +15,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use store::ClientIdentity;
 use tokio::time::timeout;
 
 use super::connector::{Connector, DialError};
@@ -24,7 +25,7 @@ use super::guard::{Guard, Refusal};
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
 
 /// Of an answer that refuses, this much is kept for the operator.
-const EXCERPT_BYTES: usize = 256;
+const EXCERPT_BYTES: usize = 1024;
 
 /// The body may come this much later than the head.
 const BODY_PATIENCE: Duration = Duration::from_secs(1);
@@ -39,7 +40,8 @@ pub struct Answer {
     pub status: StatusCode,
     /// The `Retry-After` header as it came.
     pub retry_after: Option<String>,
-    /// The beginning of the body, for the operator.
+    /// The beginning of the body: 1 KiB of a refusal, for the operator; up to 16 KiB of every answer where
+    /// [`Channel::whole_answers`] asks for it.
     pub excerpt: String,
 }
 
@@ -55,6 +57,9 @@ pub enum TransportError {
     /// The connection broke before there was an answer.
     #[error("connection failed: {0}")]
     Broken(String),
+    /// TLS does not take the destination's client certificate.
+    #[error("the client certificate cannot be used: {0}")]
+    Identity(String),
 }
 
 /// Sends one request. Dropping the future abandons it; the caller sets the time limit.
@@ -63,10 +68,21 @@ pub trait Transport: Send + Sync {
     fn post(&self, request: Request<Bytes>) -> BoxFuture<'static, Result<Answer, TransportError>>;
 }
 
-/// Makes a transport for each destination, so that none can take another's connections.
+/// What a destination wants of its transport.
+#[derive(Debug, Clone, Copy)]
+pub struct Channel<'a> {
+    /// At most so many idle connections are kept.
+    pub connections: usize,
+    /// The certificate that is shown to a receiver that asks for one.
+    pub identity: Option<&'a ClientIdentity>,
+    /// Every answer is kept up to its limit: it is read by a program.
+    pub whole_answers: bool,
+}
+
+/// Makes a transport for each destination, so that none can take another's connections, or be taken for another.
 pub trait Transports: Send + Sync {
-    /// A transport that keeps at most `connections` idle connections.
-    fn for_destination(&self, connections: usize) -> Arc<dyn Transport>;
+    /// A transport with connections of its own.
+    fn for_destination(&self, channel: &Channel<'_>) -> Arc<dyn Transport>;
 }
 
 /// Real connections, guarded.
@@ -81,28 +97,73 @@ impl HttpTransports {
     pub fn new(guard: Guard, tls: Arc<rustls::ClientConfig>) -> HttpTransports {
         HttpTransports { guard: Arc::new(guard), tls }
     }
+
+    /// The same verification of receivers, with a certificate of our own.
+    fn tls(&self, identity: Option<&ClientIdentity>) -> Result<Arc<rustls::ClientConfig>, String> {
+        let Some(identity) = identity else { return Ok(Arc::clone(&self.tls)) };
+        let provider = self.tls.crypto_provider();
+        let certified = client_certificate(provider, identity)?;
+        let mut tls = rustls::ClientConfig::clone(&self.tls);
+        tls.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(certified));
+        // Sessions of another identity are not to be resumed.
+        tls.resumption = rustls::client::Resumption::default();
+        Ok(Arc::new(tls))
+    }
+}
+
+/// Refuses a certificate that TLS could not show: what can be said where it is entered.
+pub fn check_identity(
+    provider: &rustls::crypto::CryptoProvider,
+    identity: &ClientIdentity,
+) -> Result<(), String> {
+    client_certificate(provider, identity).map(drop)
+}
+
+fn client_certificate(
+    provider: &rustls::crypto::CryptoProvider,
+    identity: &ClientIdentity,
+) -> Result<rustls::sign::CertifiedKey, String> {
+    let certificates = identity.certificates().map_err(|e| e.to_string())?;
+    let key = identity.key().map_err(|e| e.to_string())?;
+    rustls::sign::CertifiedKey::from_der(certificates, key, provider).map_err(|e| e.to_string())
 }
 
 impl Transports for HttpTransports {
-    fn for_destination(&self, connections: usize) -> Arc<dyn Transport> {
-        let connector = Connector::new(Arc::clone(&self.guard), Arc::clone(&self.tls));
+    fn for_destination(&self, channel: &Channel<'_>) -> Arc<dyn Transport> {
+        let tls = match self.tls(channel.identity) {
+            Ok(tls) => tls,
+            Err(why) => return Arc::new(Unusable(why)),
+        };
+        let connector = Connector::new(Arc::clone(&self.guard), tls);
         let client = Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(connections)
+            .pool_max_idle_per_host(channel.connections)
             .pool_idle_timeout(POOL_IDLE)
             .pool_timer(TokioTimer::new())
             .http1_max_buf_size(64 * 1024)
             .build(connector);
-        Arc::new(HttpTransport { client })
+        Arc::new(HttpTransport { client, whole_answers: channel.whole_answers })
+    }
+}
+
+/// In the place of a transport that cannot be made: says why, at every attempt, so that what is to be delivered is
+/// kept until somebody changes it.
+struct Unusable(String);
+
+impl Transport for Unusable {
+    fn post(&self, _: Request<Bytes>) -> BoxFuture<'static, Result<Answer, TransportError>> {
+        Box::pin(std::future::ready(Err(TransportError::Identity(self.0.clone()))))
     }
 }
 
 struct HttpTransport {
     client: Client<Connector, Full<Bytes>>,
+    whole_answers: bool,
 }
 
 impl Transport for HttpTransport {
     fn post(&self, request: Request<Bytes>) -> BoxFuture<'static, Result<Answer, TransportError>> {
         let sent = self.client.request(request.map(Full::new));
+        let whole = self.whole_answers;
         Box::pin(async move {
             let response = sent.await.map_err(|e| explain(&e))?;
             let status = response.status();
@@ -111,7 +172,12 @@ impl Transport for HttpTransport {
                 .get(RETRY_AFTER)
                 .and_then(|v| v.to_str().ok())
                 .map(str::to_owned);
-            let excerpt = read_answer(response.into_body(), status).await;
+            let keep = match (whole, status.is_success()) {
+                (true, _) => MAX_ANSWER_BYTES,
+                (false, true) => 0,
+                (false, false) => EXCERPT_BYTES,
+            };
+            let excerpt = read_answer(response.into_body(), keep).await;
             Ok(Answer { status, retry_after, excerpt })
         })
     }
@@ -119,9 +185,8 @@ impl Transport for HttpTransport {
 
 /// Reads the body, so that the connection can be used again, and gives what is kept of it. The status
 /// was the answer: a rest that is late, too long or broken takes nothing back.
-async fn read_answer(body: Incoming, status: StatusCode) -> String {
+async fn read_answer(body: Incoming, keep: usize) -> String {
     let mut kept = Vec::new();
-    let keep = if status.is_success() { 0 } else { EXCERPT_BYTES };
     let _ = timeout(BODY_PATIENCE, read_body(body, keep, &mut kept)).await;
     printable(&kept)
 }

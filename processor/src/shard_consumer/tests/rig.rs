@@ -27,7 +27,8 @@ use tokio_util::sync::CancellationToken;
 use crate::integration::Integrations;
 use crate::service::Exit;
 use crate::{
-    Options, PIPELINES, Processor, ProcessorHandle, Stores, StreamOptions, Transport, Transports,
+    Channel, Options, PIPELINES, Processor, ProcessorHandle, Stores, StreamOptions, Transport,
+    Transports,
 };
 
 pub(super) const APP: &str = "app";
@@ -288,7 +289,7 @@ impl MessageStore for Recorder {
 struct Nowhere;
 
 impl Transports for Nowhere {
-    fn for_destination(&self, _: usize) -> Arc<dyn Transport> {
+    fn for_destination(&self, _: &Channel<'_>) -> Arc<dyn Transport> {
         unreachable!("nobody subscribes")
     }
 }

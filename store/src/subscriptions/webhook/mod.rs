@@ -1,10 +1,25 @@
 //! A webhook as a destination: its parts, what is refused of them, and the form that it is kept in.
 //!
-//! The form is the only place where a webhook's secrets are written in clear.
+//! The form ([`WebhookDocument`], with [`WebhookSettings`]) is the only place where a webhook's secrets are written
+//! in clear.
+
+mod auth;
+mod form;
+mod headers;
+mod identity;
+mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use auth::{ClientPlace, Credential, OAuthClient, WebhookAuth};
+pub use form::BodyForm;
+pub use headers::StaticHeaders;
+pub use identity::ClientIdentity;
+pub use settings::WebhookSettings;
 
 use super::rotation::{self, SigningKey};
 use super::{SigningSecret, SubscriptionError, WebhookUrl};
@@ -16,13 +31,38 @@ pub struct WebhookDestination {
     pub url: WebhookUrl,
     /// Newest first; all that have not ended sign, so that rotation overlaps.
     pub keys: Vec<SigningKey>,
+    /// What the body is.
+    pub form: BodyForm,
+    /// What every call carries beside what is ours.
+    pub headers: StaticHeaders,
+    /// How it shows who it is, beside the signature.
+    pub auth: Option<Box<WebhookAuth>>,
+    /// The certificate that it shows where it is asked for one.
+    pub identity: Option<ClientIdentity>,
 }
 
 impl WebhookDestination {
-    /// A webhook to `url`, signed with `secret`.
+    /// A webhook to `url`, signed with `secret`: the message's own bytes, no headers, authentication or certificate.
     #[must_use]
     pub fn new(url: WebhookUrl, secret: SigningSecret) -> WebhookDestination {
-        WebhookDestination { url, keys: vec![SigningKey::current(secret)] }
+        WebhookDestination {
+            url,
+            keys: vec![SigningKey::current(secret)],
+            form: BodyForm::default(),
+            headers: StaticHeaders::default(),
+            auth: None,
+            identity: None,
+        }
+    }
+
+    /// Takes all that `settings` says, in the place of what was there; or nothing, and says what is wrong.
+    pub fn configure(&mut self, settings: &WebhookSettings) -> Result<(), SubscriptionError> {
+        let checked = settings.check()?;
+        self.form = checked.form;
+        self.headers = checked.headers;
+        self.auth = checked.auth;
+        self.identity = checked.identity;
+        Ok(())
     }
 
     /// Signs with `secret` from now on, and for `overlap` with what signed so far, too. Refused when too many
@@ -43,12 +83,14 @@ impl WebhookDestination {
     }
 }
 
-/// A webhook as it is kept.
+/// A webhook as it is kept. Settings that are the defaults are not written.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WebhookDocument {
     url: String,
     secrets: Vec<KeyDocument>,
+    #[serde(default, skip_serializing_if = "WebhookSettings::is_default")]
+    settings: WebhookSettings,
 }
 
 /// A key as it is kept; one that is not replaced is its text alone.
@@ -84,6 +126,7 @@ impl From<&WebhookDestination> for WebhookDocument {
         WebhookDocument {
             url: webhook.url.as_str().to_owned(),
             secrets: webhook.keys.iter().map(KeyDocument::from).collect(),
+            settings: WebhookSettings::of(webhook),
         }
     }
 }
@@ -92,6 +135,14 @@ impl WebhookDocument {
     /// Reads it back; errors repeat no secret.
     pub(super) fn read(self) -> Result<WebhookDestination, SubscriptionError> {
         let keys: Result<Vec<_>, _> = self.secrets.into_iter().map(KeyDocument::read).collect();
-        Ok(WebhookDestination { url: WebhookUrl::parse(&self.url)?, keys: keys? })
+        let checked = self.settings.check()?;
+        Ok(WebhookDestination {
+            url: WebhookUrl::parse(&self.url)?,
+            keys: keys?,
+            form: checked.form,
+            headers: checked.headers,
+            auth: checked.auth,
+            identity: checked.identity,
+        })
     }
 }
