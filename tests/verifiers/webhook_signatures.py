@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""A webhook receiver that trusts nothing but the PyPI library `standardwebhooks`.
+"""A webhook receiver that trusts nothing but the PyPI libraries `standardwebhooks` and `cryptography`.
 
     python3 webhook_signatures.py SECRET_FILE COUNT [SECONDS]
 
-It prints its address, reads the signing secret from SECRET_FILE when the first delivery comes, and ends
-once COUNT different messages were verified, or after SECONDS (60). Each message is also verified with one
-byte changed, with another id, and with another secret: the library must refuse all three.
+SECRET_FILE has a key a line: shared secrets (whsec_), which `standardwebhooks` verifies with, and public keys
+(whpk_), which Ed25519 of `cryptography` does. While keys are rotated each of them has signed every message.
+It prints its address, reads the keys when the first delivery comes, and ends once COUNT different messages were
+verified, or after SECONDS (60). With each key a message is also verified with one byte changed, with another id,
+and with another key: all three must be refused.
 
-Exit codes: 0 = all verified, 1 = not all came or one was wrong, 77 = the library is not installed.
+Exit codes: 0 = all verified, 1 = not all came or one was wrong, 77 = a library is not installed.
 """
 
 import base64
@@ -16,10 +18,33 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 try:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 except ImportError as missing:
-    print(f"skipped: {missing} (pip install standardwebhooks)")
+    print(f"skipped: {missing} (pip install standardwebhooks cryptography)")
     sys.exit(77)
+
+OTHERS = {
+    "whsec_": "whsec_" + base64.b64encode(b"another secret of 32 bytes......").decode(),
+    # Of RFC 8032's first test.
+    "whpk_": "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+}
+
+
+def verify(key, headers, body):
+    """Raises when the key has not signed this."""
+    if key.startswith("whsec_"):
+        return Webhook(key).verify(body, headers)
+    public = Ed25519PublicKey.from_public_bytes(base64.b64decode(key.removeprefix("whpk_")))
+    content = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    signed = headers["webhook-signature"].split(" ")
+    for signature in (text.removeprefix("v1a,") for text in signed if text.startswith("v1a,")):
+        try:
+            return public.verify(base64.b64decode(signature), content)
+        except InvalidSignature:
+            continue
+    raise InvalidSignature("no v1a signature fits")
 
 
 class Judge:
@@ -32,8 +57,9 @@ class Judge:
 
     def take(self, headers, body):
         with open(self.secret_file, encoding="ascii") as file:
-            secret = file.read().strip()
-        result = self.verified(secret, headers, body)
+            keys = file.read().split()
+        results = [self.verified(key, headers, body) for key in keys] or ["there is no key"]
+        result = next(filter(None, results), None)
         with self.lock:
             self.deliveries += 1
             if result is not None:
@@ -45,24 +71,24 @@ class Judge:
                 self.done.set()
             return True
 
-    def verified(self, secret, headers, body):
+    def verified(self, key, headers, body):
         """None when the library says what it should; what it said otherwise."""
+        kind = key[: key.index("_") + 1]
         try:
-            Webhook(secret).verify(body, headers)
+            verify(key, headers, body)
         except Exception as error:  # whatever it is, the message was not verified
-            return f"{headers.get('webhook-id')}: {type(error).__name__}: {error}"
-        other = "whsec_" + base64.b64encode(b"another secret of 32 bytes......").decode()
+            return f"{headers.get('webhook-id')}: {kind}: {type(error).__name__}: {error}"
         changed = bytes([body[0] ^ 1]) + body[1:]
         hostile = [
-            ("a changed body", secret, headers, changed),
-            ("another id", secret, {**headers, "webhook-id": "msg_another"}, body),
-            ("another secret", other, headers, body),
+            ("a changed body", key, headers, changed),
+            ("another id", key, {**headers, "webhook-id": "msg_another"}, body),
+            ("another key", OTHERS[kind], headers, body),
         ]
-        for what, key, head, content in hostile:
+        for what, used, head, content in hostile:
             try:
-                Webhook(key).verify(content, head)
-                return f"{headers['webhook-id']}: {what} was verified"
-            except WebhookVerificationError:
+                verify(used, head, content)
+                return f"{headers['webhook-id']}: {kind}: {what} was verified"
+            except (WebhookVerificationError, InvalidSignature):
                 with self.lock:
                     self.refused += 1
         return None
