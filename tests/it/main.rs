@@ -14,6 +14,7 @@ mod harness;
 
 mod configuration;
 mod demo;
+mod destinations;
 mod filters;
 mod fleet;
 mod isolation;
