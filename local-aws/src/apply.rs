@@ -1,4 +1,4 @@
-//! Where a call that was planned is applied: the two services, and what each [`Effect`] leaves of the call and of its answer.
+//! Where a call that was planned is applied: the services, and what each [`Effect`] leaves of the call and of its answer.
 //!
 //! It decides nothing (that is `faults/`) and knows no HTTP. Start at [`Services::apply_under`].
 
@@ -8,6 +8,7 @@ use crate::dispatch::{Call, Service};
 use crate::dynamodb::DynamoDb;
 use crate::faults::{Effect, Faults, Partial, Shown};
 use crate::kinesis::Kinesis;
+use crate::messaging::Messaging;
 use crate::tap::{Seen, Tap};
 use crate::wire::Answer;
 
@@ -15,6 +16,7 @@ use crate::wire::Answer;
 pub(crate) struct Services {
     pub(crate) dynamodb: DynamoDb,
     pub(crate) kinesis: Kinesis,
+    pub(crate) messaging: Messaging,
     pub(crate) clock: Clock,
     pub(crate) faults: Faults,
     pub(crate) tap: Option<Tap>,
@@ -28,6 +30,7 @@ impl Services {
         let answer = match call.service {
             Service::Dynamodb => self.dynamodb.handle(&call.operation, body).await,
             Service::Kinesis => self.kinesis.handle(&call.operation, body).await,
+            service => self.messaging.handle(service, &call.operation, &body).await,
         };
         if let (Some(tap), Answer::Json { status: 200, body }) = (&self.tap, &answer) {
             let body = body.clone();
@@ -50,7 +53,7 @@ impl Services {
         call: &Call,
     ) -> Result<Answer, ConnectionCut> {
         match effect {
-            Effect::Throttle => Ok(throttled()),
+            Effect::Throttle => Ok(call.service.throttled()),
             Effect::Refuse { status, code, message } => Ok(Answer::error(status, &code, &message)),
             Effect::InternalError => Ok(call.service.internal_error()),
             Effect::ErrorAfterApply => {
@@ -106,12 +109,12 @@ impl Services {
             }
             None => match partial.answer_to_nothing() {
                 Some(body) => Answer::ok(body),
-                None => return throttled(),
+                None => return call.service.throttled(),
             },
         };
         match answered {
             Answer::Json { status: 200, body } => {
-                partial.complete(&body).map_or_else(throttled, Answer::ok)
+                partial.complete(&body).map_or_else(|| call.service.throttled(), Answer::ok)
             }
             refused => refused,
         }
@@ -123,8 +126,4 @@ impl Services {
             self.apply(&call).await;
         }
     }
-}
-
-fn throttled() -> Answer {
-    Answer::error(400, "ProvisionedThroughputExceededException", "Rate exceeded")
 }

@@ -1,4 +1,4 @@
-//! An embedded Kinesis and DynamoDB that speak the AWS wire, in process and on loopback.
+//! An embedded Kinesis and DynamoDB, and catchers for SQS, SNS and EventBridge, that speak the AWS wire, in process and on loopback.
 //!
 //! It never verifies a signature, never talks to the real AWS, and knows nothing of the product that is tested against it: callers
 //! reach it through real AWS SDK clients only, so it cannot be helpful to them.
@@ -11,7 +11,7 @@
 //!   switched off, or our own processes. Under `/_local/` it also takes faults and tells counters (see `control.rs`).
 //!
 //! Both end in [`LocalAws::dispatch`]: the checks that AWS makes first (`dispatch/`), what goes wrong on purpose (`faults/`), then the
-//! service (`apply.rs`): `dynamodb/` is a thin wire over the library dynoxide, `kinesis/` is ours.
+//! service (`apply.rs`): `dynamodb/` is a thin wire over the library dynoxide, `kinesis/` and `messaging/` are ours.
 //!
 //! # Time
 //!
@@ -67,6 +67,7 @@ mod dispatch;
 mod dynamodb;
 mod faults;
 mod kinesis;
+mod messaging;
 mod serve;
 mod tap;
 mod wire;
@@ -87,9 +88,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::Services;
 use crate::calls::Calls;
-use crate::dispatch::Call;
+use crate::dispatch::{Call, query};
 use crate::dynamodb::DynamoDb;
 use crate::kinesis::Kinesis;
+use crate::messaging::Messaging;
 use crate::wire::Answer;
 
 pub use crate::calls::CallCount;
@@ -192,10 +194,12 @@ impl LocalAws {
             options.seed,
             clock.clone(),
         );
+        let messaging = Messaging::new(&options.account, &options.region, clock.clone());
         Ok(Self(Arc::new(Inner {
             services: Services {
                 dynamodb,
                 kinesis,
+                messaging,
                 clock,
                 faults: Faults::new(options.seed),
                 tap: options.tap,
@@ -231,6 +235,12 @@ impl LocalAws {
     #[must_use]
     pub fn calls(&self) -> Vec<CallCount> {
         self.0.calls.snapshot()
+    }
+
+    /// From now on STS lets this role be assumed only with this external id, as its trust policy would say. Other roles are assumed by
+    /// anyone.
+    pub fn trust(&self, role_arn: &str, external_id: &str) {
+        self.0.services.messaging.trust(role_arn, external_id);
     }
 
     /// Answers one AWS call.
@@ -282,8 +292,13 @@ impl LocalAws {
             self.0.services.show(call, Seen::Answered { status, body: &body });
         }
         let content_type = service.unwrap_or(Service::Kinesis).content_type();
+        let request_id = self.next_request_id();
         let mut checksum = None;
         let mut response = match (answer, call) {
+            (Answer::Json { status, body }, Some(call)) if call.service.speaks_query() => {
+                let body = query::encode(call.service, &call.operation, status, &body, &request_id);
+                wire::response(status, content_type, BodyStream::whole(body))
+            }
             (Answer::Json { status, body }, _) => {
                 checksum = (service == Some(Service::Dynamodb)).then(|| crc32fast::hash(&body));
                 wire::response(status, content_type, BodyStream::whole(body))
@@ -300,7 +315,7 @@ impl LocalAws {
             }
         };
         let headers = response.headers_mut();
-        if let Ok(id) = HeaderValue::from_str(&self.next_request_id()) {
+        if let Ok(id) = HeaderValue::from_str(&request_id) {
             headers.insert("x-amzn-requestid", id);
         }
         if let Some(checksum) = checksum {

@@ -19,7 +19,7 @@ pub(crate) const EVENT_STREAM: &str = "application/vnd.amazon.eventstream";
 
 /// What a service answers to one call.
 pub(crate) enum Answer {
-    /// A whole JSON document with its HTTP status.
+    /// A whole JSON document with its HTTP status; services of the query protocol have it translated to XML.
     Json {
         /// HTTP status code; 200 for success.
         status: u16,

@@ -1,7 +1,8 @@
 //! From an HTTP request to the service that answers it: the checks that AWS makes before an operation runs.
 //!
-//! It knows targets, headers and limits, and no operation's meaning. Signatures are not verified. Start at [`Call::parse`].
+//! It knows targets, headers, protocols and limits, and no operation's meaning. Signatures are not verified. Start at [`Call::parse`].
 
+pub(crate) mod query;
 mod resources;
 #[cfg(test)]
 mod tests;
@@ -24,22 +25,50 @@ pub enum Service {
     Dynamodb,
     /// Amazon Kinesis Data Streams.
     Kinesis,
+    /// Amazon SQS.
+    Sqs,
+    /// Amazon SNS.
+    Sns,
+    /// Amazon EventBridge.
+    EventBridge,
+    /// AWS Security Token Service.
+    Sts,
 }
 
 impl Service {
-    /// The content type of its JSON answers.
+    /// The content type of its answers.
     pub(crate) fn content_type(self) -> &'static str {
         match self {
-            Self::Dynamodb => "application/x-amz-json-1.0",
-            Self::Kinesis => "application/x-amz-json-1.1",
+            Self::Dynamodb | Self::Sqs => "application/x-amz-json-1.0",
+            Self::Kinesis | Self::EventBridge => "application/x-amz-json-1.1",
+            Self::Sns | Self::Sts => "text/xml",
         }
+    }
+
+    /// It is asked in forms and answers in XML, see [`query`].
+    pub(crate) fn speaks_query(self) -> bool {
+        matches!(self, Self::Sns | Self::Sts)
+    }
+
+    /// How it says that it is asked too much.
+    pub(crate) fn throttled(self) -> Answer {
+        let code = match self {
+            Self::Dynamodb | Self::Kinesis => "ProvisionedThroughputExceededException",
+            Self::Sqs => "RequestThrottled",
+            Self::Sns => "Throttled",
+            Self::EventBridge => "ThrottlingException",
+            Self::Sts => "Throttling",
+        };
+        Answer::error(400, code, "Rate exceeded")
     }
 
     /// How it says that it failed itself.
     pub(crate) fn internal_error(self) -> Answer {
         let code = match self {
             Self::Dynamodb => "InternalServerError",
-            Self::Kinesis => "InternalFailure",
+            Self::Kinesis | Self::Sts => "InternalFailure",
+            Self::Sqs | Self::Sns => "InternalError",
+            Self::EventBridge => "InternalException",
         };
         Answer::error(500, code, "Internal server error")
     }
@@ -52,7 +81,7 @@ pub(crate) struct Call {
     pub(crate) operation: String,
     /// The access key id of the signature: who is calling.
     pub(crate) caller: String,
-    /// The tables or streams that the body names.
+    /// The tables, streams, queues, topics or buses that the body names.
     pub(crate) resources: Vec<String>,
     pub(crate) body: Bytes,
 }
@@ -68,13 +97,20 @@ impl Call {
                 &format!("{} {} is nothing here", parts.method, parts.uri.path()),
             ));
         }
-        let (service, operation) = target(&parts.headers)?;
         if body.len() > MAX_BODY_BYTES {
             let message =
                 format!("the request has {} bytes, allowed are {MAX_BODY_BYTES}", body.len());
             return Err(Answer::error(413, "RequestEntityTooLargeException", &message));
         }
-        check_content_type(&parts.headers)?;
+        let (service, operation, body) = if media_type(&parts.headers) == query::FORM {
+            query::decode(&body).ok_or_else(|| {
+                Answer::error(400, "InvalidAction", "no form of a service and version served here")
+            })?
+        } else {
+            let (service, operation) = target(&parts.headers)?;
+            check_content_type(&parts.headers)?;
+            (service, operation, body)
+        };
         Ok(Self {
             service,
             operation,
@@ -92,6 +128,8 @@ fn target(headers: &HeaderMap) -> Result<(Service, String), Answer> {
             Some((Service::Dynamodb, operation))
         }
         Some(("Kinesis_20131202", operation)) => Some((Service::Kinesis, operation)),
+        Some(("AmazonSQS", operation)) => Some((Service::Sqs, operation)),
+        Some(("AWSEvents", operation)) => Some((Service::EventBridge, operation)),
         _ => None,
     };
     known
@@ -100,9 +138,13 @@ fn target(headers: &HeaderMap) -> Result<(Service, String), Answer> {
         .ok_or_else(|| Answer::error(400, "UnknownOperationException", "unknown x-amz-target"))
 }
 
-fn check_content_type(headers: &HeaderMap) -> Result<(), Answer> {
+fn media_type(headers: &HeaderMap) -> &str {
     let given = text(headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
-    let media_type = given.split(';').next().unwrap_or_default().trim();
+    given.split(';').next().unwrap_or_default().trim()
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), Answer> {
+    let media_type = media_type(headers);
     if matches!(
         media_type,
         "application/x-amz-json-1.0" | "application/x-amz-json-1.1" | "application/json"

@@ -29,7 +29,7 @@ fn a_call_knows_its_service_caller_and_resource() {
 
 #[test]
 fn resources_are_found_wherever_a_request_names_them() {
-    let cases: [(&str, &[&str]); 6] = [
+    let cases: [(&str, &[&str]); 9] = [
         (r#"{"StreamName":"s"}"#, &["s"]),
         (r#"{"StreamARN":"arn:aws:kinesis:us-east-1:000000000000:stream/s"}"#, &["s"]),
         (
@@ -38,6 +38,15 @@ fn resources_are_found_wherever_a_request_names_them() {
         ),
         (r#"{"RequestItems":{"b":[],"a":[{"x":1}]}}"#, &["a", "b"]),
         (r#"{"TransactItems":[{"Put":{"TableName":"a"}},{"Update":{"TableName":"a"}}]}"#, &["a"]),
+        (
+            r#"{"QueueUrl":"https://sqs.us-east-1.amazonaws.com/000000000000/q","Entries":[{"Id":"0"}]}"#,
+            &["q"],
+        ),
+        (r#"{"TopicArn":"arn:aws:sns:us-east-1:000000000000:t"}"#, &["t"]),
+        (
+            r#"{"Entries":[{"EventBusName":"b"},{"EventBusName":"arn:aws:events:us-east-1:000000000000:event-bus/c"}]}"#,
+            &["b", "c"],
+        ),
         ("[]", &[]),
     ];
     for (body, names) in cases {

@@ -35,10 +35,10 @@ pub struct FaultId(pub u64);
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
-    /// Refused with `ProvisionedThroughputExceededException`; not applied.
+    /// Refused as the service throttles (`ProvisionedThroughputExceededException` and the like); not applied.
     Throttle,
-    /// A share (0 to 1, at least one) of the items of a `BatchWriteItem`, `BatchGetItem` or `PutRecords` is not processed and comes
-    /// back; the others are. Other operations are not touched.
+    /// A share (0 to 1, at least one) of the items of a `BatchWriteItem`, `BatchGetItem`, `PutRecords`, `SendMessageBatch`,
+    /// `PublishBatch` or `PutEvents` is not processed and comes back; the others are. Other operations are not touched.
     Partial(f64),
     /// Refused with any error of the service; not applied.
     Refuse {
@@ -85,7 +85,7 @@ pub struct Fault {
     /// The operation, e.g. `UpdateItem`; `None` is every operation.
     #[serde(default)]
     pub operation: Option<String>,
-    /// The table or stream name; `None` is every one. A call that names none (a bare iterator) never matches a name.
+    /// The name of a table, stream, queue, topic, bus or role; `None` is every one. A call that names none (a bare iterator) never matches a name.
     #[serde(default)]
     pub resource: Option<String>,
     /// The access key id that signed the call; `None` is every caller.

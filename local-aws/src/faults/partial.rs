@@ -19,6 +19,10 @@ enum Kind {
     Write,
     Get,
     Records,
+    /// Entries with ids, in the member of this name.
+    Entries(&'static str),
+    /// Entries of `PutEvents`, which are told apart by their order.
+    Events,
 }
 
 #[derive(Debug)]
@@ -27,6 +31,8 @@ enum Failed {
     Items(Map<String, Value>),
     /// For each record of the request whether it failed.
     Records(Vec<bool>),
+    /// The ids of entries.
+    Ids(Vec<Value>),
 }
 
 impl Partial {
@@ -55,6 +61,21 @@ impl Partial {
                 records.retain(|_| fate.next() == Some(&false));
                 (records.len(), Failed::Records(failed))
             }
+            Kind::Events => {
+                let entries = request.get_mut("Entries")?.as_array_mut()?;
+                let failed: Vec<bool> = entries.iter().map(|_| draw.next()).collect();
+                let mut fate = failed.iter();
+                entries.retain(|_| fate.next() == Some(&false));
+                (entries.len(), Failed::Records(failed))
+            }
+            Kind::Entries(list) => {
+                let entries = request.get_mut(list)?.as_array_mut()?;
+                let (bad, good): (Vec<_>, Vec<_>) =
+                    std::mem::take(entries).into_iter().partition(|_| draw.next());
+                *entries = good;
+                let ids = bad.iter().map(|entry| entry["Id"].clone()).collect();
+                (entries.len(), Failed::Ids(ids))
+            }
         };
         let applied = (left > 0).then(|| request.to_string().into());
         Some(Self { applied, kind, failed })
@@ -62,7 +83,13 @@ impl Partial {
 
     /// What the service would answer if nothing was left to apply; `None` when it refuses such a call as a whole.
     pub(crate) fn answer_to_nothing(&self) -> Option<Bytes> {
-        (self.kind == Kind::Records).then(|| Bytes::from_static(br#"{"Records":[]}"#))
+        let answer: &[u8] = match self.kind {
+            Kind::Records => br#"{"Records":[]}"#,
+            Kind::Events => br#"{"Entries":[]}"#,
+            Kind::Entries(_) => br#"{"Successful":[],"Failed":[]}"#,
+            Kind::Write | Kind::Get => return None,
+        };
+        Some(Bytes::from_static(answer))
     }
 
     /// The service's answer to the applied part, completed by the part that failed.
@@ -74,7 +101,11 @@ impl Partial {
                     if self.kind == Kind::Write { "UnprocessedItems" } else { "UnprocessedKeys" };
                 answer.as_object_mut()?.insert(name.to_owned(), failed.into());
             }
-            Failed::Records(failed) => complete_records(&mut answer, &failed)?,
+            Failed::Records(failed) => complete_records(&mut answer, self.kind, &failed)?,
+            Failed::Ids(ids) => {
+                let fail = |id| json!({ "Id": id, "SenderFault": false, "Code": "InternalError", "Message": "Try again." });
+                answer.get_mut("Failed")?.as_array_mut()?.extend(ids.into_iter().map(fail));
+            }
         }
         Some(answer.to_string().into())
     }
@@ -85,6 +116,9 @@ fn kind(operation: &str) -> Option<Kind> {
         "BatchWriteItem" => Some(Kind::Write),
         "BatchGetItem" => Some(Kind::Get),
         "PutRecords" => Some(Kind::Records),
+        "SendMessageBatch" => Some(Kind::Entries("Entries")),
+        "PublishBatch" => Some(Kind::Entries("PublishBatchRequestEntries")),
+        "PutEvents" => Some(Kind::Events),
         _ => None,
     }
 }
@@ -101,6 +135,8 @@ fn count(kind: Kind, request: &Value) -> Option<usize> {
         Kind::Write => of_tables(None),
         Kind::Get => of_tables(Some("Keys")),
         Kind::Records => request.get("Records")?.as_array().map(Vec::len),
+        Kind::Events => request.get("Entries")?.as_array().map(Vec::len),
+        Kind::Entries(list) => request.get(list)?.as_array().map(Vec::len),
     }
 }
 
@@ -168,21 +204,25 @@ fn divide_items(
     Some((left, Failed::Items(failed)))
 }
 
-fn complete_records(answer: &mut Value, failed: &[bool]) -> Option<()> {
-    let mut served = std::mem::take(answer.get_mut("Records")?.as_array_mut()?).into_iter();
+fn complete_records(answer: &mut Value, kind: Kind, failed: &[bool]) -> Option<()> {
+    let (list, count, code) = match kind {
+        Kind::Events => ("Entries", "FailedEntryCount", "InternalFailure"),
+        _ => ("Records", "FailedRecordCount", "ProvisionedThroughputExceededException"),
+    };
+    let mut served = std::mem::take(answer.get_mut(list)?.as_array_mut()?).into_iter();
     let records: Option<Vec<Value>> = failed
         .iter()
         .map(|failed| match failed {
             true => Some(json!({
-                "ErrorCode": "ProvisionedThroughputExceededException",
-                "ErrorMessage": "Rate exceeded for shard.",
+                "ErrorCode": code,
+                "ErrorMessage": "Try again.",
             })),
             false => served.next(),
         })
         .collect();
     let records = records?;
     let failures = records.iter().filter(|record| record.get("ErrorCode").is_some());
-    answer["FailedRecordCount"] = failures.count().into();
-    answer["Records"] = records.into();
+    answer[count] = failures.count().into();
+    answer[list] = records.into();
     Some(())
 }

@@ -3,6 +3,7 @@
 mod dynamodb;
 mod faults;
 mod loopback;
+mod messaging;
 mod streams;
 mod tap;
 
