@@ -42,9 +42,10 @@ mod sync_store;
 mod turns;
 
 pub use async_delivery::{
-    AddressClass, Allowance, Answer, BadAllowance, BreakerPolicy, BreakerState, Channel,
-    CourierOptions, CourierStats, DestinationStats, Guard, HttpTransports, MessageLinks, Refusal,
-    Transport, TransportError, Transports, check_identity, wanted_by,
+    AddressClass, Allowance, Answer, AwsConfigs, AwsIdentity, AwsService, BadAllowance,
+    BreakerPolicy, BreakerState, Channel, CourierOptions, CourierStats, DestinationStats, Guard,
+    HttpTransports, MessageLinks, Outlets, Refusal, RoleToAssume, Transport, TransportError,
+    Transports, check_identity, wanted_by,
 };
 pub use decode::{DecodeOptions, OutOfRange};
 pub use fan_out::FanOutOptions;

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::async_delivery::{
-    Courier, CourierExit, CourierHandle, CourierOptions, CourierParts, Transports,
+    Courier, CourierExit, CourierHandle, CourierOptions, CourierParts, Outlets,
 };
 use crate::batch::{LeaseCheck, ShardContext};
 use crate::budget::Budget;
@@ -127,13 +127,13 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// A processor over the given clients, and the handle that asks it. `transports` makes the
-    /// connections to destinations.
+    /// A processor over the given clients, and the handle that asks it. `outlets` is what
+    /// deliveries leave through.
     pub fn new(
         options: Options,
         kinesis: impl Into<KinesisClients>,
         stores: Stores,
-        transports: Arc<dyn Transports>,
+        outlets: Outlets,
         fleet: FleetHandle,
         time: SharedTimeSource,
     ) -> (Processor, ProcessorHandle) {
@@ -151,7 +151,7 @@ impl Processor {
             integrations: Arc::clone(&options.integrations),
             subscriptions,
             deliveries,
-            transports,
+            outlets,
             time: time.clone(),
             seed: options.seed ^ 2,
         };

@@ -128,6 +128,15 @@ pub(crate) struct InitArgs {
     /// With --webhook: only messages of this event type; may be given more than once.
     #[arg(long = "event-type", value_name = "TYPE", requires = "webhook")]
     pub(crate) event_types: Vec<String>,
+    /// With --dev: also a subscription that sends everything to this queue (URL or ARN).
+    #[arg(long, value_name = "QUEUE", requires = "dev")]
+    pub(crate) sqs: Vec<String>,
+    /// With --dev: also a subscription that publishes everything to this topic (ARN).
+    #[arg(long, value_name = "TOPIC", requires = "dev")]
+    pub(crate) sns: Vec<String>,
+    /// With --dev: also a subscription that puts everything on this bus (ARN or name).
+    #[arg(long, value_name = "BUS", requires = "dev")]
+    pub(crate) eventbridge: Vec<String>,
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,

@@ -15,10 +15,17 @@ use aws_smithy_http_client::tls::{self, TlsContext, TrustStore, rustls_provider:
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use hyper_rustls::ConfigBuilderExt;
-use processor::{KinesisClients, ReadHttp};
+use processor::{AwsConfigs, KinesisClients, ReadHttp};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+
+use crate::destinations::{self, Endpoints};
+
+/// An idle connection is closed after this long.
+const POOL_IDLE: Duration = Duration::from_secs(60);
+/// Idle connections that are kept to one host: those of all destinations together.
+const POOL_CONNECTIONS: usize = 256;
 
 /// How the SDK clients reach AWS.
 #[derive(Debug, Clone)]
@@ -31,6 +38,8 @@ pub(crate) struct AwsOptions {
     pub(crate) kinesis_endpoint_url: Option<String>,
     /// Another endpoint for DynamoDB alone.
     pub(crate) dynamodb_endpoint_url: Option<String>,
+    /// Other endpoints for the services that deliveries go to, and for STS.
+    pub(crate) destinations: Endpoints,
     /// PEM file of the authorities that endpoints are verified with, instead of the system's.
     pub(crate) ca_bundle: Option<PathBuf>,
     /// How long a connection may take to be made.
@@ -51,6 +60,9 @@ pub(crate) struct Clients {
     pub(crate) kinesis_reading: KinesisClients,
     pub(crate) dynamodb: aws_sdk_dynamodb::Client,
     pub(crate) time: SharedTimeSource,
+    /// What all clients have in common, for those of destinations.
+    base: SdkConfig,
+    destinations: Endpoints,
 }
 
 impl Clients {
@@ -85,7 +97,14 @@ impl Clients {
             kinesis: aws_sdk_kinesis::Client::from_conf(kinesis),
             dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
             time,
+            base: config,
+            destinations: options.destinations.or(options.endpoint_url.as_ref()),
         })
+    }
+
+    /// How the clients of destinations within AWS are configured; `worker` names the sessions of roles.
+    pub(crate) fn destinations(&self, worker: &str) -> AwsConfigs {
+        destinations::configs(&self.base, self.destinations.clone(), worker)
     }
 }
 
@@ -112,6 +131,8 @@ async fn sdk_config(options: &AwsOptions, time: SharedTimeSource) -> anyhow::Res
     let http = HttpBuilder::new()
         .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
         .tls_context(tls_context(options.ca_bundle.as_deref())?)
+        .pool_idle_timeout(POOL_IDLE)
+        .pool_max_idle_per_host(POOL_CONNECTIONS)
         .build_https();
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(options.connect_timeout)
@@ -156,14 +177,14 @@ fn roots(path: &Path) -> anyhow::Result<(Vec<u8>, RootCertStore)> {
 }
 
 /// True for an endpoint on this machine, where credentials mean nothing.
-fn is_loopback(endpoint: &str) -> bool {
+pub(crate) fn is_loopback(endpoint: &str) -> bool {
     let Ok(uri) = endpoint.parse::<http::Uri>() else { return false };
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Credentials that are no secret: a loopback endpoint checks none.
-fn loopback_credentials() -> Credentials {
+pub(crate) fn loopback_credentials() -> Credentials {
     Credentials::new("local", "local", None, None, "loopback")
 }
 

@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use local_aws::{KinesisOptions, LocalAws};
-use store::{Pepper, WebhookUrl};
+use store::{
+    Destination, EventBridgeDestination, EventBus, Pepper, QueueUrl, SnsDestination,
+    SqsDestination, TopicArn, WebhookUrl,
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -143,8 +146,9 @@ pub(crate) async fn init(args: InitArgs) -> anyhow::Result<ExitCode> {
     telemetry(&config, "sluicegate-init")?;
     let dev = match args.dev {
         true => {
+            let aws = aws_destinations(&args)?;
             let dev = Dev::new(pepper(&config)?, webhook(&config, args.webhook.as_deref())?);
-            Some(Dev { types: args.event_types, filter: args.filter, ..dev })
+            Some(Dev { types: args.event_types, filter: args.filter, aws, ..dev })
         }
         false => None,
     };
@@ -172,6 +176,24 @@ fn webhook(config: &Config, text: Option<&str>) -> anyhow::Result<Option<Webhook
         )
     })?;
     Ok(Some(url))
+}
+
+/// The queues, topics and buses that are to be delivered to, under the worker's own permission.
+fn aws_destinations(args: &InitArgs) -> anyhow::Result<Vec<Destination>> {
+    let mut destinations = Vec::new();
+    for text in &args.sqs {
+        let queue = QueueUrl::parse(text).context("--sqs")?;
+        destinations.push(Destination::Sqs(SqsDestination { queue, role: None }));
+    }
+    for text in &args.sns {
+        let topic = TopicArn::parse(text).context("--sns")?;
+        destinations.push(Destination::Sns(SnsDestination { topic, role: None }));
+    }
+    for text in &args.eventbridge {
+        let bus = EventBus::parse(text).context("--eventbridge")?;
+        destinations.push(Destination::EventBridge(EventBridgeDestination { bus, role: None }));
+    }
+    Ok(destinations)
 }
 
 fn pepper(config: &Config) -> anyhow::Result<Pepper> {

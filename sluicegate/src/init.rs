@@ -6,9 +6,9 @@ use aws_smithy_async::time::SharedTimeSource;
 use serde::Serialize;
 use store::pattern::Pattern;
 use store::{
-    AccessStore, Action, ApiKey, Change, Client, ClientId, DeliveryPolicy, Destination, Grant,
-    GrantScope, Pepper, SigningSecret, Subscription, SubscriptionId, SubscriptionStore,
-    WebhookDestination, WebhookUrl,
+    AccessStore, Action, ApiKey, Change, Client, ClientId, DeliveryOrder, DeliveryPolicy,
+    Destination, Grant, GrantScope, Pepper, SigningSecret, Subscription, SubscriptionId,
+    SubscriptionStore, WebhookDestination, WebhookUrl,
 };
 
 use crate::clients::Clients;
@@ -43,6 +43,8 @@ pub(crate) struct Dev {
     pub(crate) types: Vec<String>,
     /// Only what has this content.
     pub(crate) filter: Option<Pattern>,
+    /// Queues, topics and buses that everything goes to as well.
+    pub(crate) aws: Vec<Destination>,
     /// Shards of streams that are missing.
     pub(crate) shards: u32,
 }
@@ -50,7 +52,14 @@ pub(crate) struct Dev {
 impl Dev {
     /// What `--dev` adds on the command line.
     pub(crate) fn new(pepper: Pepper, webhook: Option<WebhookUrl>) -> Dev {
-        Dev { pepper, webhook, types: Vec::new(), filter: None, shards: DEV_SHARDS }
+        Dev {
+            pepper,
+            webhook,
+            types: Vec::new(),
+            filter: None,
+            aws: Vec::new(),
+            shards: DEV_SHARDS,
+        }
     }
 }
 
@@ -82,6 +91,9 @@ pub(crate) struct DevReport {
     pub(crate) subscription: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) signing_secret: Option<String>,
+    /// Those of queues, topics and buses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) aws_subscriptions: Vec<String>,
 }
 
 impl std::fmt::Debug for DevReport {
@@ -139,28 +151,49 @@ async fn make_dev(app: &str, dev: Dev, clients: &Clients) -> anyhow::Result<DevR
         api_key: key.key.expose().to_owned(),
         subscription: None,
         signing_secret: None,
+        aws_subscriptions: Vec::new(),
     };
+    let subscriptions = SubscriptionStore::new(clients.dynamodb.clone(), app);
     if let Some(url) = dev.webhook {
         let secret = SigningSecret::generate(&mut random::fill);
+        let destination = Destination::Webhook(WebhookDestination::new(url, secret.clone()));
         let subscription = Subscription {
-            id: SubscriptionId::generate(&mut random::fill),
-            client: client.id.clone(),
-            integrations: Vec::new(),
-            entity_prefix: None,
             types: dev.types,
             filter: dev.filter,
-            destination: Destination::Webhook(WebhookDestination::new(url, secret.clone())),
-            policy: DeliveryPolicy::default(),
-            created_at_ms: now_ms,
-            version: 0,
-            enabled: true,
+            ..everything(&client.id, destination, now_ms)
         };
-        let subscriptions = SubscriptionStore::new(clients.dynamodb.clone(), app);
         let subscription = subscriptions.put(&subscription).await?;
         report.subscription = Some(subscription.id.to_string());
         report.signing_secret = Some(secret.expose());
     }
+    for destination in dev.aws {
+        let subscription = subscriptions.put(&everything(&client.id, destination, now_ms)).await?;
+        report.aws_subscriptions.push(subscription.id.to_string());
+    }
     Ok(report)
+}
+
+/// A client's wish for all messages from now on: in order, where the destination keeps it.
+fn everything(client: &ClientId, destination: Destination, now_ms: i64) -> Subscription {
+    let is_fifo = match &destination {
+        Destination::Sqs(sqs) => sqs.queue.is_fifo(),
+        Destination::Sns(sns) => sns.topic.is_fifo(),
+        Destination::Webhook(_) | Destination::EventBridge(_) => false,
+    };
+    let order = if is_fifo { DeliveryOrder::Key } else { DeliveryOrder::None };
+    Subscription {
+        id: SubscriptionId::generate(&mut random::fill),
+        client: client.clone(),
+        integrations: Vec::new(),
+        entity_prefix: None,
+        types: Vec::new(),
+        filter: None,
+        destination,
+        policy: DeliveryPolicy { order, ..DeliveryPolicy::default() },
+        created_at_ms: now_ms,
+        version: 0,
+        enabled: true,
+    }
 }
 
 /// Now, in ms since 1970.

@@ -14,6 +14,7 @@ mod commands;
 mod config;
 mod deliveries;
 mod demo;
+mod destinations;
 mod filter;
 mod init;
 mod leases;

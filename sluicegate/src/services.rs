@@ -11,7 +11,7 @@ use lease_manager::{
     FleetHandle, FleetView, LaneName, LeaseManager, StreamConfig, WorkerId, WorkerState,
 };
 use processor::{
-    CourierOptions, HttpTransports, MessageLinks, PIPELINES, Processor, ProcessorHandle,
+    CourierOptions, HttpTransports, MessageLinks, Outlets, PIPELINES, Processor, ProcessorHandle,
     ProcessorStatus, SinkMode, Stores, StreamOptions,
 };
 use serde::Serialize;
@@ -87,11 +87,12 @@ impl ProcessorService {
             deliveries: DeliveryStore::new(clients.dynamodb.clone(), app),
             subscriptions: SubscriptionStore::new(clients.dynamodb.clone(), app),
         };
+        let webhooks = HttpTransports::new(config.pipelines.guard.clone(), public_tls()?);
         let (processor, processor_handle) = Processor::new(
             processor_options(config, &worker, read),
             clients.kinesis_reading.clone(),
             stores,
-            Arc::new(HttpTransports::new(config.pipelines.guard.clone(), public_tls()?)),
+            Outlets { webhooks: Arc::new(webhooks), aws: clients.destinations(&worker) },
             fleet.clone(),
             clients.time.clone(),
         );

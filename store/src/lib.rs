@@ -46,11 +46,12 @@ pub use messages::{
 };
 pub use signer::{Signer, TokenError};
 pub use subscriptions::{
-    BodyForm, ClientIdentity, ClientPlace, Credential, DeliveryOrder, DeliveryPolicy, Destination,
-    Ed25519Key, HmacKey, MAX_OLD_KEYS, OAuthClient, ROTATION_OVERLAP, STANDARD_RETRY_SCHEDULE_MS,
-    SigningKey, SigningSecret, StaticHeaders, Subscription, SubscriptionEpochs, SubscriptionError,
-    SubscriptionId, SubscriptionSnapshot, SubscriptionStore, WebhookAuth, WebhookDestination,
-    WebhookSettings, WebhookUrl, retry_delay,
+    AssumedRole, BodyForm, ClientIdentity, ClientPlace, Credential, DeliveryOrder, DeliveryPolicy,
+    Destination, Ed25519Key, EventBridgeDestination, EventBus, HmacKey, MAX_OLD_KEYS, OAuthClient,
+    QueueUrl, ROTATION_OVERLAP, STANDARD_RETRY_SCHEDULE_MS, SigningKey, SigningSecret,
+    SnsDestination, SqsDestination, StaticHeaders, Subscription, SubscriptionEpochs,
+    SubscriptionError, SubscriptionId, SubscriptionSnapshot, SubscriptionStore, TopicArn,
+    WebhookAuth, WebhookDestination, WebhookSettings, WebhookUrl, retry_delay,
 };
 pub use tables::{SchemaError, TableReport, create_tables};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lease_manager::{LeaseManager, WorkerId};
 use processor::integration::Integrations;
-use processor::{Options, Processor, ProcessorHandle, Stores, StreamOptions};
+use processor::{AwsConfigs, Options, Outlets, Processor, ProcessorHandle, Stores, StreamOptions};
 use store::{DeliveryStore, DynamoMessages, SubscriptionStore};
 use tokio_util::sync::CancellationToken;
 
@@ -54,9 +54,10 @@ impl World {
             };
             let mut options = options(&worker, read, seed, receivers.count());
             climate.limit(&mut options);
-            let transports = receivers.transports(life);
+            let outlets =
+                Outlets { webhooks: receivers.transports(life), aws: AwsConfigs::unreachable() };
             let (processor, handle) =
-                Processor::new(options, kinesis, stores, transports, fleet, site.time);
+                Processor::new(options, kinesis, stores, outlets, fleet, site.time);
             let _ = held.set(handle);
             run(manager, processor, stopped).await
         });

@@ -14,14 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::breaker::BreakerPolicy;
 use super::delivery::Gauge;
-use super::destination::Workshop;
+use super::destination::{Outlets, Workshop};
 use super::intake::{Intake, IntakeExit, IntakeParts, Lanes};
 use super::lane_task::LaneTools;
 use super::ledger::{Ledger, LedgerHandle, Stores};
 use super::stats::{Counters, CourierStats};
 use super::sweeper::Sweeper;
 use super::watch::{ViewWatch, WatchPace, Watcher};
-use super::webhook::{MessageLinks, Transports};
+use super::webhook::MessageLinks;
 use crate::batch::LaneBatch;
 use crate::integration::Integrations;
 use crate::lane::Sink;
@@ -85,8 +85,8 @@ pub(crate) struct CourierParts {
     pub(crate) subscriptions: SubscriptionStore,
     /// Where deliveries are parked.
     pub(crate) deliveries: DeliveryStore,
-    /// Makes the connections of each destination.
-    pub(crate) transports: Arc<dyn Transports>,
+    /// What deliveries leave through.
+    pub(crate) outlets: Outlets,
     /// The wall clock.
     pub(crate) time: SharedTimeSource,
     /// Of every random choice.
@@ -170,7 +170,7 @@ impl Courier {
             gauge: Arc::clone(&gauge),
             tools: LaneTools {
                 workshop: Workshop {
-                    transports: parts.transports,
+                    outlets: parts.outlets,
                     links: options.links,
                     time: parts.time.clone(),
                 },

@@ -1,6 +1,6 @@
 //! What every kind of destination is to the rest of this room: something that takes messages, one or several a call.
 //!
-//! One folder per kind (`webhook` now), all behind [`Sender`]. Concurrency, rate, breaker, retries
+//! One folder per kind (`webhook`, `aws`), all behind [`Sender`]. Concurrency, rate, breaker, retries
 //! and parking are the lane's, so that each kind is only its own protocol.
 
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use aws_smithy_async::time::SharedTimeSource;
 use futures::future::BoxFuture;
 use store::{Destination, Message, Subscription};
 
+use super::aws::{AwsConfigs, AwsSender, EventBridge, Sns, Sqs};
 use super::outcome::Outcome;
 use super::webhook::{MessageLinks, Transports, Webhook};
 
@@ -51,10 +52,19 @@ impl Capacity {
     pub(super) const ONE: Capacity = Capacity { messages: 1, bytes: usize::MAX };
 }
 
+/// What deliveries leave through, for each kind of destination; the app decides how.
+#[derive(Clone)]
+pub struct Outlets {
+    /// Makes the connections to webhooks.
+    pub webhooks: Arc<dyn Transports>,
+    /// Configures the clients of AWS's services.
+    pub aws: AwsConfigs,
+}
+
 /// What senders are made with.
 #[derive(Clone)]
 pub(super) struct Workshop {
-    pub(super) transports: Arc<dyn Transports>,
+    pub(super) outlets: Outlets,
     /// For what carries a link instead of a message; `None` where the API's address is not known.
     pub(super) links: Option<Arc<MessageLinks>>,
     pub(super) time: SharedTimeSource,
@@ -63,9 +73,17 @@ pub(super) struct Workshop {
 impl Workshop {
     /// The sender of one subscription as it stands in this version.
     pub(super) fn sender(&self, subscription: &Subscription) -> Arc<dyn Sender> {
+        let Subscription { client, policy, .. } = subscription;
         match &subscription.destination {
-            Destination::Webhook(webhook) => {
-                Arc::new(Webhook::new(webhook, &subscription.policy, self))
+            Destination::Webhook(webhook) => Arc::new(Webhook::new(webhook, policy, self)),
+            Destination::Sqs(sqs) => {
+                Arc::new(AwsSender::new(Sqs::new(sqs, client, &self.outlets.aws), policy))
+            }
+            Destination::Sns(sns) => {
+                Arc::new(AwsSender::new(Sns::new(sns, client, &self.outlets.aws), policy))
+            }
+            Destination::EventBridge(bus) => {
+                Arc::new(AwsSender::new(EventBridge::new(bus, client, &self.outlets.aws), policy))
             }
         }
     }

@@ -12,6 +12,7 @@
 //! `destination::Sender`.
 
 mod aftermath;
+mod aws;
 mod breaker;
 mod courier;
 mod delivery;
@@ -36,9 +37,11 @@ mod watch;
 mod webhook;
 mod writes;
 
+pub use aws::{AwsConfigs, AwsIdentity, AwsService, RoleToAssume};
 pub use breaker::{BreakerPolicy, BreakerState};
 pub use courier::CourierOptions;
 pub(crate) use courier::{Courier, CourierExit, CourierHandle, CourierParts};
+pub use destination::Outlets;
 pub use router::wanted_by;
 pub use stats::{CourierStats, DestinationStats};
 pub use webhook::{

@@ -14,6 +14,7 @@ use processor::{
 use super::section::Section;
 use super::units::Budget;
 use crate::clients::AwsOptions;
+use crate::destinations::Endpoints;
 use crate::telemetry::LogFormat;
 
 const MIB: usize = 1024 * 1024;
@@ -155,6 +156,12 @@ pub(super) fn aws(section: &mut Section<'_>) -> AwsOptions {
         endpoint_url: section.optional("endpoint_url", endpoint, url),
         kinesis_endpoint_url: section.optional("kinesis_endpoint_url", endpoint, url),
         dynamodb_endpoint_url: section.optional("dynamodb_endpoint_url", endpoint, url),
+        destinations: Endpoints {
+            sqs: section.optional("sqs_endpoint_url", endpoint, url),
+            sns: section.optional("sns_endpoint_url", endpoint, url),
+            eventbridge: section.optional("eventbridge_endpoint_url", endpoint, url),
+            sts: section.optional("sts_endpoint_url", endpoint, url),
+        },
         ca_bundle: section
             .optional("ca_bundle", "a path of a PEM file", super::api::path)
             .map(Into::into),

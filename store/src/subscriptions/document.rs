@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::aws::document::{EventBridgeDocument, SnsDocument, SqsDocument};
 use super::webhook::WebhookDocument;
 use super::{DeliveryPolicy, Destination, Subscription, SubscriptionError, SubscriptionId};
 use crate::access::ClientId;
@@ -39,12 +40,19 @@ struct Document {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 enum DestinationDocument {
     Webhook(WebhookDocument),
+    Sqs(SqsDocument),
+    Sns(SnsDocument),
+    #[serde(rename = "eventbridge")]
+    EventBridge(EventBridgeDocument),
 }
 
 impl From<&Destination> for DestinationDocument {
     fn from(destination: &Destination) -> DestinationDocument {
         match destination {
             Destination::Webhook(webhook) => DestinationDocument::Webhook(webhook.into()),
+            Destination::Sqs(sqs) => DestinationDocument::Sqs(sqs.into()),
+            Destination::Sns(sns) => DestinationDocument::Sns(sns.into()),
+            Destination::EventBridge(bridge) => DestinationDocument::EventBridge(bridge.into()),
         }
     }
 }
@@ -53,6 +61,9 @@ impl DestinationDocument {
     fn read(self) -> Result<Destination, SubscriptionError> {
         match self {
             DestinationDocument::Webhook(webhook) => webhook.read().map(Destination::Webhook),
+            DestinationDocument::Sqs(sqs) => sqs.read().map(Destination::Sqs),
+            DestinationDocument::Sns(sns) => sns.read().map(Destination::Sns),
+            DestinationDocument::EventBridge(bridge) => bridge.read().map(Destination::EventBridge),
         }
     }
 }

@@ -134,6 +134,7 @@ fn check(subscription: &Subscription) -> Result<(), String> {
     subscription.policy.check().map_err(|e| e.to_string())?;
     match &subscription.destination {
         Destination::Webhook(webhook) => webhook.check()?,
+        Destination::Sqs(_) | Destination::Sns(_) | Destination::EventBridge(_) => {}
     }
     if subscription.integrations.len() > 100 {
         return Err(format!(

@@ -4,6 +4,7 @@
 //! ([`retry_delay`]). Every change bumps an epoch in the same transaction, so a watcher polls one
 //! small item. Nothing here matches messages or sends them. Start at [`Subscription`].
 
+mod aws;
 mod document;
 mod dynamodb;
 mod retry;
@@ -19,6 +20,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use aws::{
+    AssumedRole, EventBridgeDestination, EventBus, QueueUrl, SnsDestination, SqsDestination,
+    TopicArn,
+};
 pub use dynamodb::{SubscriptionEpochs, SubscriptionSnapshot, SubscriptionStore};
 pub use retry::{STANDARD_RETRY_SCHEDULE_MS, retry_delay};
 pub use rotation::{MAX_OLD_KEYS, ROTATION_OVERLAP, SigningKey};
@@ -85,6 +90,16 @@ pub enum SubscriptionError {
         /// What is wrong with it.
         detail: &'static str,
     },
+    /// Not the name of something in AWS that messages can be sent to or under.
+    #[error("{what} {found:?} is refused: {allowed} is allowed")]
+    Target {
+        /// What it was to be.
+        what: &'static str,
+        /// As found, cut.
+        found: String,
+        /// What is allowed, with an example.
+        allowed: &'static str,
+    },
     /// A number of the policy outside its bounds.
     #[error("{field} is {found}: {allowed} is allowed")]
     Policy {
@@ -150,6 +165,12 @@ pub struct Subscription {
 pub enum Destination {
     /// An HTTP POST per message, signed by Standard Webhooks.
     Webhook(WebhookDestination),
+    /// A message of an SQS queue per message.
+    Sqs(SqsDestination),
+    /// A publication to an SNS topic per message.
+    Sns(SnsDestination),
+    /// An event of an EventBridge bus per message.
+    EventBridge(EventBridgeDestination),
 }
 
 /// In which order a destination gets messages.
@@ -221,6 +242,9 @@ impl Destination {
     pub fn kind(&self) -> &'static str {
         match self {
             Destination::Webhook(_) => "webhook",
+            Destination::Sqs(_) => "sqs",
+            Destination::Sns(_) => "sns",
+            Destination::EventBridge(_) => "eventbridge",
         }
     }
 
@@ -228,6 +252,7 @@ impl Destination {
     pub fn webhook(&self) -> Option<&WebhookDestination> {
         match self {
             Destination::Webhook(webhook) => Some(webhook),
+            _ => None,
         }
     }
 
@@ -235,6 +260,7 @@ impl Destination {
     pub fn webhook_mut(&mut self) -> Option<&mut WebhookDestination> {
         match self {
             Destination::Webhook(webhook) => Some(webhook),
+            _ => None,
         }
     }
 }
@@ -243,6 +269,9 @@ impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Destination::Webhook(webhook) => write!(f, "webhook {}", webhook.url.origin()),
+            Destination::Sqs(sqs) => write!(f, "sqs {}", sqs.queue.as_str()),
+            Destination::Sns(sns) => write!(f, "sns {}", sns.topic.as_str()),
+            Destination::EventBridge(bridge) => write!(f, "eventbridge {}", bridge.bus.as_str()),
         }
     }
 }

@@ -44,6 +44,33 @@ async fn a_subscription_comes_back_as_it_was_put() {
 }
 
 #[tokio::test]
+async fn destinations_within_aws_come_back_as_they_were_put() {
+    let (_aws, store) = store().await;
+    let role = |external_id| {
+        Some(AssumedRole::parse("arn:aws:iam::123456789012:role/deliver", external_id).unwrap())
+    };
+    let destinations = [
+        Destination::Sqs(SqsDestination {
+            queue: QueueUrl::parse("arn:aws:sqs:eu-west-1:123456789012:orders.fifo").unwrap(),
+            role: role(Some("cl-1")),
+        }),
+        Destination::Sns(SnsDestination {
+            topic: TopicArn::parse("arn:aws:sns:eu-west-1:123456789012:orders").unwrap(),
+            role: role(None),
+        }),
+        Destination::EventBridge(EventBridgeDestination {
+            bus: EventBus::parse("default").unwrap(),
+            role: None,
+        }),
+    ];
+    for (index, destination) in destinations.into_iter().enumerate() {
+        let wish = Subscription { destination, ..subscription(&format!("sub_{index}")) };
+        let stored = store.put(&wish).await.unwrap();
+        assert_eq!(store.get(&stored.id).await.unwrap(), Some(Subscription { version: 1, ..wish }));
+    }
+}
+
+#[tokio::test]
 async fn a_change_that_was_not_read_is_a_conflict() {
     let (_aws, store) = store().await;
     let first = store.put(&subscription("sub_a")).await.unwrap();
@@ -175,7 +202,7 @@ async fn nonsense_is_refused_before_it_is_stored() {
         assert!(matches!(store.put(&one).await, Err(StoreError::Invalid { .. })), "{policy:?}");
     }
     let mut unsigned = subscription("sub_a");
-    let Destination::Webhook(webhook) = &mut unsigned.destination;
+    let webhook = unsigned.destination.webhook_mut().unwrap();
     webhook.keys.clear();
     assert!(store.put(&unsigned).await.is_err());
     for types in [vec!["t".to_owned(); 101], vec![String::new()], vec!["t".repeat(257)]] {
@@ -189,11 +216,11 @@ async fn nonsense_is_refused_before_it_is_stored() {
 async fn keys_that_are_being_replaced_come_back_with_their_ends() {
     let (_aws, store) = store().await;
     let mut rotating = subscription("sub_a");
-    let Destination::Webhook(webhook) = &mut rotating.destination;
+    let webhook = rotating.destination.webhook_mut().unwrap();
     let pair = SigningSecret::generate_ed25519(&mut random(2)).unwrap();
     webhook.rotate(pair, NOW, ROTATION_OVERLAP).unwrap();
     let stored = store.put(&rotating).await.unwrap();
-    let Destination::Webhook(webhook) = &stored.destination;
+    let webhook = stored.destination.webhook().unwrap();
     let ends: Vec<_> = webhook.keys.iter().map(|key| key.expires_at_ms).collect();
     assert_eq!(ends, [None, Some(NOW + 86_400_000)]);
     assert_eq!(store.get(&stored.id).await.unwrap(), Some(stored));
@@ -202,7 +229,8 @@ async fn keys_that_are_being_replaced_come_back_with_their_ends() {
 #[test]
 fn debug_shows_no_secret_and_no_path() {
     let text = format!("{:?}", subscription("sub_a"));
-    let Destination::Webhook(webhook) = subscription("sub_a").destination;
+    let destination = subscription("sub_a").destination;
+    let webhook = destination.webhook().unwrap();
     assert!(
         text.contains("SigningSecret(redacted)") && text.contains("https://hooks.example.com:443")
     );

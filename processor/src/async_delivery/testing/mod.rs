@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime};
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_async::time::{SharedTimeSource, TimeSource};
+use aws_types::SdkConfig;
+use aws_types::sdk_config::SharedCredentialsProvider;
 use bytes::Bytes;
 use local_aws::{Clock, LocalAws};
 use store::{
@@ -23,8 +25,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::aws::AwsConfigs;
 use super::courier::{Courier, CourierExit, CourierHandle, CourierOptions, CourierParts};
-use super::destination::{Outgoing, Workshop};
+use super::destination::{Outgoing, Outlets, Workshop};
 use super::mandate::Mandate;
 use crate::batch::testing::{At, BatchBuilder};
 use crate::batch::{Ack, AckCell, AckState, Batch, LaneBatch, LeaseCheck, Malformed, ShardContext};
@@ -105,6 +108,23 @@ pub(super) fn subscription(id: &str, url: &str) -> Subscription {
         version: 0,
         enabled: true,
     }
+}
+
+/// Clients of the embedded AWS, signed with the role's name where there is one.
+fn configs(aws: &LocalAws, time: &SharedTimeSource) -> AwsConfigs {
+    let (http, time) = (aws.http_client(), time.clone());
+    AwsConfigs::new(move |identity, _| {
+        let caller = identity.role.as_ref().map_or("worker", |role| &*role.external_id);
+        let keys = Credentials::new(caller, "any", None, None, "tests");
+        SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(identity.region.as_deref().unwrap_or("us-east-1").to_owned()))
+            .credentials_provider(SharedCredentialsProvider::new(keys))
+            .http_client(http.clone())
+            .time_source(time.clone())
+            .retry_config(RetryConfig::disabled())
+            .build()
+    })
 }
 
 #[derive(Debug)]
@@ -195,7 +215,10 @@ impl World {
                 integrations: Arc::clone(&integrations),
                 subscriptions: store.clone(),
                 deliveries: deliveries.clone(),
-                transports: Arc::new(ScriptedTransports(Arc::clone(&receivers))),
+                outlets: Outlets {
+                    webhooks: Arc::new(ScriptedTransports(Arc::clone(&receivers))),
+                    aws: configs(&aws, &time),
+                },
                 time: time.clone(),
                 seed: 42,
             },
@@ -225,11 +248,9 @@ impl World {
 
     /// What senders to the scripted receivers are made with.
     pub(super) fn workshop(&self) -> Workshop {
-        Workshop {
-            transports: Arc::new(ScriptedTransports(Arc::clone(&self.receivers))),
-            links: None,
-            time: self.time.clone(),
-        }
+        let webhooks = Arc::new(ScriptedTransports(Arc::clone(&self.receivers)));
+        let outlets = Outlets { webhooks, aws: configs(&self.aws, &self.time) };
+        Workshop { outlets, links: None, time: self.time.clone() }
     }
 
     /// Waits for a condition, at most this long in simulated time.

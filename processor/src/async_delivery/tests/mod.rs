@@ -1,5 +1,6 @@
 //! The courier as a whole, over the real store in an embedded DynamoDB, in simulated time.
 
+mod aws;
 mod grants;
 mod order;
 mod trouble;

@@ -81,7 +81,7 @@ impl Webhook {
         policy: &DeliveryPolicy,
         workshop: &Workshop,
     ) -> Webhook {
-        let transports = &workshop.transports;
+        let transports = &workshop.outlets.webhooks;
         let token_channel = || {
             let channel = Channel { connections: 1, identity: None, whole_answers: true };
             transports.for_destination(&channel)

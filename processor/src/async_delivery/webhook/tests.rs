@@ -23,6 +23,8 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
+use crate::async_delivery::aws::AwsConfigs;
+use crate::async_delivery::destination::Outlets;
 use crate::async_delivery::testing::SECRET;
 
 type Answering = Arc<dyn Fn(&Request<()>) -> Response<Full<Bytes>> + Send + Sync>;
@@ -161,7 +163,10 @@ impl Sent {
         let settings = serde_json::from_value(self.settings.clone()).unwrap();
         destination.configure(&settings).unwrap();
         let workshop = Workshop {
-            transports: Arc::new(HttpTransports::new(guard, trust(self.roots.clone()))),
+            outlets: Outlets {
+                webhooks: Arc::new(HttpTransports::new(guard, trust(self.roots.clone()))),
+                aws: AwsConfigs::unreachable(),
+            },
             links: None,
             time: SharedTimeSource::new(SystemTimeSource::new()),
         };

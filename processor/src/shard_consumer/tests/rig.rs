@@ -27,8 +27,8 @@ use tokio_util::sync::CancellationToken;
 use crate::integration::Integrations;
 use crate::service::Exit;
 use crate::{
-    Channel, Options, PIPELINES, Processor, ProcessorHandle, Stores, StreamOptions, Transport,
-    Transports,
+    AwsConfigs, Channel, Options, Outlets, PIPELINES, Processor, ProcessorHandle, Stores,
+    StreamOptions, Transport, Transports,
 };
 
 pub(super) const APP: &str = "app";
@@ -127,8 +127,9 @@ impl Rig {
             deliveries: DeliveryStore::new(dynamodb.clone(), APP),
             subscriptions: SubscriptionStore::new(dynamodb, APP),
         };
+        let outlets = Outlets { webhooks: Arc::new(Nowhere), aws: AwsConfigs::unreachable() };
         let (processor, handle) =
-            Processor::new(options, kinesis, stores, Arc::new(Nowhere), fleet, self.time.clone());
+            Processor::new(options, kinesis, stores, outlets, fleet, self.time.clone());
         let stop = CancellationToken::new();
         let manager = tokio::spawn(manager.run(stop.clone()));
         let processor = tokio::spawn(processor.run(stop.clone()));
