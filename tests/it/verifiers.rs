@@ -14,7 +14,9 @@ async fn verify(name: &str) {
     let sluicegate = env!("CARGO_BIN_EXE_sluicegate");
     // Built beside it in a workspace build; only these need it.
     let loadtest = Path::new(sluicegate).with_file_name("loadtest");
-    if matches!(name, "signatures" | "cloudevents" | "kcl") && !loadtest.exists() {
+    if matches!(name, "signatures" | "cloudevents" | "aws-destinations" | "kcl")
+        && !loadtest.exists()
+    {
         println!("skipped {name}: {} is not built", loadtest.display());
         return;
     }
@@ -54,6 +56,11 @@ async fn motos_event_bridge_lets_the_same_messages_pass() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cloudevents_libraries_read_what_is_delivered_in_each_form() {
     verify("cloudevents").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_delivered_into_aws_is_found_there_by_others() {
+    verify("aws-destinations").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
