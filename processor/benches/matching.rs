@@ -3,7 +3,7 @@
 //! The messages are real (USGS earthquakes, 0.6 to 0.9 KB); of however many subscriptions there are, 10 match each
 //! message that is asked about. All of it is measured: reading the message's content where a
 //! subscription asks for it, the index, and the patterns that nearly match. The least of the rounds is
-//! printed. One thread does all of it.
+//! printed, in CPU time of the one thread that does all of it where the system tells (Linux).
 
 #![allow(clippy::print_stdout)]
 
@@ -147,15 +147,24 @@ fn reading(rounds: usize, quakes: &[Quake]) -> f64 {
 /// The least ns that one of the messages took, over whole passes.
 fn least(rounds: usize, quakes: &[Quake], mut ask: impl FnMut(&Quake)) -> f64 {
     let mut least = f64::MAX;
+    let passes = (1_000 / quakes.len()).max(1);
+    let start = Instant::now();
     for _ in 0..rounds {
-        let (began, mut asked) = (Instant::now(), 0);
-        while began.elapsed() < ROUND {
-            quakes.iter().for_each(&mut ask);
-            asked += quakes.len();
+        let (began, mut asked) = (used(start), 0);
+        while used(start) - began < ROUND {
+            (0..passes).for_each(|_| quakes.iter().for_each(&mut ask));
+            asked += passes * quakes.len();
         }
-        least = least.min(began.elapsed().as_secs_f64() * 1e9 / asked as f64);
+        least = least.min((used(start) - began).as_secs_f64() * 1e9 / asked as f64);
     }
     least
+}
+
+/// What this thread has used, on a machine that others use as well; the time since `start` where that is not told.
+fn used(start: Instant) -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let ns = stat.split(' ').next().and_then(|ns| ns.parse().ok());
+    ns.map_or_else(|| start.elapsed(), Duration::from_nanos)
 }
 
 fn subscription(n: usize) -> Subscription {
