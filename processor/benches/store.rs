@@ -18,8 +18,8 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
-use processor::stages::Decoded;
-use processor::stages::store::{Record, StoreStage};
+use processor::stages::store::StoreStage;
+use processor::stages::{Decoded, Record};
 use store::{DeliveryStore, DynamoMessages};
 use tokio::task::JoinSet;
 

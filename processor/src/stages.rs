@@ -2,18 +2,21 @@
 //!
 //! Nothing of the product calls this, and nothing here is kept stable.
 
+pub mod deliver;
 pub mod matching;
 pub mod store;
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::arena::{Records, append};
-use crate::batch::{Batch, RawBatch, ShardContext};
+use crate::arena::{RawRecord, Records, append};
+use crate::batch::{Ack, AckState, Batch, LaneBatch, LeaseCheck, RawBatch, ShardContext};
 use crate::decode::{self, DecodeOptions, Scratch};
 use crate::envelope;
 use crate::integration::{Integration, IntegrationError, Integrations};
+use crate::lane::Sink;
 
 /// Everything between a frame's payload and the lanes.
 pub struct ReadPath {
@@ -25,6 +28,71 @@ pub struct ReadPath {
 
 /// A decoded event.
 pub struct Decoded(Arc<Batch>);
+
+/// One record for a sink: partition key, sequence number, data.
+pub type Record = (String, String, Vec<u8>);
+
+/// An event of these records, decoded.
+fn event(
+    integrations: &Integrations,
+    shard: u32,
+    arrived_at_ms: i64,
+    records: &[Record],
+) -> Decoded {
+    let mut event = Records::default();
+    for (partition_key, sequence, data) in records {
+        let record = RawRecord {
+            sequence: append(&mut event.arena, sequence.as_bytes()),
+            partition_key: append(&mut event.arena, partition_key.as_bytes()),
+            arrived_at_ms,
+            data: append(&mut event.arena, data),
+        };
+        event.spans.push(record);
+    }
+    let raw = RawBatch {
+        shard: Arc::new(ShardContext {
+            stream_arn: Arc::from("arn:aws:kinesis:us-east-1:000000000000:stream/s"),
+            shard_id: Arc::from(format!("shardId-{shard:012}")),
+            fence: 1,
+            starting_hash_key: 0,
+            ending_hash_key: u128::MAX,
+        }),
+        records: event,
+        upto: None,
+        millis_behind_latest: 0,
+        children: Vec::new(),
+        shard_ended: false,
+        wire_bytes: 0,
+        received_at: Instant::now(),
+        permit: None,
+    };
+    Decoded(Arc::new(decode::decode(raw, integrations, &DecodeOptions::default())))
+}
+
+/// Hands events over as lanes do, and waits until all are settled.
+async fn hand_over<'a>(
+    sink: &dyn Sink,
+    progress: &Arc<Notify>,
+    events: impl Iterator<Item = &'a Decoded>,
+) {
+    let lease = LeaseCheck::new(|| true);
+    let mut cells = Vec::new();
+    for Decoded(batch) in events {
+        let (ack, cell) = Ack::new(batch.entries.len(), Arc::clone(progress));
+        let (batch, lease) = (Arc::clone(batch), lease.clone());
+        let mut offered = LaneBatch { batch, skip_to: None, ack, lease, permit: None };
+        while let Err(refused) = sink.offer(offered) {
+            offered = refused;
+            progress.notified().await;
+        }
+        cells.push(cell);
+    }
+    for cell in cells {
+        while cell.state() == AckState::Outstanding {
+            progress.notified().await;
+        }
+    }
+}
 
 impl ReadPath {
     /// The read path of a shard whose hash keys are the lower half.
@@ -77,7 +145,7 @@ impl ReadPath {
     pub fn split(&self, record: &[u8]) -> usize {
         let mut records = Records::default();
         let arena = &mut records.arena;
-        let raw = crate::arena::RawRecord {
+        let raw = RawRecord {
             sequence: append(arena, b"1"),
             partition_key: append(arena, b"key"),
             arrived_at_ms: 0,

@@ -22,6 +22,7 @@ mod kill;
 mod leases;
 mod malformed;
 mod pressure;
+mod queues;
 mod subscriptions;
 mod telemetry;
 mod verifiers;
