@@ -27,6 +27,8 @@ pub struct KinesisOptions {
     pub enforce_limits: bool,
     /// How long a `SubscribeToShard` stream lives.
     pub subscription_lifetime: Duration,
+    /// How long a shard iterator is good.
+    pub iterator_lifetime: Duration,
     /// How long a subscription is silent before an empty event is sent.
     pub idle_event_interval: Duration,
     /// How long streams are CREATING, UPDATING and DELETING and consumers CREATING. Zero: every change is done when its call returns.
@@ -42,6 +44,7 @@ impl Default for KinesisOptions {
         Self {
             enforce_limits: true,
             subscription_lifetime: Duration::from_secs(300),
+            iterator_lifetime: Duration::from_secs(300),
             idle_event_interval: Duration::from_secs(5),
             transition: Duration::ZERO,
             max_stream_bytes: 1 << 30,

@@ -1,10 +1,12 @@
 //! Polling: GetShardIterator and GetRecords. An iterator is a token that carries its cursor.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::request::{Timestamp, dry_run, stream_requests, within};
 use super::shape::ChildShape;
-use super::token::{self, TOKEN_LIFETIME_MS};
+use super::token;
 use super::{parse, record_json};
 use crate::kinesis::Kinesis;
 use crate::kinesis::engine::{Engine, Page, SequenceNumber, Shard, Stream};
@@ -165,14 +167,19 @@ fn rate_exceeded(shard: &str, stream: &str, account: &str) -> Refusal {
     ))
 }
 
-/// The iterator's cursor and the rest of it, if it is good at this time.
-fn open_iterator(text: &str, now_ms: i64) -> Result<(SequenceNumber, IteratorState), Refusal> {
+/// The iterator's cursor and the rest of it, if it is good at this time: it is for `lifetime`.
+fn open_iterator(
+    text: &str,
+    now_ms: i64,
+    lifetime: Duration,
+) -> Result<(SequenceNumber, IteratorState), Refusal> {
     let invalid = || Refusal::InvalidArgument("Invalid ShardIterator.".to_owned());
     let iterator: IteratorState = token::open(ITERATOR_KIND, text).ok_or_else(invalid)?;
     let cursor = SequenceNumber::parse(&iterator.cursor).ok_or_else(invalid)?;
-    if now_ms - iterator.issued_at_ms > TOKEN_LIFETIME_MS {
+    let lifetime_ms = i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX);
+    if now_ms - iterator.issued_at_ms > lifetime_ms {
         return Err(Refusal::ExpiredIterator(format!(
-            "Iterator expired. The iterator was created at time {} while right now it is {now_ms} which is further in the future than the tolerated delay of {TOKEN_LIFETIME_MS} milliseconds.",
+            "Iterator expired. The iterator was created at time {} while right now it is {now_ms} which is further in the future than the tolerated delay of {lifetime_ms} milliseconds.",
             iterator.issued_at_ms
         )));
     }
@@ -182,9 +189,10 @@ fn open_iterator(text: &str, now_ms: i64) -> Result<(SequenceNumber, IteratorSta
 pub(super) fn get_records(kinesis: &Kinesis, body: &[u8]) -> Result<Answer, Refusal> {
     let request: GetRecords = parse(body)?;
     let limit = within("limit", request.limit.unwrap_or(MAX_RECORDS), 1, MAX_RECORDS)?;
+    let lifetime = kinesis.options().iterator_lifetime;
     let (page, children, next) = {
         let (mut engine, now_ms) = kinesis.enter();
-        let (cursor, iterator) = open_iterator(&request.shard_iterator, now_ms)?;
+        let (cursor, iterator) = open_iterator(&request.shard_iterator, now_ms, lifetime)?;
         if request.stream().is_given() && request.stream().resolve(&engine)? != iterator.stream {
             return Err(Refusal::InvalidArgument(
                 "The ShardIterator is not of the stream named.".to_owned(),

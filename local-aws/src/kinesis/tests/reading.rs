@@ -1,5 +1,6 @@
 //! GetShardIterator and GetRecords.
 
+use crate::KinesisOptions;
 use std::time::Duration;
 
 use aws_sdk_kinesis::primitives::DateTime;
@@ -101,6 +102,23 @@ async fn an_iterator_expires_after_five_minutes() {
     let expired = world.kinesis.get_records().shard_iterator(iterator);
     assert_eq!(code(expired.send().await), "ExpiredIteratorException");
     world.get(&renewed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_lifetime_ends_each_iterator_for_itself() {
+    let options = KinesisOptions { iterator_lifetime: Duration::from_secs(2), ..unlimited() };
+    let world = World::new(options, 1).await;
+    world.put("k", "a").await;
+    let mut iterator = world.iterator(&shard(0), ShardIteratorType::TrimHorizon).await;
+    let first = iterator.clone();
+    // Used in time it goes on for ever, one iterator after the other.
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        iterator = world.get(&iterator).await.next_shard_iterator.unwrap();
+    }
+    let expired = world.kinesis.get_records().shard_iterator(first);
+    assert_eq!(code(expired.send().await), "ExpiredIteratorException");
+    world.get(&iterator).await;
 }
 
 #[tokio::test(start_paused = true)]
