@@ -7,6 +7,8 @@ use processor::{Options, StreamOptions};
 /// The budget of each pipeline where memory is tight: a few events.
 const TIGHT_BYTES: std::ops::Range<usize> = 16 * 1024..96 * 1024;
 const RETENTION: std::ops::Range<u64> = 15..40;
+/// How long an iterator is good where shards are polled: from a little more than the interval between two polls.
+const ITERATORS_MS: std::ops::Range<u64> = 1_200..8_000;
 
 /// How workers read the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub struct Climate {
     /// How long the stream keeps records.
     pub retention: Option<Duration>,
     pub reading: Reading,
+    /// How long an iterator is good; nothing is the service's own lifetime.
+    pub iterators: Option<Duration>,
     /// How long the disturbed part lasts, simulated.
     pub disturbed: Duration,
 }
@@ -36,6 +40,7 @@ impl Climate {
         budget_bytes: 64 * 1024 * 1024,
         retention: None,
         reading: Reading::FanOut,
+        iterators: None,
         disturbed: Duration::from_secs(30),
     };
 
@@ -52,7 +57,15 @@ impl Climate {
             let short = rng.u32(0..4) == 0;
             climate.retention = short.then(|| Duration::from_secs(rng.u64(RETENTION)));
         }
+        if climate.polls() {
+            climate.iterators = Some(Duration::from_millis(rng.u64(ITERATORS_MS)));
+        }
         climate
+    }
+
+    /// Whether GetRecords is called much: by every reader, or by lanes that part and catch up.
+    pub fn polls(&self) -> bool {
+        self.reading == Reading::Polling || (self.reading == Reading::FanOut && self.is_harsh())
     }
 
     /// Whether one side may fail for long, so that lanes part.

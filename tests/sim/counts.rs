@@ -1,13 +1,23 @@
-//! What lanes did, by the metrics that they count it with.
+//! What lanes and pollers did, by the metrics that they count it with.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use metrics::{
+    Counter, Gauge, Histogram, Key, KeyName, Label, Metadata, Recorder, SharedString, Unit,
+};
 
-/// The counters that are kept, by the end of their names.
-const COUNTED: [&str; 5] =
-    ["lanes_detached", "lanes_attached", "seams_given_up", "catch_up_records", "losses"];
+/// The counters that are kept, by the end of their names, and the reason where one is wanted.
+const COUNTED: [(&str, Option<&str>); 8] = [
+    ("lanes_detached", None),
+    ("lanes_attached", None),
+    ("seams_given_up", None),
+    ("catch_up_records", None),
+    ("losses", None),
+    ("polls", None),
+    ("polls_failed", Some("expired-iterator")),
+    ("polls_failed", Some("throttled")),
+];
 
 /// Counts what is done on one thread, over all processes.
 #[derive(Default)]
@@ -15,7 +25,8 @@ pub struct Counts {
     counters: [Arc<AtomicU64>; COUNTED.len()],
 }
 
-/// How often lanes were detached, attached and gave up a seam; the records they caught up by, and the losses they wrote down.
+/// How often lanes were detached, attached and gave up a seam; the records they caught up by, and the losses they wrote down. Then
+/// how often a shard was polled, and how often in vain: because the iterator had expired, or too much was asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LanesDid {
     pub detached: u64,
@@ -23,13 +34,26 @@ pub struct LanesDid {
     pub seams_given_up: u64,
     pub caught_up: u64,
     pub losses: u64,
+    pub polls: u64,
+    pub expired: u64,
+    pub throttled: u64,
 }
 
 impl Counts {
     pub fn read(&self) -> LanesDid {
-        let [detached, attached, seams_given_up, caught_up, losses] =
-            self.counters.each_ref().map(|counter| counter.load(Ordering::Relaxed));
-        LanesDid { detached, attached, seams_given_up, caught_up, losses }
+        let read = self.counters.each_ref().map(|counter| counter.load(Ordering::Relaxed));
+        let [detached, attached, seams_given_up, caught_up, losses, polls, expired, throttled] =
+            read;
+        LanesDid {
+            detached,
+            attached,
+            seams_given_up,
+            caught_up,
+            losses,
+            polls,
+            expired,
+            throttled,
+        }
     }
 }
 
@@ -40,13 +64,19 @@ impl std::ops::AddAssign for LanesDid {
         self.seams_given_up += other.seams_given_up;
         self.caught_up += other.caught_up;
         self.losses += other.losses;
+        self.polls += other.polls;
+        self.expired += other.expired;
+        self.throttled += other.throttled;
     }
 }
 
 impl Recorder for Counts {
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
         let name = key.name().strip_prefix("sluicegate.processor.");
-        let counted = COUNTED.iter().position(|counted| Some(*counted) == name);
+        let why = key.labels().find(|label| label.key() == "why").map(Label::value);
+        let counted = COUNTED.iter().position(|(counted, reason)| {
+            Some(*counted) == name && reason.is_none_or(|reason| Some(reason) == why)
+        });
         counted.map_or(Counter::noop(), |at| Counter::from_arc(Arc::clone(&self.counters[at])))
     }
 

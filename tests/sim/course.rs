@@ -62,14 +62,17 @@ pub fn run(seed: u64, traced: bool) -> (Outcome, Option<Trace>) {
     // The SDK draws its jitter here.
     fastrand::seed(seed);
     let mut rng = fastrand::Rng::with_seed(seed);
-    let kinesis = KinesisOptions {
-        // Subscriptions expire within a course, too.
-        subscription_lifetime: Duration::from_secs(rng.u64(15..60)),
-        ..KinesisOptions::default()
-    };
+    // Subscriptions expire within a course, too.
+    let subscription_lifetime = Duration::from_secs(rng.u64(15..60));
     let shards = rng.i32(1..=3);
     let receivers = [0, 1, 2][rng.usize(..3)];
     let climate = Climate::draw(&mut rng);
+    let service = KinesisOptions::default();
+    let kinesis = KinesisOptions {
+        subscription_lifetime,
+        iterator_lifetime: climate.iterators.unwrap_or(service.iterator_lifetime),
+        ..service
+    };
     let setup = Setup { seed, shards, receivers, kinesis, climate, traced };
     let counts = Counts::default();
     metrics::with_local_recorder(&counts, || run_in(setup, rng, &counts))
@@ -224,6 +227,10 @@ impl Course {
         match self.rng.u32(0..100) {
             0..4 if self.world.climate.is_harsh() => {
                 self.weather.outage(&self.world, &mut self.rng);
+                self.outcome.faults += 1;
+            }
+            4..9 if self.world.climate.polls() => {
+                self.weather.of_polls(&self.world, &mut self.rng);
                 self.outcome.faults += 1;
             }
             0..46 => self.put(),

@@ -66,6 +66,14 @@ impl Weather {
         self.hold(world, fault, end);
     }
 
+    /// Shards are badly polled for a while, by everybody: others use up what the service allows, or every iterator comes too late.
+    pub fn of_polls(&mut self, world: &World, rng: &mut fastrand::Rng) {
+        let end = world.now() + Duration::from_millis(rng.u64(1_000..15_000));
+        let effect = if rng.bool() { Effect::Throttle } else { expired() };
+        let fault = Fault::new(Service::Kinesis, effect).operation("GetRecords");
+        self.hold(world, fault.chance([1.0, 0.6, 0.3][rng.usize(..3)]), end);
+    }
+
     /// A receiver is not well for a while.
     pub fn of_receivers(&mut self, world: &World, rng: &mut fastrand::Rng) {
         let receiver = rng.usize(..world.receivers.count());
@@ -131,6 +139,14 @@ fn effect(rng: &mut fastrand::Rng, service: Service) -> Effect {
         10 => Effect::LostReply,
         11 => Effect::Latency(millis(rng, 900)),
         _ => Effect::Partition,
+    }
+}
+
+fn expired() -> Effect {
+    Effect::Refuse {
+        status: 400,
+        code: "ExpiredIteratorException".to_owned(),
+        message: "Iterator expired.".to_owned(),
     }
 }
 

@@ -57,7 +57,11 @@ fn p1_p4_p5_records_survive_seeded_faults() {
     runner::run_all(first, seeds, threads.min(seeds), &|seed, outcome| {
         progress.lock().unwrap().add(seed, outcome);
     });
-    println!("{}", progress.into_inner().unwrap());
+    let progress = progress.into_inner().unwrap();
+    println!("{progress}");
+    let lanes = progress.sum().lanes;
+    let polled_badly = lanes.expired > 0 && lanes.throttled > 0;
+    assert!(polled_badly || seeds < SEEDS, "GetRecords was never refused: {lanes:?}");
 }
 
 /// Seeds that are run twice, unless `SIM_FIRST` and `SIM_SEEDS` say others: with kills, pauses and reshards among them.

@@ -38,6 +38,11 @@ impl Progress {
         }
     }
 
+    /// What all of them did.
+    pub fn sum(&self) -> Outcome {
+        self.sum
+    }
+
     fn rate(&self) -> f64 {
         self.done as f64 / self.began.elapsed().as_secs_f64()
     }
