@@ -140,6 +140,13 @@ impl ShardStats {
         self.unreadable.store(false, Ordering::Relaxed);
     }
 
+    /// The reader starts anew, where all that arrived until `unread_since_ms` was read.
+    pub(crate) fn restarted(&self, unread_since_ms: i64, now_ms: i64) {
+        let behind_ms = u64::try_from(now_ms - unread_since_ms).unwrap_or(0);
+        self.millis_behind_latest.store(behind_ms, Ordering::Relaxed);
+        self.heard_at_ms.store(now_ms, Ordering::Relaxed);
+    }
+
     /// However often it was tried, the shard could not be read.
     pub(crate) fn cannot_read(&self) {
         self.unreadable.store(true, Ordering::Relaxed);
@@ -324,5 +331,14 @@ mod tests {
         assert_eq!((left.feed, left.behind_ms, left.time_to_loss_ms), ("detached", 30_000, 0));
         stats.lane(0, LaneFigures { fed: Fed::Done, oldest_unsettled_ms: None, ..live });
         assert_eq!(status(1_000_000).behind_ms, 0);
+    }
+
+    #[test]
+    fn a_reader_that_starts_anew_is_as_far_behind_as_what_it_starts_with() {
+        let stats = ShardStats::new([0, 0], Duration::from_secs(20), 1_000);
+        stats.read(3, 0, 2_000);
+        assert_eq!(stats.reader_behind_ms(2_000), 0);
+        stats.restarted(500, 2_000);
+        assert_eq!(stats.reader_behind_ms(2_000), 1_500, "the old reader's words are void");
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Course {
     pub(super) live_on: bool,
     /// What it has handed out; `None` while it has handed out nothing since it was started anew.
     pub(super) live_at: Option<SequenceNumber>,
+    /// All that arrived until then was handed out by it, in ms since 1970; of meaning while `live_at` is known.
+    pub(super) live_until_ms: i64,
     /// It handed out the shard's end.
     pub(super) live_ended: bool,
     /// Lanes that may read the shard.
@@ -99,6 +101,7 @@ impl Course {
             untrusted: Untrusted::default(),
             live_on: false,
             live_at: None,
+            live_until_ms: 0,
             live_ended: false,
             open_lanes: 0,
             write: None,

@@ -30,7 +30,9 @@ impl ShardConsumer {
     pub(super) fn take_live(&mut self, course: &mut Course, raw: RawBatch) {
         let batch = Arc::new(self.decode(course, raw));
         let stats = &self.registered.stats;
-        stats.read(batch.entries.len(), batch.millis_behind_latest, wall_ms(&self.time));
+        let (now_ms, behind_ms) = (wall_ms(&self.time), batch.millis_behind_latest);
+        stats.read(batch.entries.len(), behind_ms, now_ms);
+        course.live_until_ms = now_ms.saturating_sub_unsigned(behind_ms);
         course.live_at = batch.upto.clone().or(course.live_at.take());
         if batch.shard_ended {
             course.live_ended = true;
@@ -86,7 +88,8 @@ impl ShardConsumer {
         if met && let Some(seam) = catch_up.seam.take() {
             track.feed = Feed::Live;
             seam.open(&mut track.lane, &course.terms);
-            track.unread_since_ms = wall_ms(&self.time);
+            // What it read beyond the seam was cut off.
+            track.unread_since_ms = course.live_until_ms;
             tell(&self.shard.shard_id, track, "a lane caught up");
             metrics::lane_attached(index, "seam");
         } else if near && catch_up.seam.is_none() && !course.live_ended {
@@ -191,9 +194,12 @@ impl ShardConsumer {
     /// Starts the live reader anew, where the lane that is furthest behind of those that lead ended.
     fn lead(&mut self, course: &mut Course, moves: [Move; 2]) {
         let leading = self.tracks.iter().zip(moves).filter(|(_, next)| *next == Move::Lead);
-        let Some(end) = leading.map(|(track, _)| track.lane.end()).min().cloned() else { return };
+        let starts = leading.map(|(track, _)| (track.lane.end(), track.unread_since_ms));
+        let Some((end, unread_since_ms)) = starts.min() else { return };
+        let end = end.clone();
         let start_at_ms = self.lease.lease().start_at_ms;
         self.live.restart(StartingAt::new(end, start_at_ms));
+        self.registered.stats.restarted(unread_since_ms, wall_ms(&self.time));
         (course.live_on, course.live_at, course.live_ended) = (true, None, false);
     }
 }

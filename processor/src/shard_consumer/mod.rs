@@ -342,7 +342,7 @@ impl ShardConsumer {
                 false => track.lane.position().clone(),
             };
             let behind_ms = self.registered.stats.behind_ms(index, now_ms);
-            let unsettled_since_ms = Some(now_ms.saturating_sub_unsigned(behind_ms));
+            let unsettled_since_ms = Some(track.unsettled_since_ms(now_ms));
             let position = LanePosition { checkpoint, behind_ms, unsettled_since_ms };
             (track.lane.name().clone(), position)
         });

@@ -50,6 +50,13 @@ impl Track {
         }
     }
 
+    /// All that arrived until then is settled, in ms since 1970: what the next owner of the lease goes by to see a loss. What the reader
+    /// says of itself is no measure of it: just started anew, it has read nothing for this lane yet.
+    pub(super) fn unsettled_since_ms(&self, now_ms: i64) -> i64 {
+        let unread_since_ms = if self.lane.has_all() { now_ms } else { self.unread_since_ms };
+        self.lane.oldest_unsettled_ms().unwrap_or(i64::MAX).min(unread_since_ms)
+    }
+
     pub(super) fn view(&self, now: Instant) -> LaneView<'_> {
         let paused = matches!(self.feed, Feed::Detached { not_before } if not_before > now);
         LaneView {
@@ -113,5 +120,44 @@ impl Track {
         if let Feed::CatchingUp(catch_up) = &mut self.feed {
             catch_up.reader.cancel();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use lease_manager::{Checkpoint, LaneName};
+
+    use super::*;
+    use crate::batch::LaneBatch;
+    use crate::budget::Budget;
+    use crate::lane::Sink;
+
+    struct Nowhere;
+
+    impl Sink for Nowhere {
+        fn offer(&self, batch: LaneBatch) -> Result<(), LaneBatch> {
+            Err(batch)
+        }
+    }
+
+    fn track(position: Checkpoint) -> Track {
+        let name = LaneName::parse("lane").unwrap();
+        Track::new(Lane::new(name, Arc::new(Nowhere), Budget::new(1).share(), position), 29_000)
+    }
+
+    #[test]
+    fn a_lane_that_is_fed_anew_has_settled_no_more_than_before() {
+        let mut track = track(Checkpoint::TrimHorizon);
+        track.open(Instant::now());
+        assert_eq!(track.unsettled_since_ms(51_000), 29_000);
+        track.feed = Feed::Live;
+        assert_eq!(track.unsettled_since_ms(51_000), 29_000, "nothing was read for it yet");
+    }
+
+    #[test]
+    fn a_lane_that_has_all_owes_nothing() {
+        assert_eq!(self::track(Checkpoint::ShardEnd).unsettled_since_ms(51_000), 51_000);
     }
 }
