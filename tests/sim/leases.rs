@@ -63,6 +63,12 @@ impl Leases {
         Ok(&self.now[&key])
     }
 
+    /// Whether this lease was written before.
+    pub fn is_known(&self, item: &Value) -> bool {
+        let key = item["leaseKey"]["S"].as_str().expect("a lease's key");
+        self.now.contains_key(key) || self.deleted.contains(key)
+    }
+
     /// A lease was deleted.
     pub fn deleted(&mut self, key: &Value) -> Result<(), String> {
         let key = key["leaseKey"]["S"].as_str().expect("a lease's key").to_owned();

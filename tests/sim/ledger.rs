@@ -231,6 +231,7 @@ impl Ledger {
 
     /// A lease was written. C2: every record at or below a lane's position is settled in that lane.
     pub fn lease_wrote(&mut self, at: Duration, by: &str, item: &Value) {
+        let made = !self.leases.is_known(item);
         let lease = match self.leases.wrote(at, by, item) {
             Ok(lease) => lease,
             Err(broken) => return self.breaks(at, format!("{broken}; written by {by}")),
@@ -238,6 +239,9 @@ impl Ledger {
         let believed = lease.believed_lanes(&lanes());
         let positions = lanes().map(|lane| believed[&lane].checkpoint.clone());
         let shard = lease.shard_id.as_str().to_owned();
+        if made {
+            self.begins(at, &shard);
+        }
         let Some(unsettled) = self.unsettled.get_mut(&shard) else { return };
         let mut lost = None;
         for (lane, (unsettled, position)) in unsettled.iter_mut().zip(&positions).enumerate() {
@@ -260,6 +264,17 @@ impl Ledger {
         }
         if let Some(lost) = lost {
             self.breaks(at, format!("C2: {lost}, by {by}"));
+        }
+    }
+
+    /// A lease is made, and nothing was read before: who starts at the oldest record is not owed what the stream no longer had by then.
+    fn begins(&mut self, at: Duration, shard: &str) {
+        let gone = self.retention.and_then(|retention| at.checked_sub(retention));
+        let (Some(gone), Some([records, _])) = (gone, self.unsettled.get(shard)) else { return };
+        let trimmed = records.values().filter(|index| self.records[**index].put_at < gone);
+        for index in trimmed.copied().collect::<Vec<_>>() {
+            self.records[index].lost |= self.kept(at, index);
+            self.deliveries.lost(index);
         }
     }
 
