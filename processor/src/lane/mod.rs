@@ -310,6 +310,12 @@ impl Lane {
         Ok(advance)
     }
 
+    /// Arrival of the first of the batch that the lane has still to settle, in ms since 1970.
+    pub(crate) fn first_owed_ms(&self, batch: &Batch) -> Option<i64> {
+        let first = batch.entries.len() - self.owed(batch);
+        batch.entries.get(first).map(|entry| entry.arrived_at_ms)
+    }
+
     /// How many entries of the batch the lane has still to settle.
     fn owed(&self, batch: &Batch) -> usize {
         batch.entries.len() - batch.first_unsettled(self.skip_to.as_ref())

@@ -216,6 +216,24 @@ fn a_lane_is_stuck_when_it_is_full_for_long_and_does_not_move() {
 }
 
 #[test]
+fn a_lane_that_frees_its_queue_stands_where_it_stood() {
+    let mut rig = Rig::new(place(1, 0), 1_000);
+    rig.take(&batch(&[(2, 0)], Some(2)));
+    rig.sink.set_full(true);
+    rig.take(&batch(&[(3, 0)], Some(3)));
+    rig.lane.free_queue();
+    assert_eq!(*rig.lane.position(), place(1, 0), "its sink still works on 2");
+    assert_eq!(*rig.lane.end(), place(2, 0), "3 is to be read again");
+}
+
+#[test]
+fn the_first_owed_of_a_batch_is_the_first_that_was_not_taken() {
+    let rig = Rig::new(place(2, 0), 1_000);
+    assert_eq!(rig.lane.first_owed_ms(&batch(&[(2, 0), (3, 0), (4, 0)], Some(4))), Some(1_003));
+    assert_eq!(rig.lane.first_owed_ms(&batch(&[(2, 0)], Some(4))), None);
+}
+
+#[test]
 fn a_loss_is_kept_by_another_sink_before_the_lane_moves_past_it() {
     let mut rig = Rig::new(place(3, 0), 1_000);
     let keeper = Arc::new(Held::default());

@@ -114,7 +114,8 @@ impl ShardConsumer {
     ) -> Result<(), NoRoom> {
         let now_ms = wall_ms(&self.time);
         let track = &mut self.tracks[index];
-        let permit = track.lane.permit_for(batch)?;
+        let permit = track.lane.permit_for(batch).inspect_err(|NoRoom| track.refused(batch));
+        let permit = permit?;
         if let Some(lost) = loss::of(track, batch, now_ms, self.readers.retention()) {
             let (shard, lane) = (&self.shard.shard_id, track.lane.name());
             tracing::error!(%shard, %lane, %lost, "records passed the stream's retention before this lane read them: what is lost is written to the dead letters");

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use crate::batch::RawBatch;
+use crate::batch::{Batch, RawBatch};
 use crate::lane::Lane;
 use crate::lane::feed::{Fed, LaneView};
 use crate::lane::seam::Seam;
@@ -86,6 +86,12 @@ impl Track {
     pub(super) fn detach(&mut self, not_before: Instant) {
         self.free_queue();
         self.feed = Feed::Detached { not_before };
+    }
+
+    /// There was no room for a batch. What it has arrived and was not taken; a lane that never read anything learns how old that is.
+    pub(super) fn refused(&mut self, batch: &Batch) {
+        let first_ms = self.lane.first_owed_ms(batch).unwrap_or(i64::MAX);
+        self.unread_since_ms = self.unread_since_ms.min(first_ms);
     }
 
     /// What is freed was not taken after all: should it pass the retention, or be the record of a loss, that has to be seen.
