@@ -34,9 +34,10 @@ pub use access::{
     authorise,
 };
 pub use deliveries::{
-    Claim, ClaimedDelivery, DEAD_LETTER_RETENTION, DUE_BUCKETS, DeadLetter, DeadLetterPage,
-    DeadReason, DeliveryKey, DeliveryStore, DueDelivery, MadeDue, Parked, ParkedCount,
-    ParkedDelivery, ParkedPage, ParkedSummary, due_bucket,
+    AdriftRange, Claim, ClaimedDelivery, DEAD_LETTER_RETENTION, DUE_BUCKETS, DeadLetter,
+    DeadLetterPage, DeadReason, DeliveryKey, DeliveryStore, DueDelivery, Holder, MadeDue,
+    OpenRange, Parked, ParkedCount, ParkedDelivery, ParkedPage, ParkedSummary, RANGE_BUCKETS,
+    RangeKey, RangeStart, due_bucket,
 };
 pub use error::{Class, StoreError};
 pub use identity::{Entity, IdentityError, IntegrationName, MessageId, Position};

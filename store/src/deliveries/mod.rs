@@ -4,7 +4,7 @@
 //! message for the same subscription again finds the same item, so a redelivered record never makes
 //! a second delivery. The schedule lives in an index (`byDue`) whose sort value a claim moves
 //! behind its own end: what is claimed is not due, and what a dead worker claimed becomes due again
-//! by itself. Nothing here sends anything or decides when to try again (`retry_delay` does).
+//! by itself. A destination that is down is one open range a shard (`ranges`). Nothing here sends anything or decides when to try again (`retry_delay` does).
 //! Start at [`DeliveryStore`].
 
 mod dead;
@@ -12,6 +12,8 @@ mod dead_item;
 mod keys;
 mod parked_item;
 mod parking;
+mod range_item;
+mod ranges;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -24,6 +26,7 @@ use bytes::Bytes;
 pub(crate) use keys::{BUCKET, BY_DUE, BY_SUBSCRIPTION, SUBSCRIPTION, SUMMARY, VISIBLE_AT};
 pub use keys::{DUE_BUCKETS, due_bucket};
 pub use parking::DeliveryStore;
+pub use ranges::{AdriftRange, Holder, OpenRange, RANGE_BUCKETS, RangeKey, RangeStart};
 
 use crate::identity::{Entity, IntegrationName, MessageId, Position};
 use crate::messages::Message;
