@@ -26,6 +26,7 @@ mod handle;
 pub mod integration;
 mod json;
 mod lane;
+mod lane_start;
 mod lane_watch;
 mod latency;
 mod metrics;
@@ -43,9 +44,9 @@ mod turns;
 
 pub use async_delivery::{
     AddressClass, Allowance, Answer, AwsConfigs, AwsIdentity, AwsService, BadAllowance,
-    BreakerPolicy, BreakerState, Channel, CourierOptions, CourierStats, DestinationStats, Guard,
-    HttpTransports, MessageLinks, Outlets, Refusal, RoleToAssume, Transport, TransportError,
-    Transports, check_identity, wanted_by,
+    BreakerPolicy, BreakerState, Channel, CourierOptions, CourierStats, DestinationStats, DryRun,
+    Guard, HttpTransports, MessageLinks, Outlets, Refusal, RoleToAssume, Transport, TransportError,
+    Transports, check_identity, count_replay, wanted_by,
 };
 pub use decode::{DecodeOptions, OutOfRange};
 pub use fan_out::FanOutOptions;

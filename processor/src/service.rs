@@ -3,18 +3,18 @@
 //! [`Processor::run`] takes leases from the fleet, starts a consumer for each, and ends when the
 //! fleet has ended and every consumer has left. It owns the two sinks; it never touches a record.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_smithy_async::time::SharedTimeSource;
-use lease_manager::{Checkpoint, FleetHandle, LaneName, LanePosition, Lease, LeaseHandle};
+use lease_manager::{FleetHandle, LaneName, LeaseHandle};
 use store::{DeliveryStore, MessageStore, SubscriptionStore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::async_delivery::{
-    Courier, CourierExit, CourierHandle, CourierOptions, CourierParts, Outlets,
+    Courier, CourierExit, CourierHandle, CourierOptions, CourierParts, Outlets, Replayer,
+    ReplayerParts,
 };
 use crate::batch::{LeaseCheck, ShardContext};
 use crate::budget::Budget;
@@ -24,6 +24,7 @@ use crate::fan_out::FanOutOptions;
 use crate::handle::ProcessorHandle;
 use crate::integration::Integrations;
 use crate::lane::Lane;
+use crate::lane_start::{LaneStart, starts};
 use crate::lane_watch::LaneWatch;
 use crate::metrics;
 use crate::polling::PollingOptions;
@@ -38,6 +39,11 @@ pub const PIPELINES: [&str; 2] = ["sync-store", "async-delivery"];
 
 /// How often the gauges of the budgets are set.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Of the bytes that reading may hold, one in so many is for replays.
+const REPLAY_SHARE: usize = 8;
+/// Deliveries that a replay parks ahead of a destination that does not keep up.
+const REPLAY_MAX_AHEAD: usize = 2_000;
 
 /// Bytes that each pipeline may hold unless it is configured.
 const DEFAULT_BUDGET_BYTES: usize = 64 * 1024 * 1024;
@@ -122,6 +128,7 @@ pub struct Processor {
     time: SharedTimeSource,
     writer: Writer,
     courier: Courier,
+    replayer: Option<Replayer>,
     readers: Arc<Readers>,
     handle: ProcessorHandle,
 }
@@ -150,7 +157,7 @@ impl Processor {
         let parts = CourierParts {
             integrations: Arc::clone(&options.integrations),
             subscriptions,
-            deliveries,
+            deliveries: deliveries.clone(),
             outlets,
             time: time.clone(),
             seed: options.seed ^ 2,
@@ -166,17 +173,34 @@ impl Processor {
             ],
             time: time.clone(),
         };
+        let for_replays = options.reading_budget_bytes / REPLAY_SHARE;
         let readers = Readers::new(
             options.fan_out.clone(),
             options.polling.clone(),
             kinesis.into(),
-            Budget::new(options.reading_budget_bytes),
+            Budget::new(options.reading_budget_bytes - for_replays),
             time.clone(),
             &options.streams,
         );
         let readers = Arc::new(readers);
+        let replayer = handle.courier.views().map(|views| {
+            Replayer::new(ReplayerParts {
+                replays: deliveries.replays(),
+                deliveries,
+                views,
+                readers: Arc::clone(&readers),
+                budget: Budget::new(for_replays),
+                max_ahead: REPLAY_MAX_AHEAD,
+                integrations: Arc::clone(&options.integrations),
+                decode: options.decode.clone(),
+                time: time.clone(),
+                worker: options.async_delivery.worker.clone(),
+                seed: options.seed ^ 3,
+            })
+        });
         let handle_to_it = handle.clone();
-        let processor = Processor { options, fleet, time, writer, courier, readers, handle };
+        let processor =
+            Processor { options, fleet, time, writer, courier, replayer, readers, handle };
         (processor, handle_to_it)
     }
 
@@ -185,7 +209,7 @@ impl Processor {
     pub async fn run(self, stop: CancellationToken) -> Exit {
         let sinks_stop = CancellationToken::new();
         let mut sinks: JoinSet<String> = JoinSet::new();
-        let Processor { options, fleet, time, writer, courier, readers, handle } = self;
+        let Processor { options, fleet, time, writer, courier, replayer, readers, handle } = self;
         let (store_stop, delivery_stop) = (sinks_stop.clone(), sinks_stop.clone());
         sinks.spawn(async move {
             match writer.run(store_stop).await {
@@ -199,6 +223,9 @@ impl Processor {
                 CourierExit::Failed(why) => format!("the {} pipeline: {why}", PIPELINES[1]),
             }
         });
+        if let Some(replayer) = replayer {
+            sinks.spawn(replayer.serve(stop.clone(), sinks_stop.clone()));
+        }
         let drain = drain(stop, handle.courier.clone(), options.shard.drain_deadline);
         let turns = Turns::new(options.shard.writes_per_second);
         let start = Start { options, time, readers, turns, handle };
@@ -346,29 +373,6 @@ impl Start {
             track(PIPELINES[1], Arc::new(self.handle.courier.clone()), delivery, to_courier),
         ]
     }
-}
-
-/// Where a lane goes on.
-struct LaneStart {
-    position: Checkpoint,
-    unread_since_ms: i64,
-}
-
-/// Where each lane goes on: at its own position, or the lease's checkpoint when it has none. What a lane that never read
-/// anything has to read arrived no earlier than its lease was made.
-fn starts(lease: &Lease, now_ms: i64) -> [LaneStart; 2] {
-    let known: BTreeMap<&str, &LanePosition> =
-        lease.lanes.iter().map(|(name, lane)| (name.as_str(), lane)).collect();
-    PIPELINES.map(|name| {
-        let lane = known.get(name);
-        let position = lane.map_or(&lease.checkpoint, |lane| &lane.checkpoint).clone();
-        let noted = lane.and_then(|lane| lane.unsettled_since_ms);
-        let began = lease.start_at_ms.filter(|_| !position.has_moved());
-        let behind_ms = lane.map_or(0, |lane| lane.behind_ms);
-        let behind = now_ms.saturating_sub_unsigned(behind_ms);
-        let unread_since_ms = noted.or(began).unwrap_or(behind).min(now_ms);
-        LaneStart { position, unread_since_ms }
-    })
 }
 
 #[allow(clippy::expect_used)]

@@ -9,6 +9,7 @@ use store::pattern::Pattern;
 use crate::deliveries::args::{self as deliveries, DeliveriesArgs};
 use crate::filter;
 use crate::leases::args::{EXIT_CODES, LeasesArgs};
+use crate::replay::args::{self as replay, ReplayArgs};
 use crate::subscriptions::args::{self as subscriptions, SubscriptionsArgs};
 
 /// Sluicegate: an integration platform on Amazon Kinesis.
@@ -64,6 +65,9 @@ pub(crate) enum Command {
         after_help = "Example:\n  sluicegate filter '{\"properties\":{\"mag\":[{\"numeric\":[\">=\",4.5]}]}}' earthquakes.ndjson\n\nThe language is described in docs/filters.md."
     )]
     Filter(FilterArgs),
+    /// Gives a subscription messages again, or for the first time although they are old: straight from the stream.
+    #[command(after_help = replay::AFTER_HELP)]
+    Replay(Box<ReplayArgs>),
 }
 
 /// Options of the demo.

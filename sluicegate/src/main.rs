@@ -22,6 +22,7 @@ mod load;
 mod operator;
 mod preflight;
 mod random;
+mod replay;
 mod screen;
 mod services;
 mod signals;
@@ -68,6 +69,7 @@ async fn run(cli: Cli) -> ExitCode {
         Some(Command::Filter(args)) => filter::run(&args),
         Some(Command::Deliveries(args)) => Box::pin(deliveries::run(args, stop)).await,
         Some(Command::Subscriptions(args)) => Box::pin(subscriptions::run(args)).await,
+        Some(Command::Replay(args)) => Box::pin(replay::run(*args, stop)).await,
     };
     ended.unwrap_or_else(|error| fail(&error))
 }

@@ -35,8 +35,7 @@ impl Progress {
 
     fn line(&self, so_far: Duration) -> String {
         let share = so_far.as_secs_f64() / self.whole.as_secs_f64().max(0.001);
-        let filled = (1..=WIDTH).filter(|n| f64::from(*n) <= share * f64::from(WIDTH)).count();
-        let bar = "#".repeat(filled) + &"-".repeat(WIDTH as usize - filled);
+        let bar = bar(share);
         let (so_far, whole) = (so_far.as_secs_f64(), self.whole.as_secs_f64());
         format!("{} [{bar}] {so_far:.1} of {whole:.1} s ", self.what)
     }
@@ -63,6 +62,12 @@ pub(crate) async fn confirm(question: &str) -> Option<bool> {
         let _ = sender.send(read && matches!(line.trim(), "y" | "Y" | "yes"));
     });
     Some(receiver.await.unwrap_or(false))
+}
+
+/// A bar that is filled to this share, 0 to 1.
+pub(crate) fn bar(share: f64) -> String {
+    let filled = (1..=WIDTH).filter(|n| f64::from(*n) <= share * f64::from(WIDTH)).count();
+    "#".repeat(filled) + &"-".repeat(WIDTH as usize - filled)
 }
 
 /// A line that counts up; only on a terminal.

@@ -228,7 +228,7 @@ pub(crate) fn not_built(operation: &'static str, error: &BuildError) -> StoreErr
 }
 
 /// Why a transaction was cancelled: a precondition is final, everything else passes.
-fn cancelled_because<'a>(
+pub(crate) fn cancelled_because<'a>(
     operation: &'static str,
     what: &str,
     codes: impl Iterator<Item = &'a str>,

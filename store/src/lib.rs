@@ -7,7 +7,7 @@
 //! [`PutOutcome`]) and its callers decide.
 //!
 //! Start at [`MessageStore`] (what sync-store writes and the API reads), then [`DeliveryStore`]
-//! (what async-delivery parks), [`SubscriptionStore`] and [`AccessStore`]. The keys of every item
+//! (what async-delivery parks), [`ReplayStore`], [`SubscriptionStore`] and [`AccessStore`]. The keys of every item
 //! are made in one place per folder (`keys.rs`). [`pattern`] is the language of filters, for both services.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -22,6 +22,7 @@ mod messages;
 mod metrics;
 mod parts;
 pub mod pattern;
+mod replays;
 mod signer;
 mod subscriptions;
 mod tables;
@@ -44,6 +45,10 @@ pub use identity::{Entity, IdentityError, IntegrationName, MessageId, Position};
 pub use messages::{
     Cursor, DynamoMessages, Locator, MAX_PAGE, Message, MessagePage, MessageQuery, MessageStore,
     Order, PutOutcome, PutReport, RetryReason, StoreItem, sort_time,
+};
+pub use replays::{
+    DEFAULT_REPLAY_RATE, MAX_REPLAY_MESSAGES, REPLAY_RETENTION, Replay, ReplayClaim, ReplayCounts,
+    ReplayId, ReplayOf, ReplayPart, ReplayPlace, ReplaySource, ReplayState, ReplayStore,
 };
 pub use signer::{Signer, TokenError};
 pub use subscriptions::{

@@ -23,6 +23,7 @@ mod leases;
 mod malformed;
 mod pressure;
 mod queues;
+mod replay;
 mod subscriptions;
 mod telemetry;
 mod verifiers;

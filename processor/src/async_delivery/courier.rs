@@ -295,6 +295,11 @@ impl CourierHandle {
         })
     }
 
+    /// The subscriptions as they are read; `None` when nothing is delivered.
+    pub(crate) fn views(&self) -> Option<ViewWatch> {
+        self.null.is_none().then(|| self.views.clone())
+    }
+
     /// Figures for status pages.
     #[must_use]
     pub(crate) fn stats(&self) -> CourierStats {

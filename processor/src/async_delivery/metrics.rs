@@ -15,6 +15,11 @@ pub(super) fn parked(count: u64) {
     counter!("sluicegate.delivery.parked").increment(count);
 }
 
+/// Deliveries that a replay parked.
+pub(super) fn replayed(count: u64) {
+    counter!("sluicegate.delivery.replayed").increment(count);
+}
+
 /// A delivery was given up.
 pub(super) fn dead_lettered(reason: &'static str) {
     counter!("sluicegate.delivery.dead_letters", "reason" => reason).increment(1);

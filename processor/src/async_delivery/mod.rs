@@ -6,6 +6,8 @@
 //! waits for another. It never writes messages or checkpoints, and malformed entries are the
 //! `sync-store` lane's.
 //!
+//! Replays (`replay`) make deliveries parked and due, nothing else.
+//!
 //! Start at [`Courier`], then `intake` (batch to lanes), `lane_task` (lane to attempts), `ledger`
 //! (what is written) and `sweeper` (parked ones come back). Decisions are pure and stand in `router`,
 //! `mandate`, `breaker`, `outcome` and `webhook::guard`. A new kind of destination is one folder behind
@@ -26,6 +28,7 @@ pub(crate) mod mandate;
 mod metrics;
 mod outcome;
 mod rate;
+mod replay;
 pub(crate) mod router;
 mod stats;
 mod sweeper;
@@ -42,6 +45,8 @@ pub use breaker::{BreakerPolicy, BreakerState};
 pub use courier::CourierOptions;
 pub(crate) use courier::{Courier, CourierExit, CourierHandle, CourierParts};
 pub use destination::Outlets;
+pub use replay::{DryRun, count_replay};
+pub(crate) use replay::{Replayer, ReplayerParts};
 pub use router::wanted_by;
 pub use stats::{CourierStats, DestinationStats};
 pub use webhook::{

@@ -42,7 +42,7 @@ pub(super) struct View {
 
 /// The reading end, shared by all who route.
 #[derive(Debug, Clone)]
-pub(super) struct ViewWatch {
+pub(crate) struct ViewWatch {
     views: watch::Receiver<Option<View>>,
     ask: Arc<Notify>,
     max_age: Duration,
@@ -63,6 +63,11 @@ impl ViewWatch {
     /// What ails the table that the subscriptions are read from.
     pub(super) fn ailment(&self) -> Option<(String, String)> {
         self.ailment.words(Instant::now())
+    }
+
+    /// The newest view, if it is fresh.
+    pub(super) fn fresh(&self) -> Option<View> {
+        self.views.borrow().clone().filter(|view| view.read_began.elapsed() <= self.max_age)
     }
 
     /// Asks for a reading soon.

@@ -17,7 +17,7 @@ pub(crate) mod taken_body;
 pub(crate) mod testing;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use aws_smithy_async::time::SharedTimeSource;
@@ -28,7 +28,7 @@ use crate::fan_out::{FanOut, FanOutOptions, FanOutParts};
 use crate::polling::{Poller, PollerParts, PollingOptions, ShardReads};
 use crate::turns::Turns;
 
-use connections::Connections;
+use connections::{Connection, Connections};
 use consumer::Consumer;
 
 pub use connections::KinesisClients;
@@ -137,7 +137,13 @@ pub(crate) struct Readers {
     budget: Budget,
     time: SharedTimeSource,
     streams: HashMap<String, Ways>,
+    /// What may be polled of each shard, by stream and shard, while anybody reads it. A mutex because shards are opened by
+    /// several tasks; held for one look-up.
+    reads: Mutex<Allowances>,
 }
+
+/// What may be polled of each shard, by stream and shard.
+type Allowances = HashMap<(Arc<str>, Arc<str>), Weak<ShardReads>>;
 
 /// The ways to read a stream: through these consumers, or by polling.
 #[derive(Clone)]
@@ -176,6 +182,7 @@ impl Readers {
             budget,
             time,
             streams: streams.iter().map(|s| (s.arn.clone(), ways(s))).collect(),
+            reads: Mutex::default(),
         }
     }
 
@@ -194,7 +201,55 @@ impl Readers {
     ) -> Option<ShardReaders> {
         let ways = self.streams.get(&*shard.stream_arn)?.clone();
         let (readers, shard) = (Arc::clone(self), Arc::clone(shard));
-        Some(ShardReaders { readers, ways, shard, reads: Arc::default(), seed })
+        let reads = self.reads_of(&shard);
+        Some(ShardReaders { readers, ways, shard, reads, seed })
+    }
+
+    /// A poller of one shard beside its readers, within what the service allows all of them in this process, and on
+    /// another budget; `None` when its stream is not configured.
+    pub(crate) fn poller(
+        &self,
+        shard: &Arc<ShardContext>,
+        start: StartingAt,
+        budget: Budget,
+        seed: u64,
+    ) -> Option<Poller> {
+        self.streams.get(&*shard.stream_arn)?;
+        let reads = self.reads_of(shard);
+        Some(Poller::new(self.poller_parts(reads, budget), Arc::clone(shard), start, seed))
+    }
+
+    /// ARNs of the streams that are read.
+    pub(crate) fn streams(&self) -> impl Iterator<Item = &str> {
+        self.streams.keys().map(String::as_str)
+    }
+
+    /// A connection for a call that is no reading.
+    pub(crate) fn connection(&self) -> Connection {
+        self.connections.take()
+    }
+
+    fn reads_of(&self, shard: &ShardContext) -> Arc<ShardReads> {
+        let mut all = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (Arc::clone(&shard.stream_arn), Arc::clone(&shard.shard_id));
+        if let Some(reads) = all.get(&key).and_then(Weak::upgrade) {
+            return reads;
+        }
+        all.retain(|_, reads| reads.strong_count() > 0);
+        let reads = Arc::<ShardReads>::default();
+        all.insert(key, Arc::downgrade(&reads));
+        reads
+    }
+
+    fn poller_parts(&self, reads: Arc<ShardReads>, budget: Budget) -> PollerParts {
+        PollerParts {
+            options: self.polling.clone(),
+            connections: self.connections.clone(),
+            turns: self.turns.clone(),
+            reads,
+            budget,
+            time: self.time.clone(),
+        }
     }
 }
 
@@ -230,14 +285,7 @@ impl ShardReaders {
         let (connections, turns) = (readers.connections.clone(), readers.turns.clone());
         let (shard, budget) = (Arc::clone(&self.shard), readers.budget.clone());
         let Some(consumer) = consumer else {
-            let parts = PollerParts {
-                options: readers.polling.clone(),
-                connections,
-                turns,
-                reads: Arc::clone(&self.reads),
-                budget,
-                time: readers.time.clone(),
-            };
+            let parts = readers.poller_parts(Arc::clone(&self.reads), budget);
             return Reader::Polling(Box::new(Poller::new(parts, shard, start, seed)));
         };
         let (options, consumer) = (readers.fan_out.clone(), consumer.clone());

@@ -103,7 +103,7 @@ pub(crate) enum Since {
 
 impl Since {
     /// In ms since 1970.
-    pub(super) fn ms(self, now_ms: i64) -> i64 {
+    pub(crate) fn ms(self, now_ms: i64) -> i64 {
         match self {
             Since::At(ms) => ms,
             Since::Ago(span) => {
@@ -113,7 +113,7 @@ impl Since {
     }
 }
 
-fn since(text: &str) -> Result<Since, String> {
+pub(crate) fn since(text: &str) -> Result<Since, String> {
     if let Some(span) = parse_duration(text) {
         return Ok(Since::Ago(span));
     }
@@ -130,7 +130,7 @@ fn integration(text: &str) -> Result<IntegrationName, String> {
     IntegrationName::parse(text).map_err(|error| error.to_string())
 }
 
-fn message(text: &str) -> Result<MessageId, String> {
+pub(crate) fn message(text: &str) -> Result<MessageId, String> {
     MessageId::parse(text).map_err(|error| error.to_string())
 }
 

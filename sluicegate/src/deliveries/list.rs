@@ -71,7 +71,7 @@ pub(super) fn object(letter: &DeadLetter) -> Value {
     })
 }
 
-fn time(ms: i64) -> String {
+pub(crate) fn time(ms: i64) -> String {
     let at = DateTime::from_millis(ms);
     at.fmt(Format::DateTime).unwrap_or_else(|_| format!("{ms} ms since 1970"))
 }

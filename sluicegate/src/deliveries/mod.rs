@@ -4,7 +4,7 @@
 //! again means, `redrive` does it. It works through the tables alone, whether processors run or not.
 
 pub(crate) mod args;
-mod list;
+pub(crate) mod list;
 mod plan;
 mod redrive;
 mod select;
@@ -71,7 +71,7 @@ async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The wall clock, in ms since 1970.
-fn wall_ms(time: &SharedTimeSource) -> i64 {
+pub(crate) fn wall_ms(time: &SharedTimeSource) -> i64 {
     let since = time.now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

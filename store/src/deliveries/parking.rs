@@ -25,6 +25,7 @@ use crate::item::{EXPIRES_AT, Item, PK, key, n, s};
 use crate::messages::{PutOutcome, RetryReason};
 use crate::metrics;
 use crate::parts::{PartStore, PartsRef};
+use crate::replays::ReplayStore;
 
 /// Payloads above this go into parts, so that a claim or a new due time rewrites a small item.
 const INLINE_BYTES: usize = 16 * 1024;
@@ -62,6 +63,11 @@ impl DeliveryStore {
             table,
             serials: Arc::default(),
         }
+    }
+
+    /// The replays of the same application.
+    pub fn replays(&self) -> ReplayStore {
+        ReplayStore::over(self.client.clone(), self.table.clone())
     }
 
     /// Parks deliveries durably; one outcome each, in order.

@@ -98,8 +98,12 @@ impl DeliveryStore {
         Ok(MadeDue { made, more })
     }
 
-    /// False if it was due, claimed or gone before.
-    async fn make_one_due(&self, delivery: &DeliveryKey, now_ms: i64) -> Result<bool, StoreError> {
+    /// Makes one delivery due now. False if it was due, claimed or gone before.
+    pub async fn make_one_due(
+        &self,
+        delivery: &DeliveryKey,
+        now_ms: i64,
+    ) -> Result<bool, StoreError> {
         let call = self
             .client
             .update_item()

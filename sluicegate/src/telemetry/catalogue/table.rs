@@ -225,6 +225,11 @@ const DELIVERY: &[Metric] = &[
         "deliveries parked for a later attempt, each counted once",
     ),
     counter(
+        "sluicegate.delivery.replayed",
+        &[],
+        "deliveries that replays parked as due at once, each counted once",
+    ),
+    counter(
         "sluicegate.delivery.dead_letters",
         &[Label::new("reason", REASONS)],
         "deliveries given up as dead letters",
