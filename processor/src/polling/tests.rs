@@ -101,7 +101,8 @@ async fn throttling_and_lost_connections_pass_without_gap_or_duplicate() {
     kinesis.inject("GetShardIterator", Effect::Throttle, 2);
     kinesis.inject("GetRecords", Effect::Throttle, 5);
     kinesis.put_all(0..5).await;
-    assert_eq!(read(&mut poller, 5).await, up_to(5));
+    // A refusal is no answer: whoever took it for an empty one would believe that it is at the tip.
+    assert_eq!(numbers(&poller.next().await.unwrap()), up_to(5));
     kinesis.inject("GetRecords", Effect::LostReply, 3);
     kinesis.put_all(5..9).await;
     assert_eq!(read(&mut poller, 4).await, [5, 6, 7, 8]);
