@@ -77,10 +77,13 @@ impl Replayer {
         Replayer { rng: fastrand::Rng::with_seed(parts.seed), parts }
     }
 
-    /// Does replays until `stop`, and ends with `end`; why it did otherwise, in words.
+    /// Does replays until `stop`, and ends with `end`, whichever comes first: where a pipeline failed, only `end` does. Why
+    /// it ended otherwise, in words.
     pub(crate) async fn serve(self, stop: CancellationToken, end: CancellationToken) -> String {
-        Box::pin(self.run(stop)).await;
-        end.cancelled().await;
+        tokio::select! { biased;
+            () = end.cancelled() => {}
+            () = Box::pin(self.run(stop)) => end.cancelled().await,
+        }
         "replays ended by themselves".to_owned()
     }
 
