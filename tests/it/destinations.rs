@@ -98,7 +98,7 @@ impl Stage {
             let subscription = subscription(like, n, &receivers.url(n));
             subscriptions.put(&subscription).await.expect("a subscription");
         }
-        let loopback = "async_delivery.allowed_private=[\"127.0.0.0/8\"]";
+        let loopback = "async_delivery.allowed_private=127.0.0.0/8";
         let processor = Processor::start_with(&platform, &[loopback]).await;
         Stage { platform, processor, receivers }
     }
