@@ -4,7 +4,7 @@
 //! message for the same subscription again finds the same item, so a redelivered record never makes
 //! a second delivery. The schedule lives in an index (`byDue`) whose sort value a claim moves
 //! behind its own end: what is claimed is not due, and what a dead worker claimed becomes due again
-//! by itself. A destination that is down is one open range a shard (`ranges`). Nothing here sends anything or decides when to try again (`retry_delay` does).
+//! by itself. What a destination lacks of a shard can be kept as one open range (`ranges`; no processor opens one yet). Nothing here sends anything or decides when to try again (`retry_delay` does).
 //! Start at [`DeliveryStore`].
 
 mod dead;
