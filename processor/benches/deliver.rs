@@ -6,9 +6,8 @@
 
 #![allow(clippy::print_stdout)]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+mod peer;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -30,6 +29,10 @@ use store::{
 };
 use tokio::task::JoinSet;
 
+use peer::{SERVE, Server, cpu_ns, serve};
+
+/// What the receiver says to each request.
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 const ROUNDS: usize = 7;
 const PARALLEL: usize = 16;
 /// Records of one event, and shards that they come from.
@@ -41,15 +44,14 @@ const ARRIVED_AT_MS: i64 = 1_800_000_000_000;
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
 fn main() {
-    if std::env::args().any(|arg| arg == "--serve") {
-        return serve();
+    if std::env::args().any(|arg| arg == SERVE) {
+        return serve(ANSWER);
     }
     // `cargo test --benches` only wants to see that it runs.
     let rounds = if std::env::args().any(|arg| arg == "--bench") { ROUNDS } else { 1 };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let mut server = Server::start();
+    let server = Server::start();
     runtime.expect("a runtime").block_on(compare_all(rounds, &server.endpoint));
-    server.process.kill().expect("the server ends");
 }
 
 async fn compare_all(rounds: usize, endpoint: &str) {
@@ -209,70 +211,4 @@ fn signed(
         .header("content-type", "application/json")
         .body(Full::new(body))
         .expect("a request")
-}
-
-/// CPU time of all threads of this process, in ns.
-fn cpu_ns() -> u64 {
-    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux's accounting");
-    let stats = tasks.flatten().filter_map(|task| {
-        let stat = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
-        stat.split_whitespace().next()?.parse::<u64>().ok()
-    });
-    stats.sum()
-}
-
-/// This program again, as the receiver.
-struct Server {
-    process: Child,
-    endpoint: String,
-}
-
-impl Server {
-    fn start() -> Server {
-        let program = std::env::current_exe().expect("this program");
-        let spawned = Command::new(program).arg("--serve").stdout(Stdio::piped()).spawn();
-        let mut process = spawned.expect("the server starts");
-        let mut line = String::new();
-        let out = process.stdout.take().expect("its output");
-        BufReader::new(out).read_line(&mut line).expect("its address");
-        Server { process, endpoint: format!("http://{}", line.trim()) }
-    }
-}
-
-fn serve() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    println!("{}", listener.local_addr().expect("an address"));
-    for connection in listener.incoming().flatten() {
-        std::thread::spawn(move || answer(&connection));
-    }
-}
-
-/// Reads requests and takes each, until the connection ends.
-fn answer(connection: &TcpStream) -> Option<()> {
-    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-    connection.set_nodelay(true).ok()?;
-    let mut reader = BufReader::with_capacity(64 * 1024, connection);
-    let mut writer = connection;
-    let (mut line, mut body) = (String::new(), Vec::new());
-    loop {
-        let mut length = 0;
-        loop {
-            line.clear();
-            if reader.read_line(&mut line).ok()? == 0 {
-                return None;
-            }
-            let line = line.trim_end();
-            if let Some((name, value)) = line.split_once(':')
-                && name.eq_ignore_ascii_case("content-length")
-            {
-                length = value.trim().parse().ok()?;
-            }
-            if line.is_empty() {
-                break;
-            }
-        }
-        body.resize(length, 0);
-        reader.read_exact(&mut body).ok()?;
-        writer.write_all(ANSWER).ok()?;
-    }
 }

@@ -7,10 +7,9 @@
 
 #![allow(clippy::print_stdout)]
 
+mod peer;
+
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -23,6 +22,10 @@ use processor::stages::{Decoded, Record};
 use store::{DeliveryStore, DynamoMessages};
 use tokio::task::JoinSet;
 
+use peer::{SERVE, Server, cpu_ns, serve};
+
+/// What the server says to each call: all of it is stored.
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: 23\r\n\r\n{\"UnprocessedItems\":{}}";
 const ROUNDS: usize = 7;
 const ITEMS: usize = 25;
 const PARALLEL: usize = 16;
@@ -36,15 +39,14 @@ const ARRIVED_AT_MS: i64 = 1_800_000_000_000;
 type Item = HashMap<String, AttributeValue>;
 
 fn main() {
-    if std::env::args().any(|arg| arg == "--serve") {
-        return serve();
+    if std::env::args().any(|arg| arg == SERVE) {
+        return serve(ANSWER);
     }
     // `cargo test --benches` only wants to see that it runs.
     let rounds = if std::env::args().any(|arg| arg == "--bench") { ROUNDS } else { 1 };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let mut server = Server::start();
+    let server = Server::start();
     runtime.expect("a runtime").block_on(compare_all(rounds, &server.endpoint));
-    server.process.kill().expect("the server ends");
 }
 
 async fn compare_all(rounds: usize, endpoint: &str) {
@@ -150,69 +152,5 @@ async fn bare_loop(client: &Client, prepared: &Arc<Vec<Item>>, items: usize) {
     }
     while let Some(ended) = tasks.join_next().await {
         ended.expect("a task");
-    }
-}
-
-/// CPU time of all threads of this process, in ns.
-fn cpu_ns() -> u64 {
-    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux's accounting");
-    let stats = tasks.flatten().filter_map(|task| {
-        let stat = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
-        stat.split_whitespace().next()?.parse::<u64>().ok()
-    });
-    stats.sum()
-}
-
-/// This program again, as the server.
-struct Server {
-    process: Child,
-    endpoint: String,
-}
-
-impl Server {
-    fn start() -> Server {
-        let program = std::env::current_exe().expect("this program");
-        let spawned = Command::new(program).arg("--serve").stdout(Stdio::piped()).spawn();
-        let mut process = spawned.expect("the server starts");
-        let mut line = String::new();
-        let out = process.stdout.take().expect("its output");
-        BufReader::new(out).read_line(&mut line).expect("its address");
-        Server { process, endpoint: format!("http://{}", line.trim()) }
-    }
-}
-
-fn serve() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    println!("{}", listener.local_addr().expect("an address"));
-    for connection in listener.incoming().flatten() {
-        std::thread::spawn(move || answer(&connection));
-    }
-}
-
-/// Reads requests and says that all of each is stored, until the connection ends.
-fn answer(connection: &TcpStream) -> Option<()> {
-    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: 23\r\n\r\n{\"UnprocessedItems\":{}}";
-    connection.set_nodelay(true).ok()?;
-    let mut reader = BufReader::with_capacity(256 * 1024, connection);
-    let mut writer = connection;
-    let mut body = Vec::new();
-    loop {
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line).ok()? == 0 {
-                return None;
-            }
-            let line = line.trim_end().to_ascii_lowercase();
-            if let Some(value) = line.strip_prefix("content-length:") {
-                length = value.trim().parse().ok()?;
-            }
-            if line.is_empty() {
-                break;
-            }
-        }
-        body.resize(length, 0);
-        reader.read_exact(&mut body).ok()?;
-        writer.write_all(ANSWER).ok()?;
     }
 }
