@@ -56,7 +56,7 @@ pub async fn count_replay(
     run: DryRun,
     mut progress: impl FnMut(ReplayCounts, usize, usize),
 ) -> Result<ReplayCounts, String> {
-    let wish = Wish::of(&run.subscription, &run.subscriptions)?;
+    let mut wish = Wish::of(&run.subscription, &run.subscriptions, &run.integrations)?;
     let window = Window { from_ms: run.from_ms, to_ms: run.to_ms };
     let streams: Vec<StreamOptions> = run.streams.iter().map(StreamOptions::polling).collect();
     let budget = Budget::new(BUDGET_BYTES);

@@ -251,8 +251,8 @@ impl Run {
         self.moved.insert(part);
     }
 
-    pub(super) fn wish(&self) -> Result<&Wish, Halt> {
-        self.wish.as_ref().ok_or_else(|| Halt::Failed("its subscription was never read".to_owned()))
+    pub(super) fn wish(&mut self) -> Result<&mut Wish, Halt> {
+        self.wish.as_mut().ok_or_else(|| Halt::Failed("its subscription was never read".to_owned()))
     }
 
     /// Has the subscription as it is now: by a view that is fresh, and was read after the replay was claimed.
@@ -265,7 +265,8 @@ impl Run {
             let view = self.views.fresh().filter(|view| view.read_began >= self.claimed_at);
             if let Some(view) = view {
                 if !self.wish.as_ref().is_some_and(|wish| wish.is_of(&view.snapshot)) {
-                    let wish = Wish::of(&self.replay.subscription, &view.snapshot);
+                    let id = &self.replay.subscription;
+                    let wish = Wish::of(id, &view.snapshot, &desk.integrations);
                     self.wish = Some(wish.map_err(Halt::Failed)?);
                 }
                 return Ok(());

@@ -1,19 +1,19 @@
 //! What the replay's one subscription wants, as it is now and as its owner is granted it now.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use store::{Message, ReplayId, Subscription, SubscriptionId, SubscriptionSnapshot};
 
 use crate::async_delivery::mandate::Mandate;
-use crate::async_delivery::wanted_by;
+use crate::async_delivery::router::{Asked, Known, Router, Scratch};
 use crate::integration::Integrations;
 
-/// One subscription alone, without the moment it begins at.
+/// One subscription alone, without the moment it begins at; compiled once, asked for every message.
 pub(super) struct Wish {
     /// What it was made of: when that changes, it is made anew.
     seen: Arc<SubscriptionSnapshot>,
-    alone: SubscriptionSnapshot,
+    router: Router<()>,
+    scratch: Scratch,
 }
 
 impl Wish {
@@ -21,25 +21,17 @@ impl Wish {
     pub(super) fn of(
         id: &SubscriptionId,
         snapshot: &Arc<SubscriptionSnapshot>,
+        integrations: &Integrations,
     ) -> Result<Wish, String> {
         let found = snapshot.subscriptions.iter().find(|subscription| subscription.id == *id);
         let found = found.ok_or_else(|| format!("the subscription {id} is gone"))?;
-        let owner = snapshot.clients.get(&found.client);
-        if Mandate::of(&Arc::new(found.clone()), snapshot).is_none() {
-            return Err(format!(
-                "the subscription {id}, or the client that owns it, is switched off"
-            ));
-        }
         // A replay is for what arrived before it was there, too.
-        let alone = SubscriptionSnapshot {
-            epochs: snapshot.epochs,
-            subscriptions: vec![Subscription { created_at_ms: i64::MIN, ..found.clone() }],
-            clients: owner
-                .map(|owner| (owner.id.clone(), Arc::clone(owner)))
-                .into_iter()
-                .collect::<BTreeMap<_, _>>(),
-        };
-        Ok(Wish { seen: Arc::clone(snapshot), alone })
+        let always = Arc::new(Subscription { created_at_ms: i64::MIN, ..found.clone() });
+        let mandate = Mandate::of(&always, snapshot).ok_or_else(|| {
+            format!("the subscription {id}, or the client that owns it, is switched off")
+        })?;
+        let router = Router::compile(&Known::all(integrations), [(&mandate, ())]);
+        Ok(Wish { seen: Arc::clone(snapshot), router, scratch: Scratch::default() })
     }
 
     /// It was made of this very snapshot.
@@ -48,8 +40,16 @@ impl Wish {
     }
 
     /// The subscription is to get this message.
-    pub(super) fn wants(&self, message: &Message, integrations: &Integrations) -> bool {
-        !wanted_by(message, integrations, &self.alone).is_empty()
+    pub(super) fn wants(&mut self, message: &Message, integrations: &Integrations) -> bool {
+        integrations.index_of(&message.integration).is_some_and(|integration| {
+            let asked = Asked {
+                integration,
+                entity: message.entity.as_str(),
+                arrived_at_ms: message.arrived_at_ms,
+                payload: &message.payload,
+            };
+            self.router.matches(asked, &mut self.scratch).next().is_some()
+        })
     }
 }
 
