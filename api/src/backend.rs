@@ -8,24 +8,41 @@ use std::time::UNIX_EPOCH;
 
 use aws_smithy_async::time::SharedTimeSource;
 use store::{
-    Action, Class, Client, Entity, IntegrationName, Locator, Message, MessageQuery, MessageStore,
-    Order, Signer, StoreError, authorise,
+    Action, Class, Client, Cursor, Entity, Exposure, IntegrationName, Locator, Message,
+    MessageQuery, MessageStore, Order, Signer, StoreError, authorise,
 };
+
+use store::pattern::Reader;
 
 use crate::cursor::PageToken;
 use crate::metrics;
 use crate::options::IntegrationInfo;
 
-/// A message that the client who asked was granted (invariant A1).
+/// Rounds of reading for one answer while grants that look into messages leave it short.
+const MAX_ROUNDS: usize = 10;
+/// Messages looked at in one of these rounds, at least.
+const MIN_ROUND: usize = 50;
+
+/// A message that the client who asked was granted (invariant A1), with only the fields that it was.
 #[derive(Debug)]
 pub(crate) struct Exposed {
     message: Message,
     locator: String,
+    /// Names the choice of fields, if it is not all of them.
+    view: Option<u32>,
 }
 
 impl Exposed {
     pub(crate) fn message(&self) -> &Message {
         &self.message
+    }
+
+    /// A strong name of what is shown: the same id with other fields is another one.
+    pub(crate) fn version(&self) -> String {
+        match self.view {
+            None => self.message.id.as_str().to_owned(),
+            Some(view) => format!("{}-{view:08x}", self.message.id),
+        }
     }
 
     /// The signed name of its place, for its `self` link.
@@ -113,14 +130,46 @@ impl Backend {
         let query =
             plan_page(question, token, MessageQuery::new(integration, entity, self.now_ms()))?;
         let query = MessageQuery { max_bytes: self.max_page_bytes, ..query };
-        let page = self.messages.query(&query).await.map_err(|error| note(&error))?;
-        let next = page.next.map(|place| {
-            let token = PageToken { from_ms: query.from_ms, to_ms: query.to_ms, place };
-            token.encode(&self.signer)
-        });
-        let messages =
-            page.messages.into_iter().filter_map(|message| self.expose(client, message)).collect();
+        let (from_ms, to_ms) = (query.from_ms, query.to_ms);
+        let limit = query.limit;
+        let (messages, next) = self.collect(client, query, limit).await?;
+        let next = next.map(|place| PageToken { from_ms, to_ms, place }.encode(&self.signer));
         Ok(Page { messages, next })
+    }
+
+    /// The first `wanted` messages of a query's answer that the client may see, and where it goes on. Asks
+    /// again, a bounded number of times, while grants that look into messages leave the answer short.
+    async fn collect(
+        &self,
+        client: &Client,
+        mut query: MessageQuery,
+        wanted: usize,
+    ) -> Result<(Vec<Exposed>, Option<Cursor>), BackendError> {
+        // Where nothing is left out, a short answer is short for its bytes.
+        let whole = client.sees_whole_entities(Action::Read, &query.integration);
+        if !whole {
+            query.limit = query.limit.max(MIN_ROUND);
+        }
+        let mut seen = Vec::new();
+        let mut reader = Reader::default();
+        for _ in 0..MAX_ROUNDS {
+            let page = self.messages.query(&query).await.map_err(|error| note(&error))?;
+            let mut found = page.messages.into_iter();
+            while let Some(message) = found.next() {
+                let at = Locator::of(&message);
+                seen.extend(self.expose(client, message, &mut reader));
+                if seen.len() == wanted {
+                    let more = found.len() > 0 || page.next.is_some();
+                    let next = Cursor { after: at, order: query.order };
+                    return Ok((seen, more.then_some(next)));
+                }
+            }
+            query.after = page.next;
+            if query.after.is_none() || whole {
+                break;
+            }
+        }
+        Ok((seen, query.after))
     }
 
     /// The newest message of an entity.
@@ -131,8 +180,13 @@ impl Backend {
         entity: &str,
     ) -> Result<Exposed, BackendError> {
         let (integration, entity) = self.readable(client, integration, entity)?;
-        let found = self.messages.latest(&integration, &entity, self.now_ms(), false).await;
-        self.one(client, found)
+        if client.sees_whole_entities(Action::Read, &integration) {
+            let found = self.messages.latest(&integration, &entity, self.now_ms(), false).await;
+            return self.one(client, found);
+        }
+        let query = MessageQuery::new(integration, entity, self.now_ms());
+        let (mut seen, _) = self.collect(client, query, 1).await?;
+        seen.pop().ok_or(BackendError::NotFound)
     }
 
     /// The message behind the locator of a `self` link.
@@ -157,7 +211,7 @@ impl Backend {
         found: Result<Option<Message>, StoreError>,
     ) -> Result<Exposed, BackendError> {
         let message = found.map_err(|error| note(&error))?.ok_or(BackendError::NotFound)?;
-        self.expose(client, message).ok_or(BackendError::NotFound)
+        self.expose(client, message, &mut Reader::default()).ok_or(BackendError::NotFound)
     }
 
     /// The integration and the entity, if both exist for this client.
@@ -204,7 +258,12 @@ impl Backend {
 
     /// The last look before a message leaves: whatever was asked and found, only what is granted
     /// gets out.
-    fn expose(&self, client: &Client, message: Message) -> Option<Exposed> {
+    fn expose(
+        &self,
+        client: &Client,
+        mut message: Message,
+        reader: &mut Reader,
+    ) -> Option<Exposed> {
         if !authorise(client, Action::Read, &message.integration, Some(&message.entity))
             .is_allowed()
         {
@@ -215,8 +274,18 @@ impl Backend {
             );
             return None;
         }
+        let (integration, entity) = (&message.integration, &message.entity);
+        let view =
+            match client.exposure(Action::Read, integration, entity, &message.payload, reader) {
+                Exposure::Hidden => return None,
+                Exposure::Whole => None,
+                Exposure::Fields(mask) => {
+                    message.payload = mask.apply(&message.payload)?.into();
+                    Some(mask.fingerprint())
+                }
+            };
         let locator = Locator::of(&message).encode(&self.signer);
-        Some(Exposed { message, locator })
+        Some(Exposed { message, locator, view })
     }
 
     fn now_ms(&self) -> i64 {

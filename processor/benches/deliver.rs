@@ -101,11 +101,7 @@ async fn stage(endpoint: &str, queue: usize) -> DeliverStage {
     let owner = store::Client {
         id: ClientId::parse("bench").expect("an id"),
         name: "bench".to_owned(),
-        grants: vec![Grant {
-            integration: GrantScope::All,
-            action: Action::Subscribe,
-            entity_prefix: None,
-        }],
+        grants: vec![Grant::new(GrantScope::All, Action::Subscribe)],
         limits: None,
         enabled: true,
         created_at_ms: 0,

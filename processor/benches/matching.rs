@@ -186,8 +186,7 @@ fn subscription(n: usize) -> Subscription {
 }
 
 fn snapshot(subscriptions: Vec<Subscription>) -> SubscriptionSnapshot {
-    let everything =
-        Grant { integration: GrantScope::All, action: Action::Subscribe, entity_prefix: None };
+    let everything = Grant::new(GrantScope::All, Action::Subscribe);
     let owner = Client {
         id: ClientId::parse("client").expect("an id"),
         name: "client".to_owned(),

@@ -132,7 +132,7 @@ async fn make_dev(app: &str, dev: Dev, clients: &Clients) -> anyhow::Result<DevR
     let now_ms = wall_ms(&clients.time);
     let change = Change { by: BY, at_ms: now_ms };
     let access = AccessStore::new(clients.dynamodb.clone(), app, dev.pepper);
-    let grant = |action| Grant { integration: GrantScope::All, action, entity_prefix: None };
+    let grant = |action| Grant::new(GrantScope::All, action);
     let client = Client {
         id: ClientId::generate(&mut random::fill),
         name: "development".to_owned(),

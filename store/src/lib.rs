@@ -31,8 +31,8 @@ mod testing;
 
 pub use access::{
     AccessStore, Action, ApiKey, ApiKeyError, AuditEntry, Change, Client, ClientId, ClientLimits,
-    Decision, Denial, Grant, GrantScope, KeyCheck, KeyHash, KeyId, KeyRecord, NewKey, Pepper,
-    authorise,
+    Decision, Denial, Exposure, FieldMask, FieldMaskError, Grant, GrantScope, KeyCheck, KeyHash,
+    KeyId, KeyRecord, MAX_MASK_FIELDS, NewKey, Pepper, authorise,
 };
 pub use deliveries::{
     AdriftRange, Claim, ClaimedDelivery, DEAD_LETTER_RETENTION, DUE_BUCKETS, DeadLetter,

@@ -145,8 +145,7 @@ pub async fn subscribe(dynamodb: &DynamoDb, receivers: usize) {
     let pepper = Pepper::new(&[7; 32]).expect("a pepper");
     let access = AccessStore::new(dynamodb.clone(), APP, pepper);
     let client = ClientId::parse(CLIENT).expect("an id");
-    let grant =
-        Grant { integration: GrantScope::All, action: Action::Subscribe, entity_prefix: None };
+    let grant = Grant::new(GrantScope::All, Action::Subscribe);
     let owner = Client {
         id: client.clone(),
         name: CLIENT.to_owned(),

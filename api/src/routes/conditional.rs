@@ -5,9 +5,9 @@ use http::{HeaderMap, header};
 /// Tags that are compared in one request; a longer list is taken as if nothing matched.
 const MAX_TAGS: usize = 64;
 
-/// The tag of a message: it never changes under its id.
-pub(crate) fn tag(message_id: &str) -> String {
-    format!("\"{message_id}\"")
+/// The tag of what is shown of a message: the message never changes under its id, but not everybody sees all of it.
+pub(crate) fn tag(version: &str) -> String {
+    format!("\"{version}\"")
 }
 
 /// Whether the client already has what `tag` stands for.

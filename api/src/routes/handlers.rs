@@ -122,7 +122,13 @@ pub(crate) async fn me(
                 GrantScope::All => "*",
                 GrantScope::One(name) => name.as_str(),
             };
-            json!({ "integration": integration, "action": grant.action, "entityPrefix": grant.entity_prefix })
+            json!({
+                "integration": integration,
+                "action": grant.action,
+                "entityPrefix": grant.entity_prefix,
+                "filter": grant.filter,
+                "fields": grant.fields,
+            })
         })
         .collect();
     Ok(render::json(&json!({
@@ -146,7 +152,7 @@ fn read(segments: Segments) -> Result<(String, String), Problem> {
 
 /// A message, or only its tag for a client that has it already.
 fn revalidatable(base_url: &str, headers: &HeaderMap, exposed: &Exposed) -> Response {
-    let tag = conditional::tag(exposed.message().id.as_str());
+    let tag = conditional::tag(&exposed.version());
     let mut response = if conditional::none_match(headers, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {

@@ -19,7 +19,7 @@ fn client(scope: GrantScope) -> Client {
     Client {
         id: ClientId::parse("client").unwrap(),
         name: "client".to_owned(),
-        grants: vec![Grant { integration: scope, action: Action::Subscribe, entity_prefix: None }],
+        grants: vec![Grant::new(scope, Action::Subscribe)],
         limits: None,
         enabled: true,
         created_at_ms: 0,

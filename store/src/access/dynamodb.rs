@@ -4,7 +4,7 @@
 //! `keys_store`.
 
 use super::document::{CLIENTS, DELETED_AT, client_item, read_client, tombstone};
-use super::{AuditEntry, Change, Client, ClientId, Pepper, audit};
+use super::{Action, AuditEntry, Change, Client, ClientId, Grant, Pepper, audit};
 use crate::epoch::EpochTable;
 use crate::error::StoreError;
 
@@ -14,6 +14,8 @@ pub(crate) const MAX_CLIENTS: usize = 10_000;
 pub(crate) const EPOCH: &str = "access";
 /// Most grants of one client.
 const MAX_GRANTS: usize = 200;
+/// Most bytes that the grants of one client have as JSON: an item has up to 400 KB.
+const MAX_GRANT_BYTES: usize = 128 * 1024;
 /// Most audit entries read at once.
 const MAX_AUDIT: usize = 100_000;
 
@@ -108,9 +110,20 @@ fn check(client: &Client) -> Result<(), String> {
     if client.name.is_empty() || client.name.len() > 200 {
         return Err(format!("a name of {} bytes: 1 to 200 are allowed", client.name.len()));
     }
+    let bytes = serde_json::to_vec(&client.grants).map_or(usize::MAX, |json| json.len());
+    if bytes > MAX_GRANT_BYTES {
+        return Err(format!("grants of {bytes} bytes: up to {MAX_GRANT_BYTES} are allowed"));
+    }
     let too_long = |prefix: &String| prefix.len() > 512;
     if client.grants.iter().any(|g| g.entity_prefix.as_ref().is_some_and(too_long)) {
         return Err("a grant's entity prefix has more than 512 bytes".to_owned());
+    }
+    let looks_in = |g: &Grant| g.filter.is_some() || g.fields.is_some();
+    if client.grants.iter().any(|g| g.action == Action::Publish && looks_in(g)) {
+        return Err(
+            "a grant to publish with a filter or fields: it may have an entity prefix only"
+                .to_owned(),
+        );
     }
     match client.limits {
         Some(limits) if limits.rate_per_second == 0 || limits.burst == 0 => {

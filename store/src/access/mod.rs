@@ -8,8 +8,10 @@
 mod audit;
 mod document;
 mod dynamodb;
+mod exposure;
 mod key;
 mod keys_store;
+mod mask;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -22,11 +24,14 @@ pub use audit::{AuditEntry, Change};
 pub(crate) use document::{CLIENTS, read_client};
 pub use dynamodb::AccessStore;
 pub(crate) use dynamodb::{EPOCH, MAX_CLIENTS};
+pub use exposure::Exposure;
 pub(crate) use key::base62;
 pub use key::{ApiKey, ApiKeyError, KeyHash, KeyId, Pepper};
+pub use mask::{FieldMask, FieldMaskError, MAX_MASK_FIELDS};
 pub use record::{KeyCheck, KeyRecord, NewKey};
 
 use crate::identity::{Entity, IdentityError, IntegrationName, is_plain_id, shown, text_type};
+use crate::pattern::Pattern;
 
 /// Longest id of a client, in characters.
 const MAX_CLIENT_ID: usize = 64;
@@ -92,6 +97,12 @@ pub struct Grant {
     /// Only with entities that start with this; `None` is with all of them.
     #[serde(default)]
     pub entity_prefix: Option<String>,
+    /// Only messages that this describes; `None` is all of them. Means nothing for [`Action::Publish`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Pattern>,
+    /// Only these fields of them; `None` is all fields. Means nothing for [`Action::Publish`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fields: Option<FieldMask>,
 }
 
 /// Which integrations a grant is for.
@@ -147,6 +158,11 @@ impl Decision {
 }
 
 impl Grant {
+    /// All entities, all messages, all fields.
+    pub fn new(integration: GrantScope, action: Action) -> Grant {
+        Grant { integration, action, entity_prefix: None, filter: None, fields: None }
+    }
+
     /// True if it is for this action on this integration, whatever the entity.
     fn covers(&self, action: Action, integration: &IntegrationName) -> bool {
         self.action == action

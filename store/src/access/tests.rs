@@ -26,12 +26,8 @@ fn client(id: &str, grants: Vec<Grant>) -> Client {
 }
 
 fn grant(integration_name: Option<&str>, action: Action, prefix: Option<&str>) -> Grant {
-    Grant {
-        integration: integration_name
-            .map_or(GrantScope::All, |name| GrantScope::One(integration(name))),
-        action,
-        entity_prefix: prefix.map(str::to_owned),
-    }
+    let scope = integration_name.map_or(GrantScope::All, |name| GrantScope::One(integration(name)));
+    Grant { entity_prefix: prefix.map(str::to_owned), ..Grant::new(scope, action) }
 }
 
 fn change(at_ms: i64) -> Change<'static> {

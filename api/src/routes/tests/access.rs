@@ -36,7 +36,7 @@ type Theirs = fn(&str, &str) -> bool;
 
 /// A grant matrix: who, with which grants, and which (integration, entity) pairs are theirs.
 fn matrix() -> Vec<(&'static str, Vec<Grant>, Theirs)> {
-    let all = |action| Grant { integration: GrantScope::All, action, entity_prefix: None };
+    let all = |action| Grant::new(GrantScope::All, action);
     vec![
         ("nobody", vec![], |_, _| false),
         ("everything", vec![all(Action::Read)], |_, _| true),
@@ -290,6 +290,8 @@ async fn me_says_who_and_what() {
     assert_eq!((&me["id"], &me["name"]), (&json!("reader"), &json!("The reader")));
     assert_eq!(
         me["grants"],
-        json!([{ "integration": "quakes", "action": "read", "entityPrefix": "eu/" }])
+        json!([{
+            "integration": "quakes", "action": "read", "entityPrefix": "eu/", "filter": null, "fields": null
+        }])
     );
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod edges;
+mod grants;
 mod reading;
 
 use std::sync::Arc;
@@ -208,11 +209,8 @@ pub(crate) fn reads(integration: &str) -> Grant {
 }
 
 fn reads_prefix(integration: &str, prefix: Option<&str>) -> Grant {
-    Grant {
-        integration: GrantScope::One(IntegrationName::parse(integration).unwrap()),
-        action: Action::Read,
-        entity_prefix: prefix.map(str::to_owned),
-    }
+    let scope = GrantScope::One(IntegrationName::parse(integration).unwrap());
+    Grant { entity_prefix: prefix.map(str::to_owned), ..Grant::new(scope, Action::Read) }
 }
 
 /// The `n`th message of an entity: its time is `n` seconds before now.

@@ -92,11 +92,10 @@ fn agrees_with_asking_every_subscription() {
 
 #[test]
 fn a_subscription_gets_what_its_owner_is_granted_once_and_nothing_else() {
-    let grant = |name: Option<&str>, action, prefix: &str| Grant {
-        integration: name
-            .map_or(GrantScope::All, |n| GrantScope::One(IntegrationName::parse(n).unwrap())),
-        action,
-        entity_prefix: Some(prefix.to_owned()),
+    let grant = |name: Option<&str>, action, prefix: &str| {
+        let scope =
+            name.map_or(GrantScope::All, |n| GrantScope::One(IntegrationName::parse(n).unwrap()));
+        Grant { entity_prefix: Some(prefix.to_owned()), ..Grant::new(scope, action) }
     };
     let grants = vec![
         grant(Some("flights"), Action::Subscribe, "AB"),

@@ -47,11 +47,7 @@ pub(super) fn owner() -> Client {
     Client {
         id: ClientId::parse("client").unwrap(),
         name: "client".to_owned(),
-        grants: vec![Grant {
-            integration: GrantScope::All,
-            action: Action::Subscribe,
-            entity_prefix: None,
-        }],
+        grants: vec![Grant::new(GrantScope::All, Action::Subscribe)],
         limits: None,
         enabled: true,
         created_at_ms: 0,

@@ -22,7 +22,7 @@ async fn change(world: &World, change: impl FnOnce(Client) -> Client) {
 
 fn only(prefix: &str) -> Vec<Grant> {
     let entity_prefix = Some(prefix.to_owned());
-    vec![Grant { integration: GrantScope::All, action: Action::Subscribe, entity_prefix }]
+    vec![Grant { entity_prefix, ..Grant::new(GrantScope::All, Action::Subscribe) }]
 }
 
 #[tokio::test(start_paused = true)]
