@@ -140,8 +140,12 @@ impl Live {
     fn is_within(&self, mandate: &Mandate) -> bool {
         let entry = &self.track.entries()[self.index];
         let Ok(route) = self.track.batch().route(entry) else { return false };
-        let integration = self.track.integrations.get(route.integration);
-        Entity::parse(route.entity).is_ok_and(|entity| mandate.allows(integration.name(), &entity))
+        let integration = self.track.integrations.get(route.integration).name();
+        if mandate.sees_whole_entities(integration) {
+            Entity::parse(route.entity).is_ok_and(|entity| mandate.allows(integration, &entity))
+        } else {
+            self.message().and_then(|message| mandate.view(message)).is_some()
+        }
     }
 
     /// The delivery as it is parked, due at `due_at_ms`.
@@ -175,11 +179,16 @@ pub(super) enum Delivery {
 }
 
 impl Delivery {
-    pub(super) fn message(&self) -> Option<Message> {
+    fn message(&self) -> Option<Message> {
         match self {
             Delivery::Live(live) => live.message(),
             Delivery::Retry(retry) => Some(retry.claimed.delivery.message.clone()),
         }
+    }
+
+    /// The message as it leaves: what the subscription's owner is granted of it.
+    pub(super) fn view(&self, mandate: &Mandate) -> Option<Message> {
+        self.message().and_then(|message| mandate.view(message))
     }
 
     /// The subscription's owner is granted its message.
@@ -188,7 +197,11 @@ impl Delivery {
             Delivery::Live(live) => live.is_within(mandate),
             Delivery::Retry(retry) => {
                 let message = &retry.claimed.delivery.message;
-                mandate.allows(&message.integration, &message.entity)
+                if mandate.sees_whole_entities(&message.integration) {
+                    mandate.allows(&message.integration, &message.entity)
+                } else {
+                    mandate.view(message.clone()).is_some()
+                }
             }
         }
     }

@@ -1,13 +1,16 @@
 //! What a lane delivers for: a subscription, and the client that owns it.
 //!
 //! Push obeys the same grants as pull: a subscription is a wish, and what its owner is granted
-//! (`subscribe`, integration, entity prefix) bounds it. The router asks when a message arrives, the
-//! lane again before each attempt, because a grant may be gone by then. Pure.
+//! (`subscribe`, integration, entity prefix, row filter, field mask) bounds it. The router asks for integration
+//! and entity when a message arrives; the lane asks for all of it before each attempt, because a grant may be gone
+//! by then. Pure.
 
 use std::sync::Arc;
 
+use store::pattern::Reader;
 use store::{
-    Action, Client, Entity, IntegrationName, Subscription, SubscriptionSnapshot, authorise,
+    Action, Client, Entity, Exposure, IntegrationName, Message, Subscription, SubscriptionSnapshot,
+    authorise,
 };
 
 /// A subscription that is delivered for, and whose it is.
@@ -28,7 +31,31 @@ impl Mandate {
         subscription.enabled.then_some(Mandate { subscription, owner })
     }
 
-    /// The owner is granted the pushing of this message.
+    /// The message as the owner may see it, with the fields that it is granted; `None` if that is nothing.
+    pub(super) fn view(&self, mut message: Message) -> Option<Message> {
+        let (integration, entity) = (&message.integration, &message.entity);
+        let mut reader = Reader::default();
+        let exposure = self.owner.exposure(
+            Action::Subscribe,
+            integration,
+            entity,
+            &message.payload,
+            &mut reader,
+        );
+        match exposure {
+            Exposure::Hidden => return None,
+            Exposure::Whole => {}
+            Exposure::Fields(mask) => message.payload = mask.apply(&message.payload)?.into(),
+        }
+        Some(message)
+    }
+
+    /// What the owner is granted of this integration does not depend on what is in its messages.
+    pub(super) fn sees_whole_entities(&self, integration: &IntegrationName) -> bool {
+        self.owner.sees_whole_entities(Action::Subscribe, integration)
+    }
+
+    /// The owner is granted the pushing of messages about this entity, or of some of them.
     pub(super) fn allows(&self, integration: &IntegrationName, entity: &Entity) -> bool {
         authorise(&self.owner, Action::Subscribe, integration, Some(entity)).is_allowed()
     }

@@ -101,7 +101,8 @@ async fn a_mask_hides_fields_and_has_a_tag_of_its_own() {
 #[tokio::test]
 async fn no_call_shows_a_message_or_a_field_outside_the_grants() {
     let (mut world, _) = world_with(12, vec![]).await;
-    let filters: [(&str, fn(u64) -> bool); 3] = [
+    type Passes = fn(u64) -> bool;
+    let filters: [(&str, Passes); 3] = [
         ("", |_| true),
         (r#"{"n":[{"numeric":["<",4]}]}"#, |n| n < 4),
         (r#"{"entity":["other"]}"#, |_| false),

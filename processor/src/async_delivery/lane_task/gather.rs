@@ -49,7 +49,7 @@ impl LaneTask {
     /// false if the next call has to wait for one of those under way.
     pub(super) fn makes_room(&mut self, delivery: &Delivery) -> bool {
         if !self.gathered.is_empty() {
-            let size = delivery.message().map_or(0, |message| self.sender.size(&message));
+            let size = delivery.view(&self.mandate).map_or(0, |message| self.sender.size(&message));
             if !self.gathered.fits(size, self.sender.most_at_once()) {
                 self.send();
             }
@@ -59,8 +59,8 @@ impl LaneTask {
 
     /// Adds a delivery that may be attempted now; a full call goes out.
     pub(super) fn gather(&mut self, delivery: Delivery, probe: bool) {
-        let Some(message) = delivery.message() else {
-            debug_assert!(false, "the router lets no malformed entry through");
+        let Some(message) = delivery.view(&self.mandate) else {
+            debug_assert!(false, "neither malformed entries nor what is withheld gets here");
             return;
         };
         if probe && !self.gathered.is_empty() {

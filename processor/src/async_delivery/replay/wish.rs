@@ -12,6 +12,7 @@ use crate::integration::Integrations;
 pub(super) struct Wish {
     /// What it was made of: when that changes, it is made anew.
     seen: Arc<SubscriptionSnapshot>,
+    mandate: Mandate,
     router: Router<()>,
     scratch: Scratch,
 }
@@ -31,7 +32,7 @@ impl Wish {
             format!("the subscription {id}, or the client that owns it, is switched off")
         })?;
         let router = Router::compile(&Known::all(integrations), [(&mandate, ())]);
-        Ok(Wish { seen: Arc::clone(snapshot), router, scratch: Scratch::default() })
+        Ok(Wish { seen: Arc::clone(snapshot), mandate, router, scratch: Scratch::default() })
     }
 
     /// It was made of this very snapshot.
@@ -49,6 +50,8 @@ impl Wish {
                 payload: &message.payload,
             };
             self.router.matches(asked, &mut self.scratch).next().is_some()
+                && (self.mandate.sees_whole_entities(&message.integration)
+                    || self.mandate.view(message.clone()).is_some())
         })
     }
 }

@@ -174,13 +174,16 @@ pub fn wanted_by(
         .iter()
         .filter_map(|subscription| Mandate::of(&Arc::new(subscription.clone()), snapshot))
         .collect();
-    let ids = mandates.iter().map(|mandate| (mandate, mandate.subscription.id.clone()));
-    let router = Router::compile(&Known::all(integrations), ids);
+    let numbered = mandates.iter().map(|mandate| (mandate, mandate));
+    let router = Router::compile(&Known::all(integrations), numbered);
     let asked = Asked {
         integration,
         entity: message.entity.as_str(),
         arrived_at_ms: message.arrived_at_ms,
         payload: &message.payload,
     };
-    router.matches(asked, &mut Scratch::default()).cloned().collect()
+    let mut scratch = Scratch::default();
+    let wanted = router.matches(asked, &mut scratch);
+    let granted = wanted.filter(|mandate| mandate.view(message.clone()).is_some());
+    granted.map(|mandate| mandate.subscription.id.clone()).collect()
 }

@@ -1,7 +1,8 @@
 //! Push obeys the same grants as pull: what an owner is not granted never reaches its receiver.
 
 use local_aws::{Effect, Fault, Service};
-use store::{Action, Client, DeadReason, Grant, GrantScope};
+use store::pattern::Pattern;
+use store::{Action, Client, DeadReason, FieldMask, Grant, GrantScope};
 use tokio::time::sleep;
 
 use super::{SOON, secs};
@@ -40,6 +41,40 @@ async fn a_changed_grant_bounds_what_is_delivered_within_two_seconds() {
     world.settled(&world.offer(10), SOON).await;
     assert_eq!(world.receivers.got(HOST).len(), 21);
     assert!(world.dead_letters().await.is_empty());
+}
+
+/// Row filter and field mask hold for what is pushed as for what is read, also for what was parked before.
+#[tokio::test(start_paused = true)]
+async fn only_granted_messages_and_fields_are_pushed() {
+    let world = world().await;
+    world.receivers.set(HOST, Behaviour::Answers(500));
+    world.settled(&world.offer(10), SOON).await;
+    let number = |body: &[u8]| -> u64 {
+        serde_json::from_slice::<serde_json::Value>(body).unwrap()["number"].as_u64().unwrap()
+    };
+    let first = world.receivers.got(HOST).iter().map(|got| number(&got.body)).min().unwrap();
+    let grant = |numbers: [u64; 2], field| Grant {
+        filter: Some(Pattern::parse(&format!(r#"{{"number":{numbers:?}}}"#)).unwrap()),
+        fields: Some(FieldMask::new(&[field]).unwrap()),
+        ..Grant::new(GrantScope::All, Action::Subscribe)
+    };
+    // Of the ten that are parked and of the ten that are to come.
+    let grants =
+        vec![grant([first, first + 10], "/number"), grant([first + 1, first + 11], "/none")];
+    change(&world, |client| Client { grants, ..client }).await;
+    let before = world.receivers.got(HOST).len();
+    world.receivers.set(HOST, Behaviour::Accepts);
+    world.until_none_parked("sub", secs(60)).await;
+    world.settled(&world.offer(10), SOON).await;
+    let got = world.receivers.got(HOST).split_off(before);
+    let mut bodies: Vec<&str> =
+        got.iter().map(|got| std::str::from_utf8(&got.body).unwrap()).collect();
+    bodies.sort_unstable();
+    let mut expected = [first, first + 10].map(|n| format!(r#"{{"number":{n}}}"#)).to_vec();
+    expected.extend(["{}", "{}"].map(str::to_owned));
+    expected.sort_unstable();
+    assert_eq!(bodies, expected);
+    assert_eq!(world.dead_letters().await.len(), 8, "parked before, and not granted any more");
 }
 
 #[tokio::test(start_paused = true)]
