@@ -1,8 +1,8 @@
 //! The HTTPS API: recent messages, exposed to those who were granted them, and to nobody else.
 //!
 //! It reads what the other service stored and never writes a message; it knows neither streams nor
-//! leases. The app gives it stores, a signer, a clock, a certificate and options; it reads no
-//! environment and makes no client.
+//! leases. The app gives it stores, a signer, a clock, a certificate, a way to fetch issuers' keys
+//! and options; it reads no environment and makes no client.
 //!
 //! Three layers, each of which does not know the one before it: `server` (sockets, TLS, deadlines),
 //! `routes` (paths, parameters, problem details) over `access` (who asks, how much), and `backend`
@@ -22,6 +22,7 @@ mod service;
 mod testing;
 mod timestamp;
 
+pub use access::oauth::{Algorithm, ClientClaim, DocumentError, Documents, Issuer, OAuthOptions};
 pub use options::{ClientLimits, IntegrationInfo, Limits, Options, Transport};
 pub use server::{TlsError, TlsReloader};
 pub use service::{Backing, Error, Exit, Handle, Service, Stats};

@@ -28,6 +28,16 @@ pub(crate) fn authentication_failed(reason: &'static str) {
     counter!("sluicegate.api.authentications_failed", "reason" => reason).increment(1);
 }
 
+/// An access token was verified, not remembered.
+pub(crate) fn token_verified() {
+    counter!("sluicegate.api.token_verifications").increment(1);
+}
+
+/// An issuer's keys were asked for.
+pub(crate) fn issuer_keys_fetched(well: bool) {
+    counter!("sluicegate.api.issuer_key_fetches", "ok" => bool_word(well)).increment(1);
+}
+
 /// A key was read from the store, not from memory.
 pub(crate) fn key_looked_up() {
     counter!("sluicegate.api.key_lookups").increment(1);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use store::IntegrationName;
 
+use crate::access::oauth::OAuthOptions;
 use crate::server::TlsReloader;
 
 /// How connections are protected. Plain HTTP exists only when the app asks for it by name.
@@ -83,9 +84,10 @@ pub struct Limits {
     /// Payload bytes in one page of messages; a page is cut short before it gets larger (but holds
     /// at least one).
     pub max_page_bytes: usize,
-    /// API keys kept in memory, and, counted apart, key ids known not to exist.
+    /// API keys kept in memory, and, counted apart, key ids known not to exist; and so many access
+    /// tokens, and OAuth clients, again.
     pub max_cached_keys: usize,
-    /// Look-ups per second of keys that this process has not seen before.
+    /// Look-ups per second of keys, and of OAuth clients, that this process has not seen before.
     pub unknown_key_lookups_per_second: u32,
     /// Failed authentications per second that are answered 401; more are answered 503.
     pub failed_authentications_per_second: u32,
@@ -133,6 +135,8 @@ pub struct Options {
     /// Whether browsers are told to use HTTPS only from now on: not for a certificate that nobody
     /// trusts.
     pub hsts: bool,
+    /// Whose access tokens are accepted beside API keys.
+    pub oauth: OAuthOptions,
     /// Ceilings.
     pub limits: Limits,
     /// Seed of the request ids, so that two tasks do not number alike.
@@ -140,7 +144,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Loopback on any port, default limits, relative links, HSTS on.
+    /// Loopback on any port, default limits, relative links, HSTS on, no access tokens.
     pub fn new(transport: Transport, integrations: Vec<IntegrationInfo>) -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -148,6 +152,7 @@ impl Options {
             integrations,
             base_url: None,
             hsts: true,
+            oauth: OAuthOptions::default(),
             limits: Limits::default(),
             seed: 0,
         }
@@ -183,6 +188,7 @@ impl Options {
                 ));
             }
         }
+        self.oauth.check()?;
         check_base_url(self.base_url.as_deref())
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::oauth::{Documents, Tokens};
 use crate::access::{Authenticator, Gates};
 use crate::backend::Backend;
 use crate::options::Options;
@@ -31,6 +32,8 @@ pub struct Backing {
     pub access: AccessStore,
     /// Signs links and cursors; the same in every task.
     pub signer: Signer,
+    /// Fetches the keys of the issuers of access tokens.
+    pub documents: Arc<dyn Documents>,
     /// The wall clock.
     pub time: SharedTimeSource,
 }
@@ -140,7 +143,8 @@ impl Service {
 
 fn app(options: Options, backing: Backing) -> Arc<App> {
     let limits = options.limits;
-    let Backing { messages, access, signer, time } = backing;
+    let Backing { messages, access, signer, documents, time } = backing;
+    let tokens = Tokens::new(&options.oauth, &documents, &time);
     Arc::new(App {
         backend: Backend::new(
             messages,
@@ -149,7 +153,7 @@ fn app(options: Options, backing: Backing) -> Arc<App> {
             time.clone(),
             limits.max_page_bytes,
         ),
-        authenticator: Authenticator::new(access, time, &limits),
+        authenticator: Authenticator::new(access, tokens, time, &limits),
         gates: Gates::new(limits.client, limits.max_cached_keys),
         base_url: options.base_url.unwrap_or_default(),
         hsts: options.hsts,

@@ -15,6 +15,7 @@ mod config;
 mod deliveries;
 mod demo;
 mod destinations;
+mod documents;
 mod filter;
 mod init;
 mod leases;

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clients::Clients;
 use crate::config::{ApiTransport, Config};
+use crate::documents::HttpsDocuments;
 use crate::operator::Operated;
 use crate::preflight::require_tables;
 use crate::streams::StreamState;
@@ -214,7 +215,7 @@ fn lease_options(
     Ok(options)
 }
 
-/// What webhooks' certificates are verified with: the operating system's roots.
+/// What certificates of others are verified with: the operating system's roots.
 fn public_tls() -> anyhow::Result<Arc<rustls::ClientConfig>> {
     let config = rustls::ClientConfig::builder().with_native_roots()?.with_no_client_auth();
     Ok(Arc::new(config))
@@ -312,6 +313,7 @@ impl ApiService {
             ),
             signer: Signer::new(link_key.expose())
                 .context("secrets.link_signing_key is too short")?,
+            documents: Arc::new(HttpsDocuments::new(public_tls()?)),
             time: clients.time.clone(),
         };
         let (service, handle) = api::Service::bind(api_options(config, transport), backing).await?;
@@ -365,6 +367,7 @@ fn api_options(config: &Config, transport: Transport) -> api::Options {
     options.listen = config.api.listen;
     options.base_url = config.api.public_url.clone();
     options.hsts = config.api.hsts;
+    options.oauth = config.api.oauth.clone();
     options.limits = config.api.limits.clone();
     options.seed = random::seed();
     options

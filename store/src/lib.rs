@@ -32,7 +32,7 @@ mod testing;
 pub use access::{
     AccessStore, Action, ApiKey, ApiKeyError, AuditEntry, Change, Client, ClientId, ClientLimits,
     Decision, Denial, Exposure, FieldMask, FieldMaskError, Grant, GrantScope, KeyCheck, KeyHash,
-    KeyId, KeyRecord, MAX_MASK_FIELDS, NewKey, Pepper, authorise,
+    KeyId, KeyRecord, MAX_MASK_FIELDS, NewKey, OAuthBinding, Pepper, authorise,
 };
 pub use deliveries::{
     AdriftRange, Claim, ClaimedDelivery, DEAD_LETTER_RETENTION, DUE_BUCKETS, DeadLetter,

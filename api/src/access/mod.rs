@@ -1,22 +1,35 @@
-//! Who asks and how much: keys to clients ([`authenticator`]), clients to budgets ([`gate`]). What
-//! a client may see is decided in `backend`; nothing here knows routes.
+//! Who asks and how much: keys and tokens to clients ([`authenticator`]), clients to budgets
+//! ([`gate`]). What a client may see is decided in `backend`; nothing here knows routes.
 
 mod authenticator;
+mod bearers;
 mod epoch;
 mod gate;
 mod generations;
+mod keys;
+mod lookups;
+pub(crate) mod oauth;
 mod presented;
+mod reason;
 
 use std::sync::{Arc, Mutex};
 
 use store::{Client, ClientId};
 
-pub(crate) use authenticator::{Authenticator, Refused};
+pub(crate) use authenticator::Authenticator;
 use gate::Gate;
 pub(crate) use gate::{Admission, Refusal, Standing, write_fields};
 use generations::Generations;
+pub(crate) use reason::Refused;
 
 use crate::options::ClientLimits;
+
+/// What the connection of a request shows of its other end.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Peer {
+    /// The SHA-256 of the client certificate that it proved to have.
+    pub(crate) certificate: Option<oauth::Thumbprint>,
+}
 
 /// The gates of the clients seen lately. One that was forgotten starts again with a full burst.
 pub(crate) struct Gates {

@@ -12,7 +12,7 @@ use super::App;
 use super::envelope::RequestContext;
 use super::held::HeldBody;
 use super::problem::Problem;
-use crate::access::{Refused, Standing, write_fields};
+use crate::access::{Peer, Refused, Standing, write_fields};
 use crate::metrics;
 
 /// Who asks, for the handlers.
@@ -30,7 +30,8 @@ pub(crate) async fn authenticated(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let client = match app.authenticator.client(request.headers()).await {
+    let peer = request.extensions().get::<Peer>().copied().unwrap_or_default();
+    let client = match app.authenticator.client(request.headers(), &peer).await {
         Ok(client) => client,
         Err(refused) => return refusal(&refused).into_response(),
     };
@@ -59,9 +60,10 @@ pub(crate) async fn authenticated(
 fn refusal(refused: &Refused) -> Problem {
     match refused {
         Refused::Unauthenticated => Problem::unauthorized(),
-        Refused::Overloaded => {
-            Problem::reduced_capacity("too many keys that do not work", Duration::from_secs(1))
-        }
-        Refused::Unavailable => Problem::unavailable("keys cannot be checked now"),
+        Refused::Overloaded => Problem::reduced_capacity(
+            "too many keys or tokens that do not work",
+            Duration::from_secs(1),
+        ),
+        Refused::Unavailable => Problem::unavailable("keys and tokens cannot be checked now"),
     }
 }

@@ -70,7 +70,7 @@ impl Problem {
     /// 401, the same for every reason.
     pub(crate) fn unauthorized() -> Self {
         Self::plain(StatusCode::UNAUTHORIZED)
-            .detail("a valid API key is needed, in x-api-key or as Authorization: Bearer")
+            .detail("a valid API key (x-api-key or Authorization: Bearer) or access token (Authorization: Bearer) is needed")
     }
 
     /// 404: it does not exist, or it is not for this client: the two are never told apart.

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use api::{ClientLimits, Limits};
+use api::{ClientLimits, Limits, OAuthOptions};
 
+use super::oauth;
 use super::section::Section;
 use super::sections::{ADDRESS, seconds, url};
 
@@ -23,6 +24,8 @@ pub(crate) struct ApiConfig {
     pub(crate) public_url: Option<String>,
     /// Whether browsers are told to use HTTPS from now on.
     pub(crate) hsts: bool,
+    /// Whose access tokens are taken.
+    pub(crate) oauth: OAuthOptions,
     /// Ceilings.
     pub(crate) limits: Limits,
 }
@@ -64,9 +67,10 @@ pub(super) fn read(section: &mut Section<'_>) -> ApiConfig {
     let public_url =
         section.optional("public_url", allowed, |text| url(text).filter(|_| !text.ends_with('/')));
     let hsts = section.boolean("hsts", true);
+    let oauth = section.section("oauth", oauth::read);
     let client = section.section("client_limits", client_limits);
     let limits = section.section("limits", |section| limits(section, client));
-    ApiConfig { listen, transport, public_url, hsts, limits }
+    ApiConfig { listen, transport, public_url, hsts, oauth, limits }
 }
 
 /// A path that may be one.

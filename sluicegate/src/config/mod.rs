@@ -12,6 +12,7 @@ mod api;
 mod context;
 mod delivery;
 mod integrations;
+mod oauth;
 mod print;
 mod problem;
 mod secrets;

@@ -353,3 +353,27 @@ fn a_missing_file_is_named() {
     let error = Config::load(Some("/nowhere/sluicegate.toml".as_ref()), std::iter::empty(), &[]);
     refused(error, &["/nowhere/sluicegate.toml: cannot be read"]);
 }
+
+#[test]
+fn issuers_of_access_tokens_say_whom_they_are_for() {
+    let issuer = "[[api.oauth.issuers]]\nissuer = \"https://login.example/a\"\n";
+    let read = load(&format!("{issuer}audiences = [\"https://api.example\"]\n")).unwrap();
+    let expected = ::api::Issuer {
+        audiences: vec!["https://api.example".to_owned()],
+        ..::api::Issuer::new("https://login.example/a")
+    };
+    assert_eq!(read.api.oauth.issuers, [expected]);
+    assert!(load(&format!("{issuer}without_audience = true\n")).is_ok());
+    refused(load(issuer), &["api.oauth.issuers[0].audiences: missing", "without_audience = true"]);
+    let both = format!("{issuer}without_audience = true\naudiences = [\"a\"]\n");
+    refused(load(&both), &["line 3", "without_audience", "one of the two"]);
+    let algorithm = format!("{issuer}audiences = [\"a\"]\nalgorithms = [\"HS256\"]\n");
+    refused(load(&algorithm), &["algorithms: found a list of 1", "RS256"]);
+    refused(load("[[api.oauth.issuers]]\naudiences = [\"a\"]\n"), &["issuers[0].issuer: missing"]);
+    let plain = "[[api.oauth.issuers]]\nissuer = \"http://login.example\"\naudiences = [\"a\"]\n";
+    refused(load(plain), &["line 2", "an https URL"]);
+    let one = format!("{issuer}audiences = [\"a\"]\nleeway = \"61s\"\n");
+    refused(load(&one), &["leeway: found \"61s\""]);
+    let one = format!("{issuer}audiences = [\"a\"]\n");
+    refused(load(&format!("{one}{one}")), &["https://login.example/a twice", "every issuer once"]);
+}

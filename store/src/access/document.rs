@@ -91,7 +91,12 @@ pub(super) fn key_partition(id: &KeyId) -> String {
 
 /// Partition of the list of a client's keys.
 pub(super) fn list_partition(client: &ClientId) -> String {
-    format!("client-keys#{client}")
+    list_partition_of("client-keys", client)
+}
+
+/// Partition of a list of what belongs to a client.
+pub(super) fn list_partition_of(kind: &str, client: &ClientId) -> String {
+    format!("{kind}#{client}")
 }
 
 /// The item of a key: its hash, never the key.

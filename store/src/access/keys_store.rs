@@ -57,7 +57,8 @@ impl AccessStore {
         Ok(NewKey { key, record })
     }
 
-    fn client_exists(
+    /// Holds a transaction to a client that exists.
+    pub(super) fn client_exists(
         &self,
         operation: &'static str,
         client: &ClientId,

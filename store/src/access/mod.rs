@@ -12,6 +12,7 @@ mod exposure;
 mod key;
 mod keys_store;
 mod mask;
+mod oauth;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub use exposure::Exposure;
 pub(crate) use key::base62;
 pub use key::{ApiKey, ApiKeyError, KeyHash, KeyId, Pepper};
 pub use mask::{FieldMask, FieldMaskError, MAX_MASK_FIELDS};
+pub use oauth::OAuthBinding;
 pub use record::{KeyCheck, KeyRecord, NewKey};
 
 use crate::identity::{Entity, IdentityError, IntegrationName, is_plain_id, shown, text_type};

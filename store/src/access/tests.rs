@@ -257,3 +257,53 @@ async fn a_deleted_clients_id_and_keys_never_come_back() {
     assert!(store.list_clients().await.unwrap().is_empty());
     assert!(store.get_key(key.id()).await.unwrap().is_some(), "kept, to be explained");
 }
+
+#[tokio::test]
+async fn an_issuers_client_is_one_client_of_ours_until_it_is_unbound() {
+    let store = store().await;
+    let one = store.put_client(&client("cl_1", vec![]), &change(NOW)).await.unwrap();
+    let other = store.put_client(&client("cl_2", vec![]), &change(NOW)).await.unwrap();
+    let (issuer, name) = ("https://login.example/realms/a", "partner app/1");
+    let before = store.epoch().await.unwrap();
+    let bound = store.bind_oauth(&one.id, issuer, name, &change(NOW + 1)).await.unwrap();
+    assert_eq!(store.epoch().await.unwrap(), before + 1);
+    assert_eq!(store.get_oauth(issuer, name).await.unwrap(), Some(bound.clone()));
+    assert_eq!(store.get_oauth("https://login.example/realms/b", name).await.unwrap(), None);
+    assert_eq!(store.list_oauth(&one.id).await.unwrap(), std::slice::from_ref(&bound));
+    let twice = store.bind_oauth(&other.id, issuer, name, &change(NOW)).await.unwrap_err();
+    assert!(twice.is_conflict() && twice.to_string().contains("bound already"), "{twice}");
+    assert_eq!(store.unbind_oauth(issuer, name, &change(NOW + 2)).await.unwrap(), Some(bound));
+    assert_eq!(store.unbind_oauth(issuer, name, &change(NOW + 3)).await.unwrap(), None);
+    assert!(store.list_oauth(&one.id).await.unwrap().is_empty());
+    assert_eq!(store.epoch().await.unwrap(), before + 2);
+    store.bind_oauth(&other.id, issuer, name, &change(NOW + 4)).await.unwrap();
+    let audit = store.audit(NOW / DAY_MS).await.unwrap();
+    let last = audit.last().unwrap();
+    assert_eq!(last.action, "oauth.bind");
+    assert_eq!(last.subject, format!("cl_2 = {name} of {issuer}"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_an_issuers_client_is_refused_and_never_asked_for() {
+    let store = store().await;
+    let one = store.put_client(&client("cl_1", vec![]), &change(NOW)).await.unwrap();
+    let (long_issuer, long_client) = ("h".repeat(513), "c".repeat(257));
+    for (issuer, name) in [
+        ("", "a"),
+        ("https://a b", "a"),
+        ("https://a", ""),
+        ("https://a", "a\nb"),
+        (long_issuer.as_str(), "a"),
+        ("https://a", long_client.as_str()),
+    ] {
+        let error = store.bind_oauth(&one.id, issuer, name, &change(NOW)).await.unwrap_err();
+        assert!(matches!(error, StoreError::Invalid { .. }), "{issuer} {name}: {error}");
+        assert_eq!(store.get_oauth(issuer, name).await.unwrap(), None);
+    }
+    let nobody = ClientId::parse("cl_9").unwrap();
+    let error = store.bind_oauth(&nobody, "https://a", "a", &change(NOW)).await.unwrap_err();
+    assert!(error.is_conflict(), "{error}");
+    let (issuer, name) = ("h".repeat(512), "\u{e4}".repeat(128));
+    store.bind_oauth(&one.id, &issuer, &name, &change(NOW)).await.unwrap();
+    assert!(store.get_oauth(&issuer, &name).await.unwrap().is_some());
+}

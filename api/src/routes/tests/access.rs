@@ -22,7 +22,7 @@ fn entity_path(integration: &str, entity: &str, what: &str) -> String {
 }
 
 /// Everything that does not differ from request to request.
-fn shown(answer: &Answer) -> (u16, Vec<(String, String)>, Vec<u8>) {
+pub(super) fn shown(answer: &Answer) -> (u16, Vec<(String, String)>, Vec<u8>) {
     let headers = answer.headers.iter().filter(|(name, _)| *name != "x-request-id");
     let headers =
         headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));

@@ -131,6 +131,7 @@ async fn a_bad_option_is_refused_with_what_is_allowed() {
         messages: std::sync::Arc::new(world.messages.clone()),
         access: world.access.clone(),
         signer: store::Signer::new(&[5; 32]).unwrap(),
+        documents: std::sync::Arc::new(world.published.clone()),
         time: aws_smithy_async::time::SharedTimeSource::new(world.wall.clone()),
     };
     let options = || Options::new(Transport::PlainBehindLoadBalancer, vec![]);
@@ -140,8 +141,20 @@ async fn a_bad_option_is_refused_with_what_is_allowed() {
     path.base_url = Some("https://example.com/api".to_owned());
     let mut twice = options();
     twice.integrations = vec![super::integration("quakes"), super::integration("quakes")];
-    for (options, found) in [(zero, "max_connections"), (path, "base_url"), (twice, "quakes twice")]
-    {
+    let mut plain = options();
+    plain.oauth.issuers = vec![crate::Issuer::new("http://login.example")];
+    let mut slow = options();
+    slow.oauth.issuers = vec![crate::Issuer {
+        leeway: std::time::Duration::from_secs(61),
+        ..crate::Issuer::new("https://login.example")
+    }];
+    for (options, found) in [
+        (zero, "max_connections"),
+        (path, "base_url"),
+        (twice, "quakes twice"),
+        (plain, "http://login.example"),
+        (slow, "leeway"),
+    ] {
         let Err(Error::Options(text)) = Service::bind(options, backing()).await else {
             panic!("{found}")
         };

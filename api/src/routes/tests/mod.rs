@@ -4,6 +4,7 @@ mod access;
 mod edges;
 mod grants;
 mod reading;
+mod tokens;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -26,6 +27,7 @@ use store::{
 };
 use tower::ServiceExt;
 
+use crate::testing::forge::Published;
 use crate::{Backing, Handle, IntegrationInfo, Options, Service, Transport};
 
 /// 2026-11-23T12:00:00Z: where the wall clock of every test starts.
@@ -53,6 +55,8 @@ pub(crate) struct World {
     router: Router,
     pub(crate) handle: Handle,
     wall: WallClock,
+    /// What issuers of tokens publish.
+    published: Published,
     random: Random,
 }
 
@@ -99,10 +103,12 @@ impl World {
         let integrations = vec![integration("quakes"), integration("flights")];
         let mut options = Options::new(Transport::PlainBehindLoadBalancer, integrations);
         change(&mut options);
+        let published = Published::default();
         let backing = Backing {
             messages: Arc::new(messages.clone()),
             access: access.clone(),
             signer: Signer::new(&[5; 32]).unwrap(),
+            documents: Arc::new(published.clone()),
             time: SharedTimeSource::new(wall.clone()),
         };
         let (service, handle) = Service::bind(options, backing).await.unwrap();
@@ -115,6 +121,7 @@ impl World {
             router,
             handle,
             wall,
+            published,
             random: Random(1),
         }
     }
@@ -185,7 +192,7 @@ const CHANGE: Change<'static> = Change { by: "test", at_ms: NOW_MS };
 fn dynamodb(aws: &LocalAws) -> aws_sdk_dynamodb::Client {
     let config = aws_sdk_dynamodb::Config::builder()
         .behavior_version(BehaviorVersion::latest())
-        .credentials_provider(Credentials::from_keys("test", "secret", None))
+        .credentials_provider(Credentials::new("test", "secret", None, None, "tests"))
         .region(Region::new("us-east-1"))
         .timeout_config(TimeoutConfig::builder().operation_timeout(Duration::from_secs(60)).build())
         .retry_config(RetryConfig::disabled())

@@ -390,12 +390,24 @@ const API: &[Metric] = &[
             "reason",
             Values::Of(
                 "missing several malformed unknown-key wrong-secret expired revoked client-gone \
-                 client-disabled overloaded",
+                 client-disabled overloaded token-malformed token-header token-algorithm token-type \
+                 token-id-token token-issuer token-claims token-audience token-expired token-not-yet \
+                 token-unknown-key token-signature token-binding token-unknown-client",
             ),
         )],
         "requests whose client could not be recognised",
     ),
-    counter("sluicegate.api.key_lookups", &[], "API keys read from the table, not from memory"),
+    counter(
+        "sluicegate.api.key_lookups",
+        &[],
+        "API keys and OAuth clients read from the table, not from memory",
+    ),
+    counter("sluicegate.api.token_verifications", &[], "access tokens verified, not remembered"),
+    counter(
+        "sluicegate.api.issuer_key_fetches",
+        &[Label::new("ok", YES_NO)],
+        "fetches of the keys of issuers of access tokens",
+    ),
     counter(
         "sluicegate.api.requests_limited",
         &[Label::new("policy", Values::Of("requests concurrent"))],

@@ -1,4 +1,7 @@
-//! What this room's tests share: certificates, and a client that speaks real HTTP over real TLS.
+//! What this room's tests share: certificates, a client that speaks real HTTP over real TLS, and issuers
+//! of tokens.
+
+pub(crate) mod forge;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
