@@ -35,10 +35,10 @@ pub use access::{
     KeyId, KeyRecord, MAX_MASK_FIELDS, NewKey, OAuthBinding, Pepper, authorise,
 };
 pub use deliveries::{
-    AdriftRange, Claim, ClaimedDelivery, DEAD_LETTER_RETENTION, DUE_BUCKETS, DeadLetter,
-    DeadLetterPage, DeadReason, DeliveryKey, DeliveryStore, DueDelivery, Holder, MadeDue,
-    OpenRange, Parked, ParkedCount, ParkedDelivery, ParkedPage, ParkedSummary, RANGE_BUCKETS,
-    RangeKey, RangeStart, due_bucket,
+    ATTEMPT_RETENTION, AdriftRange, AttemptRecord, Claim, ClaimedDelivery, DEAD_LETTER_RETENTION,
+    DUE_BUCKETS, DeadLetter, DeadLetterPage, DeadReason, DeliveryKey, DeliveryStore, DueDelivery,
+    Holder, MARK_RETENTION, MadeDue, Mark, OpenRange, Parked, ParkedCount, ParkedDelivery,
+    ParkedPage, ParkedSummary, RANGE_BUCKETS, RangeKey, RangeStart, Trace, due_bucket,
 };
 pub use error::{Class, StoreError};
 pub use identity::{Entity, IdentityError, IntegrationName, MessageId, Position};

@@ -104,7 +104,7 @@ impl DeliveryStore {
         Ok(DeadLetterPage { letters, next })
     }
 
-    async fn complete(
+    pub(super) async fn complete(
         &self,
         operation: &'static str,
         head: Head,

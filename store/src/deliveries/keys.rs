@@ -6,7 +6,7 @@
 use sha2::{Digest, Sha256};
 
 use super::{DeadLetter, DeliveryKey};
-use crate::identity::{IntegrationName, MessageId};
+use crate::identity::{IntegrationName, MessageId, Position};
 use crate::messages::{Key, sort_key, time_part};
 use crate::subscriptions::SubscriptionId;
 
@@ -72,15 +72,25 @@ pub(super) fn dead_partition(integration: &IntegrationName) -> String {
 }
 
 pub(super) fn dead_key(letter: &DeadLetter) -> Key {
-    let place = sort_key(&time_part(letter.arrived_at_ms), &letter.position);
-    let subscription = letter.subscription.as_ref().map_or("-", SubscriptionId::as_str);
-    Key { partition: dead_partition(&letter.integration), sort: format!("{place}#{subscription}") }
+    let subscription = letter.subscription.as_ref();
+    dead_key_of(&letter.integration, letter.arrived_at_ms, &letter.position, subscription)
+}
+
+/// The key of the letter of a message; without a subscription, of the record itself.
+pub(super) fn dead_key_of(
+    integration: &IntegrationName,
+    arrived_at_ms: i64,
+    position: &Position,
+    subscription: Option<&SubscriptionId>,
+) -> Key {
+    let place = sort_key(&time_part(arrived_at_ms), position);
+    let subscription = subscription.map_or("-", SubscriptionId::as_str);
+    Key { partition: dead_partition(integration), sort: format!("{place}#{subscription}") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::Position;
     use std::sync::Arc;
 
     fn key(sequence: &str) -> DeliveryKey {

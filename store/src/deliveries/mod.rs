@@ -7,9 +7,12 @@
 //! by itself. What a destination lacks of a shard can be kept as one open range (`ranges`; no processor opens one yet). Nothing here sends anything or decides when to try again (`retry_delay` does).
 //! Start at [`DeliveryStore`].
 
+mod attempts;
 mod dead;
 mod dead_item;
 mod keys;
+mod lookup;
+mod marks;
 mod parked_item;
 mod parking;
 mod range_item;
@@ -23,8 +26,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use attempts::{ATTEMPT_RETENTION, AttemptRecord};
 pub(crate) use keys::{BUCKET, BY_DUE, BY_SUBSCRIPTION, SUBSCRIPTION, SUMMARY, VISIBLE_AT};
 pub use keys::{DUE_BUCKETS, due_bucket};
+pub use lookup::Trace;
+pub use marks::{MARK_RETENTION, Mark};
 pub use parking::DeliveryStore;
 pub use ranges::{AdriftRange, Holder, OpenRange, RANGE_BUCKETS, RangeKey, RangeStart};
 

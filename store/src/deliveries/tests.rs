@@ -11,12 +11,12 @@ use crate::{Class, StoreError};
 
 const LEASE: Duration = Duration::from_secs(30);
 
-fn subscription(name: &str) -> SubscriptionId {
+pub(super) fn subscription(name: &str) -> SubscriptionId {
     SubscriptionId::parse(name).unwrap()
 }
 
 /// Message `n` parked for `sub_a`, due `due_in_ms` after now.
-fn parked(n: u32, due_in_ms: i64) -> ParkedDelivery {
+pub(super) fn parked(n: u32, due_in_ms: i64) -> ParkedDelivery {
     ParkedDelivery {
         subscription: subscription("sub_a"),
         message: message("us", n, format!("payload {n}")),
@@ -28,7 +28,7 @@ fn parked(n: u32, due_in_ms: i64) -> ParkedDelivery {
     }
 }
 
-async fn store() -> (local_aws::LocalAws, DeliveryStore) {
+pub(super) async fn store() -> (local_aws::LocalAws, DeliveryStore) {
     let (aws, client) = dynamodb().await;
     (aws, DeliveryStore::new(client, APP))
 }

@@ -1,0 +1,117 @@
+//! What is kept of one delivery by itself: that it waits, that it was given up, and how its attempts went.
+
+use super::dead_item::from_item;
+use super::keys::{dead_key_of, parked_key};
+use super::parked_item::summary;
+use super::{AttemptRecord, DeadLetter, DeliveryKey, DeliveryStore, ParkedSummary};
+use crate::error::StoreError;
+use crate::item::{Item, ItemReader, is_expired, key};
+use crate::messages::{Key, Message};
+
+/// What is kept of one delivery by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trace {
+    /// It waits for its next attempt.
+    pub parked: Option<ParkedSummary>,
+    /// It was given up.
+    pub dead: Option<DeadLetter>,
+    /// Its attempts, if the first one failed; oldest first.
+    pub attempts: Vec<AttemptRecord>,
+}
+
+impl DeliveryStore {
+    /// What is kept of a delivery at `now_ms`. Without the message its dead letter is not found.
+    pub async fn trace(
+        &self,
+        delivery: &DeliveryKey,
+        message: Option<&Message>,
+        now_ms: i64,
+    ) -> Result<Trace, StoreError> {
+        let operation = "trace delivery";
+        let waiting = self.item_at(operation, parked_key(delivery));
+        let (waiting, attempts) = futures::try_join!(waiting, self.attempts(delivery, now_ms))?;
+        let parked = match waiting {
+            Some(item) => Some(summary(&ItemReader::new(operation, item))?),
+            None => None,
+        };
+        let dead = match message {
+            Some(message) => self.letter_of(operation, delivery, message, now_ms).await?,
+            None => None,
+        };
+        Ok(Trace { parked, dead, attempts })
+    }
+
+    async fn letter_of(
+        &self,
+        operation: &'static str,
+        delivery: &DeliveryKey,
+        message: &Message,
+        now_ms: i64,
+    ) -> Result<Option<DeadLetter>, StoreError> {
+        let at = dead_key_of(
+            &message.integration,
+            message.arrived_at_ms,
+            &message.position,
+            Some(&delivery.subscription),
+        );
+        let Some(item) = self.item_at(operation, at).await? else { return Ok(None) };
+        let head = from_item(operation, item)?;
+        if is_expired(head.expires_at_s, now_ms) {
+            return Ok(None);
+        }
+        self.complete(operation, head).await.map(Some)
+    }
+
+    async fn item_at(&self, operation: &'static str, at: Key) -> Result<Option<Item>, StoreError> {
+        let call = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(key(at.partition, at.sort)))
+            .consistent_read(true);
+        let answer =
+            Box::pin(call.send()).await.map_err(|e| StoreError::from_sdk(operation, &e))?;
+        Ok(answer.item)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{parked, store, subscription};
+    use super::super::{DeadReason, Parked};
+    use super::*;
+    use crate::testing::NOW;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delivery_is_found_where_it_is() {
+        let (_aws, store) = store().await;
+        let waits = parked(1, 5_000);
+        assert_eq!(store.park(std::slice::from_ref(&waits)).await, [Ok(Parked::New)]);
+        let trace = store.trace(&waits.key(), Some(&waits.message), NOW).await.unwrap();
+        assert_eq!(trace.parked.as_ref().map(|p| p.due_at_ms), Some(NOW + 5_000));
+        assert_eq!((trace.dead, trace.attempts), (None, Vec::new()));
+
+        let gone = parked(2, 0);
+        let letter = DeadLetter {
+            integration: gone.message.integration.clone(),
+            reason: DeadReason::DeliveryExhausted,
+            detail: "no".to_owned(),
+            position: gone.message.position.clone(),
+            partition_key: gone.message.partition_key.clone(),
+            arrived_at_ms: gone.message.arrived_at_ms,
+            fence: 1,
+            attempts: 10,
+            payload: "x".repeat(500_000).into(),
+            subscription: Some(gone.subscription.clone()),
+            at_ms: NOW,
+        };
+        store.dead_letter(std::slice::from_ref(&letter)).await;
+        let trace = store.trace(&gone.key(), Some(&gone.message), NOW).await.unwrap();
+        assert_eq!((trace.parked, trace.dead), (None, Some(letter)));
+        let other = DeliveryKey { subscription: subscription("sub_b"), ..gone.key() };
+        let trace = store.trace(&other, Some(&gone.message), NOW).await.unwrap();
+        assert_eq!(trace, Trace { parked: None, dead: None, attempts: Vec::new() });
+        let later = NOW + 20 * 24 * 3_600 * 1_000;
+        assert_eq!(store.trace(&gone.key(), Some(&gone.message), later).await.unwrap().dead, None);
+    }
+}
