@@ -29,6 +29,7 @@ mod lane;
 mod lane_start;
 mod lane_watch;
 mod latency;
+mod marker;
 mod metrics;
 mod null_sink;
 mod polling;

@@ -79,3 +79,9 @@ pub(crate) fn reading_bytes(bytes: usize) {
 pub(crate) fn connections(count: usize) {
     gauge!("sluicegate.processor.connections").set(count as f64);
 }
+
+/// How far deliveries have got was written down, or could not be.
+pub(crate) fn marks(written: usize, failed: usize) {
+    counter!("sluicegate.processor.marks", "ok" => "true").increment(written as u64);
+    counter!("sluicegate.processor.marks", "ok" => "false").increment(failed as u64);
+}

@@ -26,6 +26,7 @@ use crate::integration::Integrations;
 use crate::lane::Lane;
 use crate::lane_start::{LaneStart, starts};
 use crate::lane_watch::LaneWatch;
+use crate::marker;
 use crate::metrics;
 use crate::polling::PollingOptions;
 use crate::reader::{KinesisClients, Readers, StartingAt, StreamOptions};
@@ -36,6 +37,8 @@ use crate::turns::Turns;
 
 /// The pipelines' names, as leases, metrics and status pages write them.
 pub const PIPELINES: [&str; 2] = ["sync-store", "async-delivery"];
+/// The place of the second one among them.
+pub(crate) const ASYNC_DELIVERY: usize = 1;
 
 /// How often the gauges of the budgets are set.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
@@ -129,6 +132,7 @@ pub struct Processor {
     writer: Writer,
     courier: Courier,
     replayer: Option<Replayer>,
+    deliveries: DeliveryStore,
     readers: Arc<Readers>,
     handle: ProcessorHandle,
 }
@@ -183,6 +187,7 @@ impl Processor {
             &options.streams,
         );
         let readers = Arc::new(readers);
+        let marked = deliveries.clone();
         let replayer = handle.courier.views().map(|views| {
             Replayer::new(ReplayerParts {
                 replays: deliveries.replays(),
@@ -199,8 +204,17 @@ impl Processor {
             })
         });
         let handle_to_it = handle.clone();
-        let processor =
-            Processor { options, fleet, time, writer, courier, replayer, readers, handle };
+        let processor = Processor {
+            options,
+            fleet,
+            time,
+            writer,
+            courier,
+            replayer,
+            deliveries: marked,
+            readers,
+            handle,
+        };
         (processor, handle_to_it)
     }
 
@@ -209,7 +223,17 @@ impl Processor {
     pub async fn run(self, stop: CancellationToken) -> Exit {
         let sinks_stop = CancellationToken::new();
         let mut sinks: JoinSet<String> = JoinSet::new();
-        let Processor { options, fleet, time, writer, courier, replayer, readers, handle } = self;
+        let Processor {
+            options,
+            fleet,
+            time,
+            writer,
+            courier,
+            replayer,
+            deliveries,
+            readers,
+            handle,
+        } = self;
         let (store_stop, delivery_stop) = (sinks_stop.clone(), sinks_stop.clone());
         sinks.spawn(async move {
             match writer.run(store_stop).await {
@@ -225,6 +249,11 @@ impl Processor {
         });
         if let Some(replayer) = replayer {
             sinks.spawn(replayer.serve(stop.clone(), sinks_stop.clone()));
+            let marks = marker::run(deliveries, handle.clone(), sinks_stop.clone());
+            sinks.spawn(async move {
+                marks.await;
+                "the marker ended by itself".to_owned()
+            });
         }
         let drain = drain(stop, handle.courier.clone(), options.shard.drain_deadline);
         let turns = Turns::new(options.shard.writes_per_second);

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use lease_manager::Checkpoint;
 use serde::Serialize;
+use store::Mark;
 
 use crate::async_delivery::CourierStats;
 use crate::batch::ShardContext;
@@ -212,6 +214,16 @@ type ShardKey = (Arc<str>, Arc<str>);
 pub(crate) struct Registry {
     shards: Mutex<BTreeMap<ShardKey, Arc<ShardStats>>>,
     records_of_left: AtomicU64,
+    /// How far the deliveries of each shard have got, as said with its last checkpoint. Same rule.
+    settled: Mutex<BTreeMap<ShardKey, Settled>>,
+}
+
+#[derive(Debug)]
+struct Settled {
+    upto: Checkpoint,
+    at_ms: i64,
+    /// It was taken since.
+    taken: bool,
 }
 
 impl Registry {
@@ -251,6 +263,31 @@ impl Registry {
         (shards.len(), [behind(0), behind(1)])
     }
 
+    /// How far the deliveries of the shards had got, of those that got further since this was asked before; also of shards
+    /// that left in between.
+    pub(crate) fn take_marks(&self) -> Vec<Mark> {
+        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        let marks = settled.iter_mut().filter(|(_, settled)| !settled.taken);
+        let marks = marks.filter_map(|((stream_arn, shard_id), settled)| {
+            settled.taken = true;
+            let upto = match &settled.upto {
+                Checkpoint::At { sequence, sub_sequence } => {
+                    Some((sequence.to_string(), *sub_sequence))
+                }
+                Checkpoint::ShardEnd => None,
+                Checkpoint::AtTimestamp | Checkpoint::TrimHorizon | Checkpoint::Latest => {
+                    return None;
+                }
+            };
+            let (stream_arn, shard_id) = (stream_arn.to_string(), shard_id.to_string());
+            Some(Mark { stream_arn, shard_id, upto, at_ms: settled.at_ms })
+        });
+        let marks = marks.collect();
+        settled.retain(|key, _| shards.contains_key(key));
+        marks
+    }
+
     /// Snapshot of the shards, and of the records that were read in all.
     pub(crate) fn snapshot(
         &self,
@@ -285,6 +322,20 @@ pub(crate) struct Registered {
     registry: Arc<Registry>,
     key: ShardKey,
     pub(crate) stats: Arc<ShardStats>,
+}
+
+impl Registered {
+    /// The deliveries of everything up to `upto` were settled at `at_ms`.
+    pub(crate) fn settled(&self, upto: &Checkpoint, at_ms: i64) {
+        let mut settled = self.registry.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        match settled.get(&self.key) {
+            Some(before) if before.upto == *upto => {}
+            _ => {
+                let upto = upto.clone();
+                settled.insert(self.key.clone(), Settled { upto, at_ms, taken: false });
+            }
+        }
+    }
 }
 
 impl Drop for Registered {
@@ -340,5 +391,40 @@ mod tests {
         assert_eq!(stats.reader_behind_ms(2_000), 0);
         stats.restarted(500, 2_000);
         assert_eq!(stats.reader_behind_ms(2_000), 1_500, "the old reader's words are void");
+    }
+
+    #[test]
+    fn how_far_deliveries_got_is_taken_once_also_of_a_shard_that_left() {
+        let registry = Arc::new(Registry::default());
+        let shard = |id: &str| ShardContext {
+            stream_arn: "arn".into(),
+            shard_id: id.into(),
+            fence: 1,
+            starting_hash_key: 0,
+            ending_hash_key: u128::MAX,
+        };
+        let enter = |id| registry.enter(&shard(id), [0, 0], Duration::from_secs(60), 0);
+        let (one, two) = (enter("one"), enter("two"));
+        let at = |n: &str| Checkpoint::At {
+            sequence: lease_manager::SequenceNumber::parse(n).unwrap(),
+            sub_sequence: 3,
+        };
+        one.settled(&Checkpoint::TrimHorizon, 1);
+        assert!(registry.take_marks().is_empty(), "nothing is settled yet");
+        one.settled(&at("7"), 5);
+        one.settled(&at("7"), 9);
+        two.settled(&Checkpoint::ShardEnd, 6);
+        drop(two);
+        let mark = |shard_id: &str, upto: Option<(&str, u64)>, at_ms| Mark {
+            stream_arn: "arn".to_owned(),
+            shard_id: shard_id.to_owned(),
+            upto: upto.map(|(sequence, index)| (sequence.to_owned(), index)),
+            at_ms,
+        };
+        assert_eq!(registry.take_marks(), [mark("one", Some(("7", 3)), 5), mark("two", None, 6)]);
+        one.settled(&at("7"), 10);
+        assert!(registry.take_marks().is_empty(), "no further");
+        one.settled(&at("8"), 11);
+        assert_eq!(registry.take_marks(), [mark("one", Some(("8", 3)), 11)]);
     }
 }

@@ -175,6 +175,7 @@ impl Courier {
                     time: parts.time.clone(),
                 },
                 time: parts.time.clone(),
+                worker: Arc::from(&*options.worker),
                 ledger: ledger_handle.clone(),
                 views: views.clone(),
                 breaker: options.breaker,

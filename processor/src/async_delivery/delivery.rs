@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use store::{DeadLetter, DeadReason, Entity, Message, ParkedDelivery, SubscriptionId};
+use store::{DeadLetter, DeadReason, Entity, Message, MessageId, ParkedDelivery, SubscriptionId};
 use tokio::sync::Notify;
 
 use crate::batch::{Batch, Entry, LaneBatch};
@@ -183,6 +183,14 @@ impl Delivery {
         match self {
             Delivery::Live(live) => live.message(),
             Delivery::Retry(retry) => Some(retry.claimed.delivery.message.clone()),
+        }
+    }
+
+    /// The id of its message.
+    pub(super) fn message_id(&self) -> Option<MessageId> {
+        match self {
+            Delivery::Retry(retry) => Some(retry.claimed.delivery.message.id.clone()),
+            other => other.message().map(|message| message.id),
         }
     }
 

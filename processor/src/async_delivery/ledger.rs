@@ -14,7 +14,10 @@ use aws_smithy_async::time::SharedTimeSource;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use store::{Claim, DeadLetter, DeliveryStore, ParkedDelivery, Subscription, SubscriptionStore};
+use store::{
+    AttemptRecord, Claim, DeadLetter, DeliveryStore, ParkedDelivery, Subscription,
+    SubscriptionStore,
+};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -46,6 +49,8 @@ pub(super) enum Job {
     Reschedule(Box<Reschedule>),
     /// Write a dead letter, then settle what it came from.
     GiveUp(Box<GiveUp>),
+    /// Keep how an attempt went.
+    Note(Box<AttemptRecord>),
     /// The destination is gone for good: take the subscription, as it was read, out of service.
     Disable(Arc<Subscription>),
 }
@@ -101,7 +106,7 @@ impl Job {
                 Origin::Claimed(claim) => Some(claim),
                 Origin::Live(_) => None,
             },
-            Job::Park(_) | Job::Disable(_) => None,
+            Job::Park(_) | Job::Note(_) | Job::Disable(_) => None,
         }
     }
 
@@ -112,6 +117,7 @@ impl Job {
             Job::Settle(_) => "settle",
             Job::Reschedule(_) => "reschedule",
             Job::GiveUp(_) => "dead-letter",
+            Job::Note(_) => "note",
             Job::Disable(_) => "disable",
         }
     }
@@ -277,6 +283,7 @@ impl Ledger {
     fn start(&mut self, jobs: Vec<Tried>) {
         let now_ms = crate::clock::wall_ms(&self.time);
         let mut parks = Vec::new();
+        let mut notes = Vec::new();
         for tried in jobs {
             match tried.job.plan(now_ms) {
                 Plan::Drop(why) => {
@@ -285,6 +292,7 @@ impl Ledger {
                 Plan::Hold => self.wait(tried, LEASE_PAUSE),
                 Plan::Write => match tried.job {
                     Job::Park(park) => parks.push((park, tried.failures)),
+                    Job::Note(record) => notes.push((*record, tried.failures)),
                     job => {
                         let write =
                             writes::write_one(Arc::clone(&self.stores), job, tried.failures);
@@ -297,6 +305,11 @@ impl Ledger {
         while parks.peek().is_some() {
             let batch: Vec<(Box<Park>, u32)> = parks.by_ref().take(PARK_BATCH).collect();
             self.running.push(Box::pin(writes::park(Arc::clone(&self.stores), batch)));
+        }
+        let mut notes = notes.into_iter().peekable();
+        while notes.peek().is_some() {
+            let batch = notes.by_ref().take(PARK_BATCH).collect();
+            self.running.push(Box::pin(writes::note(Arc::clone(&self.stores), batch)));
         }
     }
 

@@ -59,3 +59,9 @@ pub(super) fn ledger_retry(operation: &'static str) {
 pub(super) fn ledger_in_hand(count: usize) {
     gauge!("sluicegate.delivery.ledger_in_hand").set(count as f64);
 }
+
+/// How an attempt went was kept, or could not be.
+pub(super) fn noted(ok: bool) {
+    let ok = if ok { "true" } else { "false" };
+    counter!("sluicegate.delivery.attempts_kept", "ok" => ok).increment(1);
+}

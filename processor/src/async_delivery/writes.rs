@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use store::{Class, DeadReason, Parked, ParkedDelivery, PutOutcome, StoreError, Subscription};
+use store::{
+    AttemptRecord, Class, DeadReason, Parked, ParkedDelivery, PutOutcome, StoreError, Subscription,
+};
 use tokio::time::timeout;
 
 use super::delivery::dead_letter;
@@ -17,6 +19,8 @@ use super::stats::bump;
 
 /// A call that takes longer has an unknown outcome and is made again; every write here may be.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Tries of keeping how an attempt went.
+const NOTE_TRIES: u32 = 5;
 /// What a call met that took longer.
 const NO_ANSWER: &str = "no answer in time";
 
@@ -56,6 +60,37 @@ pub(super) async fn park(stores: Arc<Stores>, batch: Vec<(Box<Park>, u32)>) -> V
     next
 }
 
+/// Keeps how attempts went. Deliveries do not wait for it, and after some tries it is let go of, and counted.
+pub(super) async fn note(stores: Arc<Stores>, batch: Vec<(AttemptRecord, u32)>) -> Vec<Tried> {
+    let (records, failures): (Vec<AttemptRecord>, Vec<u32>) = batch.into_iter().unzip();
+    let written = timeout(CALL_TIMEOUT, stores.deliveries.note_attempts(&records)).await;
+    let mut outcomes = written.map(|report| report.outcomes).unwrap_or_default().into_iter();
+    let mut next = Vec::new();
+    for (record, failures) in records.into_iter().zip(failures) {
+        let why = match outcomes.next() {
+            Some(PutOutcome::Stored) => {
+                metrics::noted(true);
+                continue;
+            }
+            Some(PutOutcome::Rejected(why)) => why,
+            Some(PutOutcome::Retry(reason)) if failures < NOTE_TRIES => {
+                next.push(again(Job::Note(Box::new(record)), failures, reason));
+                continue;
+            }
+            None if failures < NOTE_TRIES => {
+                next.push(again(Job::Note(Box::new(record)), failures, NO_ANSWER));
+                continue;
+            }
+            Some(PutOutcome::Retry(reason)) => reason.to_string(),
+            None => NO_ANSWER.to_owned(),
+        };
+        metrics::noted(false);
+        let key = &record.delivery;
+        tracing::warn!(why, message = %key.message, subscription = %key.subscription, "how an attempt went cannot be kept");
+    }
+    next
+}
+
 /// The store can never hold this delivery: it becomes a dead letter.
 fn unparkable(park: Park, error: &StoreError) -> Tried {
     tracing::warn!(%error, subscription = %park.parked.subscription, "a delivery cannot be parked");
@@ -86,6 +121,7 @@ pub(super) async fn write_one(stores: Arc<Stores>, job: Job, failures: u32) -> V
             Answer::Unknown(why) => Some(again(Job::Disable(subscription), failures, why)),
         },
         Job::Park(park) => return park_single(stores, park, failures).await,
+        Job::Note(record) => return note(stores, vec![(*record, failures)]).await,
     };
     next.into_iter().collect()
 }

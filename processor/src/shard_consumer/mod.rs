@@ -28,6 +28,7 @@ use crate::integration::Integrations;
 use crate::lane::{AckDropped, Sink};
 use crate::metrics;
 use crate::reader::{ReadError, Reader, ShardReaders};
+use crate::service::ASYNC_DELIVERY;
 use crate::status::{LaneFigures, Registered};
 use crate::turns::Turns;
 
@@ -341,6 +342,9 @@ impl ShardConsumer {
                 true => Checkpoint::ShardEnd,
                 false => track.lane.position().clone(),
             };
+            if index == ASYNC_DELIVERY {
+                self.registered.settled(&checkpoint, now_ms);
+            }
             let behind_ms = self.registered.stats.behind_ms(index, now_ms);
             let unsettled_since_ms = Some(track.unsettled_since_ms(now_ms));
             let position = LanePosition { checkpoint, behind_ms, unsettled_since_ms };

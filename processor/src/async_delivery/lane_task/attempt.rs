@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use store::DeadReason;
+use store::{AttemptRecord, DeadReason, DeliveryKey};
 use tokio::time::Instant;
 
 use super::LaneTask;
@@ -17,6 +17,7 @@ use crate::async_delivery::outcome::{
     Failure, FailureKind, Next, Outcome, call_verdict, plan_next,
 };
 use crate::async_delivery::stats::bump;
+use crate::clock::wall_ms;
 
 /// A call that ended.
 pub(super) struct Done {
@@ -52,6 +53,7 @@ impl LaneTask {
         self.tell_breaker(&outcomes, probe, now);
         for (delivery, outcome) in deliveries.into_iter().zip(outcomes) {
             self.observe(&outcome, now - began);
+            self.backlog.extend(self.note(&delivery, &outcome, now - began));
             self.follow(delivery, outcome);
         }
     }
@@ -82,6 +84,28 @@ impl LaneTask {
             }
         };
         self.backlog.extend(job);
+    }
+
+    /// What is kept of an attempt: of one that failed, and of the one by which a delivery that had to wait succeeded. One that
+    /// succeeds at once leaves nothing.
+    fn note(&self, delivery: &Delivery, outcome: &Outcome, took: Duration) -> Option<Job> {
+        let before = delivery.attempts();
+        let detail = match outcome {
+            Outcome::Failed(failure) => failure.detail.clone(),
+            Outcome::Accepted if !matches!(delivery, Delivery::Live(_)) => String::new(),
+            Outcome::Accepted | Outcome::Abandoned => return None,
+        };
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let subscription = self.mandate.subscription.id.clone();
+        Some(Job::Note(Box::new(AttemptRecord {
+            delivery: DeliveryKey { subscription, message: delivery.message_id()? },
+            at_ms: wall_ms(&self.tools.time).saturating_sub_unsigned(took_ms),
+            number: before.saturating_add(1),
+            took_ms,
+            outcome: outcome.code().to_owned(),
+            detail,
+            worker: self.tools.worker.to_string(),
+        })))
     }
 
     /// Tells the counters.

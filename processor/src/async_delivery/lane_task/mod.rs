@@ -48,6 +48,8 @@ const MAX_HELD: usize = 1_024;
 pub(super) struct LaneTools {
     pub(super) workshop: Workshop,
     pub(super) time: SharedTimeSource,
+    /// Who makes the attempts.
+    pub(super) worker: Arc<str>,
     pub(super) ledger: LedgerHandle,
     /// While it is not fresh nobody knows what is granted, and nothing is attempted.
     pub(super) views: ViewWatch,

@@ -90,6 +90,7 @@ impl Stage {
         let tools = LaneTools {
             workshop: world.workshop(),
             time: world.time.clone(),
+            worker: "w".into(),
             ledger: ledger_handle,
             views: views.clone(),
             breaker: BreakerPolicy::default(),

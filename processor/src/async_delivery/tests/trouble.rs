@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{SOON, secs};
 use crate::async_delivery::courier::CourierExit;
-use crate::async_delivery::testing::{Behaviour, World, subscription};
+use crate::async_delivery::testing::{Behaviour, Offered, World, subscription};
 use crate::batch::{AckState, LeaseCheck};
 use crate::clock::wall_ms;
 
@@ -208,4 +208,28 @@ async fn nothing_is_lost_while_the_store_and_the_receiver_both_misbehave() {
     let expected: BTreeSet<String> = all.iter().flat_map(|o| o.ids.iter().cloned()).collect();
     assert_eq!(world.receivers.accepted("receiver.example"), expected);
     assert!(world.dead_letters().await.is_empty());
+}
+
+/// Each attempt of a delivery that does not succeed at once is kept, also the one that succeeds in the end.
+#[tokio::test(start_paused = true)]
+async fn the_attempts_of_a_failing_delivery_are_kept() {
+    let world = World::with(&[subscription("sub", "https://receiver.example/")]).await;
+    world.receivers.set("receiver.example", Behaviour::Answers(500));
+    let failing = world.offer(1);
+    world.settled(&failing, SOON).await;
+    world.receivers.set("receiver.example", Behaviour::Accepts);
+    world.until_none_parked("sub", secs(60)).await;
+    let fine = world.offer(1);
+    world.settled(&fine, SOON).await;
+    let attempts = async |offered: &Offered| {
+        let message = MessageId::parse(offered.ids.first().unwrap()).unwrap();
+        let subscription = SubscriptionId::parse("sub").unwrap();
+        let key = DeliveryKey { subscription, message };
+        world.deliveries.attempts(&key, 0).await.unwrap()
+    };
+    let kept = attempts(&failing).await;
+    let outcomes: Vec<(u32, &str)> = kept.iter().map(|a| (a.number, a.outcome.as_str())).collect();
+    assert_eq!(outcomes, [(1, "unhealthy"), (2, "accepted")]);
+    assert!(kept[0].detail.starts_with("answered 500"), "{kept:?}");
+    assert!(attempts(&fine).await.is_empty(), "what succeeds at once leaves nothing");
 }

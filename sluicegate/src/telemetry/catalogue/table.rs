@@ -17,7 +17,7 @@ const REASONS: Values = Values::Of(
 );
 const PIPELINES: Values = Values::Of("sync-store async-delivery");
 const YES_NO: Values = Values::Of("true false");
-const KINDS: Values = Values::Of("message part dead-letter");
+const KINDS: Values = Values::Of("message part dead-letter attempt mark");
 
 const fn counter(name: &'static str, labels: &'static [Label], meaning: &'static str) -> Metric {
     Metric { name, kind: Kind::Counter, measure: Measure::Things, labels, meaning }
@@ -196,6 +196,11 @@ const PROCESSOR: &[Metric] = &[
         "holes in what a lane read: records passed the stream's retention before it read them",
     ),
     counter(
+        "sluicegate.processor.marks",
+        &[Label::new("ok", YES_NO)],
+        "notes of how far a shard's deliveries have got, one a minute while it moves",
+    ),
+    counter(
         "sluicegate.processor.shards_left",
         &[Label::new("why", Values::Of("shard-end lease-lost released failed"))],
         "shard consumers that ended",
@@ -233,6 +238,11 @@ const DELIVERY: &[Metric] = &[
         "sluicegate.delivery.dead_letters",
         &[Label::new("reason", REASONS)],
         "deliveries given up as dead letters",
+    ),
+    counter(
+        "sluicegate.delivery.attempts_kept",
+        &[Label::new("ok", YES_NO)],
+        "notes of how an attempt of a failing delivery went",
     ),
     counter("sluicegate.delivery.unmatched", &[], "messages that no subscription asks for"),
     counter(
