@@ -1,9 +1,11 @@
 //! P3: a stopped receiver does not hold up the store, and a throttled table does not hold up deliveries.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::harness::child::run;
 use crate::harness::eventually;
 use crate::harness::platform::{Platform, Processor, earthquakes};
+use crate::harness::receiver::Ledger;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p3_a_stopped_receiver_parks_deliveries_and_the_store_goes_on() {
@@ -44,6 +46,33 @@ async fn p3_a_stopped_receiver_parks_deliveries_and_the_store_goes_on() {
     let ledger = platform.receiver.ledger();
     assert_eq!((ledger.unverified, ledger.changed_bodies), (0, 0));
     assert_eq!(processor.stop().await.code, Some(0));
+    explained(&platform, &ledger).await;
+}
+
+/// P8: an operator learns of each message what became of it.
+async fn explained(platform: &Platform, ledger: &Ledger) {
+    let mut counts = [0, 0];
+    for id in ledger.deliveries.keys() {
+        let args = ["deliveries", "show", id, "--output", "json", "--config", &platform.config];
+        let ended = run(&args).await;
+        assert_eq!(ended.code, Some(0), "{:#?} {:#?}", ended.stdout, ended.log);
+        let shown: Value = serde_json::from_str(&ended.stdout.join("\n")).expect("JSON");
+        let delivery = &shown["deliveries"][0];
+        let attempts = delivery["attempts"].as_array().expect("attempts");
+        match delivery["state"].as_str().expect("a state") {
+            "no-trace" => counts[0] += 1,
+            "delivered" => counts[1] += 1,
+            other => panic!("{id} is {other}: {shown:#}"),
+        }
+        let last = attempts
+            .last()
+            .map_or("none", |attempt| attempt["outcome"].as_str().expect("an outcome"));
+        assert!(matches!(last, "none" | "accepted"), "{shown:#}");
+        if counts.iter().all(|count| *count > 2) {
+            return;
+        }
+    }
+    panic!("of {} messages {counts:?} were delivered at once and later", ledger.messages());
 }
 
 #[tokio::test(flavor = "multi_thread")]

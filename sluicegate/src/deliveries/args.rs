@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_smithy_types::date_time::{DateTime, Format};
 use clap::{Args, Subcommand};
-use store::{DeadReason, IntegrationName, MessageId};
+use store::{DeadReason, IntegrationName, MessageId, SubscriptionId};
 
 use crate::cli::{ConfigArgs, Output};
 use crate::config::parse_duration;
@@ -29,6 +29,11 @@ pub(crate) enum DeliveriesCommand {
         after_help = "Example:\n  sluicegate deliveries list --reason not-json --since 2h --config sluicegate.toml\n  sluicegate deliveries list --integration orders --output json --config sluicegate.toml | jq -r '.dead_letters[].payload'"
     )]
     List(ListArgs),
+    /// What became of one message for each subscription: delivered and when, waiting and why, given up, or not for it.
+    #[command(
+        after_help = "Example:\n  sluicegate deliveries show https://api.example.com/v1/integrations/orders/messages/AbC... --config sluicegate.toml\n  sluicegate deliveries show msg_... --subscription sub_... --output json --config sluicegate.toml"
+    )]
+    Show(ShowArgs),
     /// Sends dead letters again: into the store, and to the subscriptions that want them. What is still no message
     /// stays a dead letter, and is named.
     #[command(
@@ -62,6 +67,19 @@ pub(crate) struct ListArgs {
     /// Most that are shown.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) limit: u32,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// Options of `deliveries show`.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// The message: its link, as the API gives it (`self`), or its id. By its id only what failed is found.
+    #[arg(value_name = "LINK|ID")]
+    pub(crate) message: String,
+    /// Only for this subscription. Without it: for all.
+    #[arg(long, value_name = "ID", value_parser = subscription)]
+    pub(crate) subscription: Option<SubscriptionId>,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }
@@ -128,6 +146,10 @@ pub(crate) fn since(text: &str) -> Result<Since, String> {
 
 fn integration(text: &str) -> Result<IntegrationName, String> {
     IntegrationName::parse(text).map_err(|error| error.to_string())
+}
+
+fn subscription(text: &str) -> Result<SubscriptionId, String> {
+    SubscriptionId::parse(text).map_err(|error| error.to_string())
 }
 
 pub(crate) fn message(text: &str) -> Result<MessageId, String> {
