@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use store::IntegrationName;
+use store::{IntegrationName, Network};
 
 use crate::access::oauth::OAuthOptions;
 use crate::server::TlsReloader;
@@ -135,6 +135,9 @@ pub struct Options {
     /// Whether browsers are told to use HTTPS only from now on: not for a certificate that nobody
     /// trusts.
     pub hsts: bool,
+    /// Load balancers and other proxies of ours: what they say in `X-Forwarded-For` is believed, so
+    /// that keys can be held to their networks.
+    pub trusted_proxies: Vec<Network>,
     /// Whose access tokens are accepted beside API keys.
     pub oauth: OAuthOptions,
     /// Ceilings.
@@ -144,7 +147,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// Loopback on any port, default limits, relative links, HSTS on, no access tokens.
+    /// Loopback on any port, default limits, relative links, HSTS on, no proxies,
+    /// no access tokens.
     pub fn new(transport: Transport, integrations: Vec<IntegrationInfo>) -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -152,6 +156,7 @@ impl Options {
             integrations,
             base_url: None,
             hsts: true,
+            trusted_proxies: Vec::new(),
             oauth: OAuthOptions::default(),
             limits: Limits::default(),
             seed: 0,

@@ -99,10 +99,11 @@ impl Service {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (transport, limits) = (options.transport.clone(), options.limits.clone());
+        let proxies = options.trusted_proxies.clone();
         let app = app(options, backing);
         let router = router(Arc::clone(&app));
         let max_in_flight = limits.max_requests_in_flight;
-        let server = Server::new(listener, transport, limits, router.clone());
+        let server = Server::new(listener, transport, limits, proxies, router.clone());
         let handle = Handle {
             address,
             readiness: app.readiness.clone(),

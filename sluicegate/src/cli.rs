@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use store::pattern::Pattern;
 
+use crate::access::args::{self as access, ClientsArgs};
 use crate::deliveries::args::{self as deliveries, DeliveriesArgs};
 use crate::filter;
 use crate::leases::args::{EXIT_CODES, LeasesArgs};
@@ -60,6 +61,9 @@ pub(crate) enum Command {
     /// Who gets what pushed where; and giving a subscription a new signing key.
     #[command(after_help = subscriptions::EXIT_CODES)]
     Subscriptions(SubscriptionsArgs),
+    /// Who may ask the API: clients with their grants, API keys and OAuth clients.
+    #[command(after_help = access::EXIT_CODES)]
+    Clients(ClientsArgs),
     /// Which messages of a file a filter lets through: to try one out before a subscription has it.
     #[command(
         after_help = "Example:\n  sluicegate filter '{\"properties\":{\"mag\":[{\"numeric\":[\">=\",4.5]}]}}' earthquakes.ndjson\n\nThe language is described in docs/filters.md."

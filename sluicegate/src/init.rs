@@ -1,13 +1,11 @@
 //! `init`: creates what the services need. It can be run again and again; what exists is left as it is.
 
-use std::time::Duration;
-
 use aws_smithy_async::time::SharedTimeSource;
 use serde::Serialize;
 use store::pattern::Pattern;
 use store::{
     AccessStore, Action, ApiKey, Change, Client, ClientId, DeliveryOrder, DeliveryPolicy,
-    Destination, Grant, GrantScope, Pepper, SigningSecret, Subscription, SubscriptionId,
+    Destination, Grant, GrantScope, KeyTerms, Pepper, SigningSecret, Subscription, SubscriptionId,
     SubscriptionStore, WebhookDestination, WebhookUrl,
 };
 
@@ -16,8 +14,6 @@ use crate::{random, streams};
 
 /// Shards of a stream that `--dev` creates.
 const DEV_SHARDS: u32 = 2;
-/// How long a key lives that `--dev` creates.
-const DEV_KEY_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Who made it, for the audit log.
 const BY: &str = "sluicegate init --dev";
 
@@ -144,8 +140,7 @@ async fn make_dev(app: &str, dev: Dev, clients: &Clients) -> anyhow::Result<DevR
     };
     let client = access.put_client(&client, &change).await?;
     let key = ApiKey::generate(&mut random::fill);
-    let key =
-        access.issue_key(key, &client.id, "development", Some(DEV_KEY_LIFETIME), &change).await?;
+    let key = access.issue_key(key, &client.id, &KeyTerms::new("development"), &change).await?;
     let mut report = DevReport {
         client: client.id.to_string(),
         api_key: key.key.expose().to_owned(),

@@ -8,6 +8,7 @@
 // The one room that takes the environment.
 #![allow(clippy::disallowed_methods)]
 
+mod access;
 mod cli;
 mod clients;
 mod commands;
@@ -70,6 +71,7 @@ async fn run(cli: Cli) -> ExitCode {
         Some(Command::Filter(args)) => filter::run(&args),
         Some(Command::Deliveries(args)) => Box::pin(deliveries::run(args, stop)).await,
         Some(Command::Subscriptions(args)) => Box::pin(subscriptions::run(args)).await,
+        Some(Command::Clients(args)) => Box::pin(access::run(args)).await,
         Some(Command::Replay(args)) => Box::pin(replay::run(*args, stop)).await,
     };
     ended.unwrap_or_else(|error| fail(&error))

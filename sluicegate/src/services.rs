@@ -367,6 +367,7 @@ fn api_options(config: &Config, transport: Transport) -> api::Options {
     options.listen = config.api.listen;
     options.base_url = config.api.public_url.clone();
     options.hsts = config.api.hsts;
+    options.trusted_proxies = config.api.trusted_proxies.clone();
     options.oauth = config.api.oauth.clone();
     options.limits = config.api.limits.clone();
     options.seed = random::seed();

@@ -111,6 +111,17 @@ impl EpochTable {
         Ok(found)
     }
 
+    /// Puts an item that changes nothing for anybody: without the epoch.
+    pub(crate) async fn put_quietly(
+        &self,
+        operation: &'static str,
+        item: Item,
+    ) -> Result<(), StoreError> {
+        let call = self.client.put_item().table_name(&self.table).set_item(Some(item));
+        Box::pin(call.send()).await.map_err(|e| StoreError::from_sdk(operation, &e))?;
+        Ok(())
+    }
+
     /// Does `changes` and bumps the epoch, all or nothing. `what` names the thing in a conflict.
     pub(crate) async fn commit(
         &self,

@@ -32,7 +32,8 @@ mod testing;
 pub use access::{
     AccessStore, Action, ApiKey, ApiKeyError, AuditEntry, Change, Client, ClientId, ClientLimits,
     Decision, Denial, Exposure, FieldMask, FieldMaskError, Grant, GrantScope, KeyCheck, KeyHash,
-    KeyId, KeyRecord, MAX_MASK_FIELDS, NewKey, OAuthBinding, Pepper, authorise,
+    KeyId, KeyRecord, KeyTerms, MAX_MASK_FIELDS, Network, NetworkError, NewKey, OAuthBinding,
+    Pepper, Replaced, authorise,
 };
 pub use deliveries::{
     ATTEMPT_RETENTION, AdriftRange, AttemptRecord, Claim, ClaimedDelivery, DEAD_LETTER_RETENTION,

@@ -12,6 +12,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod clients;
 mod configuration;
 mod demo;
 mod destinations;

@@ -46,9 +46,14 @@ impl Authenticator {
         }
     }
 
-    /// Follows changes of access, and the keys of issuers, until `stop`.
+    /// Follows changes of access and the keys of issuers, and writes when keys were last used, until
+    /// `stop`.
     pub(crate) async fn watch(&self, stop: CancellationToken) {
-        tokio::join!(self.view.watch(stop.clone()), self.bearers.follow(stop));
+        tokio::join!(
+            self.view.watch(stop.clone()),
+            self.bearers.follow(stop.clone()),
+            self.keys.write_uses(stop),
+        );
     }
 
     /// Whether changes of access have been visible lately.
@@ -69,7 +74,7 @@ impl Authenticator {
         let epoch = self.view.current().await.map_err(|error| unreadable(&error))?;
         match presented {
             Presented::Key(key) => {
-                let client = self.keys.client(&key, epoch, self.now_ms()).await;
+                let client = self.keys.client(&key, peer, epoch, self.now_ms()).await;
                 client.map_err(|denied| self.denied(denied, key.id().as_str()))
             }
             Presented::Token(text) => {

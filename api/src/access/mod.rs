@@ -11,7 +11,9 @@ mod lookups;
 pub(crate) mod oauth;
 mod presented;
 mod reason;
+mod uses;
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use store::{Client, ClientId};
@@ -27,6 +29,8 @@ use crate::options::ClientLimits;
 /// What the connection of a request shows of its other end.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Peer {
+    /// Where the request comes from, as far as that is known.
+    pub(crate) address: Option<IpAddr>,
     /// The SHA-256 of the client certificate that it proved to have.
     pub(crate) certificate: Option<oauth::Thumbprint>,
 }

@@ -53,6 +53,7 @@ impl Reason {
             Self::Check(KeyCheck::WrongSecret) => "wrong-secret",
             Self::Check(KeyCheck::Expired) => "expired",
             Self::Check(KeyCheck::Revoked) => "revoked",
+            Self::Check(KeyCheck::WrongNetwork) => "wrong-network",
             Self::ClientGone => "client-gone",
             Self::ClientDisabled => "client-disabled",
             Self::Token(fault) => fault.as_str(),

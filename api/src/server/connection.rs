@@ -14,13 +14,16 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
+use store::Network;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use super::peer::client_address;
 use super::stall::StallGuard;
+use crate::access::Peer;
 use crate::options::{Limits, Transport};
 use crate::routes::held::HeldBody;
 
@@ -55,6 +58,8 @@ impl End {
 pub(crate) struct Shared {
     pub(super) transport: Transport,
     pub(super) limits: Limits,
+    /// Of what connects from there, the header says whom it stands for.
+    proxies: Vec<Network>,
     pub(super) router: Router,
     /// Finish what is in work, take nothing new.
     pub(super) stop: CancellationToken,
@@ -63,10 +68,16 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(transport: Transport, limits: Limits, router: Router) -> Self {
+    pub(super) fn new(
+        transport: Transport,
+        limits: Limits,
+        proxies: Vec<Network>,
+        router: Router,
+    ) -> Self {
         Self {
             transport,
             limits,
+            proxies,
             router,
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
@@ -118,11 +129,12 @@ impl Drop for Working {
 
 /// Serves one accepted stream to its end.
 pub(crate) async fn drive(stream: TcpStream, shared: Arc<Shared>) -> End {
+    let peer = Peer { address: stream.peer_addr().ok().map(|at| at.ip()), ..Peer::default() };
     // Small answers should not wait for more; a socket that refuses this is about to fail anyway.
     let _ = stream.set_nodelay(true);
     let stream = StallGuard::new(stream, shared.limits.write_stall_timeout);
     match &shared.transport {
-        Transport::PlainBehindLoadBalancer => serve_http1(stream, &shared).await,
+        Transport::PlainBehindLoadBalancer => serve_http1(stream, peer, &shared).await,
         Transport::Tls(reloader) => {
             let handshake = tokio::time::timeout(
                 shared.limits.handshake_timeout,
@@ -136,20 +148,20 @@ pub(crate) async fn drive(stream: TcpStream, shared: Arc<Shared>) -> End {
                 return End::Handshake;
             };
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                serve_http2(stream, &shared).await
+                serve_http2(stream, peer, &shared).await
             } else {
-                serve_http1(stream, &shared).await
+                serve_http1(stream, peer, &shared).await
             }
         }
     }
 }
 
-async fn serve_http1<S>(stream: S, shared: &Shared) -> End
+async fn serve_http1<S>(stream: S, peer: Peer, shared: &Arc<Shared>) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let activity = Activity::new();
-    let service = service_fn(|request| answer(shared.router.clone(), request, activity.begin()));
+    let service = service_fn(|request| answer(shared, request, peer, activity.begin()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(shared.limits.header_read_timeout)
@@ -158,13 +170,13 @@ where
     watch(connection, &activity, shared).await
 }
 
-async fn serve_http2<S>(stream: S, shared: &Shared) -> End
+async fn serve_http2<S>(stream: S, peer: Peer, shared: &Arc<Shared>) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let activity = Activity::new();
-    let (router, begun) = (shared.router.clone(), Arc::clone(&activity));
-    let service = service_fn(move |request| answer(router.clone(), request, begun.begin()));
+    let (sharing, begun) = (Arc::clone(shared), Arc::clone(&activity));
+    let service = service_fn(move |request| answer(&sharing, request, peer, begun.begin()));
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(shared.limits.header_read_timeout)
@@ -175,13 +187,21 @@ where
     watch(connection, &activity, shared).await
 }
 
-async fn answer(
-    router: Router,
-    request: Request<Incoming>,
+/// What the routes answer; they are told where the request comes from.
+fn answer(
+    shared: &Shared,
+    mut request: Request<Incoming>,
+    connection: Peer,
     working: Working,
-) -> Result<Response<Body>, Infallible> {
-    let response = router.oneshot(request).await?;
-    Ok(response.map(|body| HeldBody::wrap(body, working)))
+) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<> {
+    let named = |address| client_address(address, request.headers(), &shared.proxies);
+    let peer = Peer { address: connection.address.and_then(named), ..connection };
+    request.extensions_mut().insert(peer);
+    let answering = shared.router.clone().oneshot(request);
+    async move {
+        let response = answering.await?;
+        Ok(response.map(|body| HeldBody::wrap(body, working)))
+    }
 }
 
 /// Runs a connection until it ends, is idle or old enough to be closed in order, or is cut.

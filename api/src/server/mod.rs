@@ -2,6 +2,7 @@
 //! messages. Start at [`Server`]; [`connection`] is the life of one connection.
 
 mod connection;
+mod peer;
 mod stall;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use store::Network;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -39,11 +41,12 @@ impl Server {
         listener: TcpListener,
         transport: Transport,
         limits: Limits,
+        proxies: Vec<Network>,
         router: Router,
     ) -> Self {
         Self {
             listener,
-            shared: Arc::new(Shared::new(transport, limits, router)),
+            shared: Arc::new(Shared::new(transport, limits, proxies, router)),
             connections: TaskTracker::new(),
         }
     }

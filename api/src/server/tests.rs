@@ -44,7 +44,7 @@ impl Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let server = Server::new(listener, transport, limits, router);
+        let server = Server::new(listener, transport, limits, vec![], router);
         let task = tokio::spawn(server.run(stop.clone()));
         Self { address, stop, task, begun, release }
     }

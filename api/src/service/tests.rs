@@ -58,6 +58,27 @@ async fn a_running_service_sees_a_revocation_within_a_second() {
     running.await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_use_of_a_key_is_written_once_a_minute_beside_its_requests() {
+    let mut world = World::with(|options| options.limits.client.burst = 1_000).await;
+    let (_, key) = world.client("reader", vec![reads("quakes")]).await;
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(world.service.take().unwrap().run(stop.clone()));
+    let wrong = Request::get("/v1/me").header("x-api-key", format!("{}x", key.expose()));
+    world.send(wrong).await.problem(401);
+    for _ in 0..130 {
+        for _ in 0..3 {
+            assert_eq!(world.get("/v1/me", &key).await.status, 200);
+        }
+        world.pass(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    stop.cancel();
+    running.await.unwrap();
+    assert_eq!(world.calls("PutItem"), 3);
+    assert_eq!(world.last_use(&key).await, Some(120_000), "after the start");
+}
+
 thread_local! {
     /// What an operator's log would hold of this thread, while a test listens.
     static LOG: RefCell<Option<String>> = const { RefCell::new(None) };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use api::{ClientLimits, Limits, OAuthOptions};
+use store::Network;
 
 use super::oauth;
 use super::section::Section;
@@ -24,6 +25,8 @@ pub(crate) struct ApiConfig {
     pub(crate) public_url: Option<String>,
     /// Whether browsers are told to use HTTPS from now on.
     pub(crate) hsts: bool,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub(crate) trusted_proxies: Vec<Network>,
     /// Whose access tokens are taken.
     pub(crate) oauth: OAuthOptions,
     /// Ceilings.
@@ -67,10 +70,18 @@ pub(super) fn read(section: &mut Section<'_>) -> ApiConfig {
     let public_url =
         section.optional("public_url", allowed, |text| url(text).filter(|_| !text.ends_with('/')));
     let hsts = section.boolean("hsts", true);
+    let network = "a network such as \"10.0.0.0/8\"";
+    let trusted_proxies = section.list(
+        "trusted_proxies",
+        Vec::new(),
+        network,
+        |text| text.parse::<Network>().ok(),
+        |network| format!("\"{network}\""),
+    );
     let oauth = section.section("oauth", oauth::read);
     let client = section.section("client_limits", client_limits);
     let limits = section.section("limits", |section| limits(section, client));
-    ApiConfig { listen, transport, public_url, hsts, oauth, limits }
+    ApiConfig { listen, transport, public_url, hsts, trusted_proxies, oauth, limits }
 }
 
 /// A path that may be one.

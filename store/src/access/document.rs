@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Client, ClientId, ClientLimits, Grant, KeyHash, KeyId, KeyRecord};
+use super::{Client, ClientId, ClientLimits, Grant, KeyHash, KeyId, KeyRecord, Network};
 use crate::epoch::VERSION;
 use crate::error::StoreError;
 use crate::item::{Item, ItemReader, PK, SK, b, key, n, s};
@@ -16,11 +16,16 @@ const FORM: u32 = 1;
 const DOCUMENT: &str = "document";
 /// When the client was deleted, in ms since 1970.
 pub(super) const DELETED_AT: &str = "deletedAt";
-const CLIENT: &str = "client";
+pub(super) const CLIENT: &str = "client";
 const HASH: &str = "hash";
 const LABEL: &str = "label";
 const CREATED_AT: &str = "createdAt";
-const EXPIRY: &str = "validUntil";
+pub(super) const EXPIRY: &str = "validUntil";
+/// Networks, with spaces between them.
+const NETWORKS: &str = "networks";
+/// Sort key of what is known of a key's use.
+pub(super) const USE: &str = "use";
+pub(super) const USED_AT: &str = "usedAt";
 pub(super) const REVOKED_AT: &str = "revokedAt";
 
 #[derive(Serialize, Deserialize)]
@@ -111,6 +116,10 @@ pub(super) fn key_item(record: &KeyRecord) -> Item {
     if let Some(at) = record.revoked_at_ms {
         item.insert(REVOKED_AT.to_owned(), n(at));
     }
+    if !record.networks.is_empty() {
+        let networks: Vec<String> = record.networks.iter().map(ToString::to_string).collect();
+        item.insert(NETWORKS.to_owned(), s(networks.join(" ")));
+    }
     item
 }
 
@@ -118,6 +127,10 @@ pub(super) fn key_item(record: &KeyRecord) -> Item {
 pub(super) fn read_key(mut reader: ItemReader) -> Result<KeyRecord, StoreError> {
     let hash = reader.take_bytes(HASH)?.and_then(|bytes| KeyHash::from_bytes(&bytes));
     let hash = hash.ok_or_else(|| reader.unreadable("its hash is missing or not of 32 bytes"))?;
+    let networks = reader.optional_text(NETWORKS)?.unwrap_or_default();
+    let networks: Result<Vec<Network>, _> =
+        networks.split_whitespace().map(str::parse::<Network>).collect();
+    let networks = networks.map_err(|error| reader.unreadable(format!("{NETWORKS}: {error}")))?;
     let id = reader
         .parsed(PK, |partition| KeyId::parse(partition.strip_prefix("key#").unwrap_or_default()))?;
     Ok(KeyRecord {
@@ -128,5 +141,6 @@ pub(super) fn read_key(mut reader: ItemReader) -> Result<KeyRecord, StoreError> 
         created_at_ms: reader.number(CREATED_AT)?,
         expires_at_ms: reader.number(EXPIRY)?,
         revoked_at_ms: reader.optional_number(REVOKED_AT)?,
+        networks,
     })
 }

@@ -12,6 +12,7 @@ mod exposure;
 mod key;
 mod keys_store;
 mod mask;
+mod network;
 mod oauth;
 mod record;
 #[cfg(test)]
@@ -28,9 +29,11 @@ pub(crate) use dynamodb::{EPOCH, MAX_CLIENTS};
 pub use exposure::Exposure;
 pub(crate) use key::base62;
 pub use key::{ApiKey, ApiKeyError, KeyHash, KeyId, Pepper};
+pub use keys_store::Replaced;
 pub use mask::{FieldMask, FieldMaskError, MAX_MASK_FIELDS};
+pub use network::{Network, NetworkError};
 pub use oauth::OAuthBinding;
-pub use record::{KeyCheck, KeyRecord, NewKey};
+pub use record::{KeyCheck, KeyRecord, KeyTerms, NewKey};
 
 use crate::identity::{Entity, IdentityError, IntegrationName, is_plain_id, shown, text_type};
 use crate::pattern::Pattern;

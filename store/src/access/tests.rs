@@ -150,21 +150,22 @@ async fn a_key_works_until_it_expires_or_is_revoked() {
     let store = store().await;
     let owner = store.put_client(&client("cl_1", vec![]), &change(NOW)).await.unwrap();
     let key = ApiKey::generate(&mut random(1));
-    let made = store.issue_key(key.clone(), &owner.id, "ci", None, &change(NOW)).await.unwrap();
+    let made =
+        store.issue_key(key.clone(), &owner.id, &KeyTerms::new("ci"), &change(NOW)).await.unwrap();
     assert_eq!(made.record.expires_at_ms, NOW + 90 * DAY_MS);
     let record = store.get_key(key.id()).await.unwrap().unwrap();
     assert_eq!(record, made.record);
-    assert_eq!(record.check(&key, store.pepper(), NOW), KeyCheck::Valid);
-    assert_eq!(record.check(&key, store.pepper(), NOW + 90 * DAY_MS), KeyCheck::Expired);
+    assert_eq!(record.check(&key, store.pepper(), NOW, None), KeyCheck::Valid);
+    assert_eq!(record.check(&key, store.pepper(), NOW + 90 * DAY_MS, None), KeyCheck::Expired);
     let other = ApiKey::generate(&mut random(2));
-    assert_eq!(record.check(&other, store.pepper(), NOW), KeyCheck::WrongSecret);
+    assert_eq!(record.check(&other, store.pepper(), NOW, None), KeyCheck::WrongSecret);
     let other_pepper = Pepper::new(&[8; 32]).unwrap();
-    assert_eq!(record.check(&key, &other_pepper, NOW), KeyCheck::WrongSecret);
+    assert_eq!(record.check(&key, &other_pepper, NOW, None), KeyCheck::WrongSecret);
     assert!(store.revoke_key(key.id(), &change(NOW + 5)).await.unwrap());
     assert!(!store.revoke_key(key.id(), &change(NOW + 6)).await.unwrap());
     let record = store.get_key(key.id()).await.unwrap().unwrap();
     assert_eq!(record.revoked_at_ms, Some(NOW + 5));
-    assert_eq!(record.check(&key, store.pepper(), NOW), KeyCheck::Revoked);
+    assert_eq!(record.check(&key, store.pepper(), NOW, None), KeyCheck::Revoked);
     assert!(!store.revoke_key(other.id(), &change(NOW)).await.unwrap());
 }
 
@@ -176,17 +177,20 @@ async fn a_client_has_several_keys_and_none_without_it() {
     for label in ["old", "new"] {
         let key = ApiKey::generate(&mut bytes);
         let hour = Some(Duration::from_secs(3_600));
-        store.issue_key(key, &owner.id, label, hour, &change(NOW)).await.unwrap();
+        let terms = KeyTerms { lifetime: hour, ..KeyTerms::new(label) };
+        store.issue_key(key, &owner.id, &terms, &change(NOW)).await.unwrap();
     }
     let labels: BTreeSet<String> =
         store.list_keys(&owner.id).await.unwrap().into_iter().map(|k| k.label).collect();
     assert_eq!(labels, BTreeSet::from(["new".to_owned(), "old".to_owned()]));
     let nobody = ClientId::parse("cl_2").unwrap();
     let key = ApiKey::generate(&mut bytes);
-    let error = store.issue_key(key.clone(), &nobody, "x", None, &change(NOW)).await.unwrap_err();
+    let error =
+        store.issue_key(key.clone(), &nobody, &KeyTerms::new("x"), &change(NOW)).await.unwrap_err();
     assert!(error.is_conflict() && error.to_string().contains("cl_2"), "{error}");
     let lifetime = Some(Duration::from_secs(u64::MAX / 1_000));
-    let error = store.issue_key(key, &owner.id, "x", lifetime, &change(NOW)).await.unwrap_err();
+    let terms = KeyTerms { lifetime, ..KeyTerms::new("x") };
+    let error = store.issue_key(key, &owner.id, &terms, &change(NOW)).await.unwrap_err();
     assert!(matches!(error, StoreError::Invalid { .. }));
 }
 
@@ -227,7 +231,7 @@ async fn every_change_is_in_the_audit_and_bumps_the_epoch() {
     let store = store().await;
     let owner = store.put_client(&client("cl_1", vec![]), &change(NOW)).await.unwrap();
     let key = ApiKey::generate(&mut random(1));
-    store.issue_key(key.clone(), &owner.id, "ci", None, &change(NOW + 1)).await.unwrap();
+    store.issue_key(key.clone(), &owner.id, &KeyTerms::new("ci"), &change(NOW + 1)).await.unwrap();
     store.revoke_key(key.id(), &change(NOW + 2)).await.unwrap();
     assert!(store.delete_client(&owner.id, &change(NOW + 3)).await.unwrap());
     assert!(!store.delete_client(&owner.id, &change(NOW + 4)).await.unwrap());
@@ -246,13 +250,13 @@ async fn a_deleted_clients_id_and_keys_never_come_back() {
     let store = store().await;
     let owner = store.put_client(&client("cl_1", vec![]), &change(NOW)).await.unwrap();
     let key = ApiKey::generate(&mut random(1));
-    store.issue_key(key.clone(), &owner.id, "ci", None, &change(NOW)).await.unwrap();
+    store.issue_key(key.clone(), &owner.id, &KeyTerms::new("ci"), &change(NOW)).await.unwrap();
     assert!(store.delete_client(&owner.id, &change(NOW)).await.unwrap());
     let again = store.put_client(&client("cl_1", vec![]), &change(NOW)).await.unwrap_err();
     assert!(again.is_conflict(), "{again}");
     assert!(store.put_client(&owner, &change(NOW)).await.unwrap_err().is_conflict());
     let other = ApiKey::generate(&mut random(2));
-    let issued = store.issue_key(other, &owner.id, "ci", None, &change(NOW)).await;
+    let issued = store.issue_key(other, &owner.id, &KeyTerms::new("ci"), &change(NOW)).await;
     assert!(issued.unwrap_err().is_conflict());
     assert!(store.list_clients().await.unwrap().is_empty());
     assert!(store.get_key(key.id()).await.unwrap().is_some(), "kept, to be explained");
@@ -306,4 +310,76 @@ async fn what_cannot_be_an_issuers_client_is_refused_and_never_asked_for() {
     let (issuer, name) = ("h".repeat(512), "\u{e4}".repeat(128));
     store.bind_oauth(&one.id, &issuer, &name, &change(NOW)).await.unwrap();
     assert!(store.get_oauth(&issuer, &name).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_rotation_makes_a_key_and_ends_the_others_in_one_step() {
+    let store = store().await;
+    let owner = store.put_client(&client("cl_1", vec![]), &change(NOW)).await.unwrap();
+    let stranger = store.put_client(&client("cl_2", vec![]), &change(NOW)).await.unwrap();
+    let mut bytes = random(1);
+    let mut issue = async |of: &ClientId| {
+        let key = ApiKey::generate(&mut bytes);
+        store.issue_key(key, of, &KeyTerms::new("x"), &change(NOW)).await.unwrap().record.id
+    };
+    let (one, two, theirs) =
+        (issue(&owner.id).await, issue(&owner.id).await, issue(&stranger.id).await);
+    let mut bytes = random(2);
+    let mut rotate = async |keys: &[KeyId], until_ms| {
+        let (key, terms) = (ApiKey::generate(&mut bytes), KeyTerms::new("new"));
+        let replaced = Replaced { keys, until_ms };
+        store.replace_keys(key, &owner.id, &terms, replaced, &change(NOW + 1)).await
+    };
+    let old = [one.clone(), two.clone()];
+    let made = rotate(&old, NOW + 1_000).await.unwrap();
+    for id in &old {
+        let record = store.get_key(id).await.unwrap().unwrap();
+        assert!(record.is_live(NOW + 999) && !record.is_live(NOW + 1_000));
+    }
+    assert!(store.get_key(&made.record.id).await.unwrap().unwrap().is_live(NOW + 1_000));
+    for (keys, until_ms) in [
+        (std::slice::from_ref(&theirs), NOW),
+        (std::slice::from_ref(&one), NOW + 2_000),
+        (std::slice::from_ref(&KeyId::parse("nobodyskey00").unwrap()), NOW),
+    ] {
+        assert!(rotate(keys, until_ms).await.unwrap_err().is_conflict(), "{keys:?}");
+    }
+    assert_eq!(store.list_keys(&owner.id).await.unwrap().len(), 3);
+    assert!(store.get_key(&theirs).await.unwrap().unwrap().is_live(NOW + 1_000));
+    let actions: Vec<String> =
+        store.audit(NOW / DAY_MS).await.unwrap().into_iter().map(|e| e.action).collect();
+    assert_eq!(actions.iter().filter(|action| *action == "key.end").count(), 2);
+}
+
+#[tokio::test]
+async fn a_key_is_good_from_its_networks_only() {
+    let store = store().await;
+    let owner = store.put_client(&client("cl_1", vec![]), &change(NOW)).await.unwrap();
+    let key = ApiKey::generate(&mut random(1));
+    let networks = ["10.1.0.0/16", "2001:db8::/32"].map(|text| text.parse().unwrap());
+    let terms = KeyTerms { networks: networks.into(), ..KeyTerms::new("office") };
+    store.issue_key(key.clone(), &owner.id, &terms, &change(NOW)).await.unwrap();
+    let record = store.get_key(key.id()).await.unwrap().unwrap();
+    assert_eq!(record.networks, networks);
+    let check = |address: Option<&str>| {
+        record.check(&key, store.pepper(), NOW, address.map(|text| text.parse().unwrap()))
+    };
+    assert_eq!(check(Some("10.1.2.3")), KeyCheck::Valid);
+    assert_eq!(check(Some("2001:db8::7")), KeyCheck::Valid);
+    assert_eq!(check(Some("10.2.0.1")), KeyCheck::WrongNetwork);
+    assert_eq!(check(None), KeyCheck::WrongNetwork);
+}
+
+#[tokio::test]
+async fn the_use_of_a_key_is_noted_beside_it_and_changes_no_epoch() {
+    let store = store().await;
+    let owner = store.put_client(&client("cl_1", vec![]), &change(NOW)).await.unwrap();
+    let key = ApiKey::generate(&mut random(1));
+    store.issue_key(key.clone(), &owner.id, &KeyTerms::new("ci"), &change(NOW)).await.unwrap();
+    let epoch = store.epoch().await.unwrap();
+    assert_eq!(store.last_key_use(key.id()).await.unwrap(), None);
+    store.note_key_use(key.id(), NOW + 7).await.unwrap();
+    assert_eq!(store.last_key_use(key.id()).await.unwrap(), Some(NOW + 7));
+    assert_eq!(store.epoch().await.unwrap(), epoch);
+    assert!(store.get_key(key.id()).await.unwrap().is_some());
 }

@@ -22,8 +22,8 @@ use local_aws::LocalAws;
 use serde_json::Value;
 use store::{
     AccessStore, Action, ApiKey, Change, Client, ClientId, DynamoMessages, Entity, Grant,
-    GrantScope, IntegrationName, Message, MessageId, MessageStore, Pepper, Position, PutOutcome,
-    Signer, StoreItem,
+    GrantScope, IntegrationName, KeyTerms, Message, MessageId, MessageStore, Pepper, Position,
+    PutOutcome, Signer, StoreItem,
 };
 use tower::ServiceExt;
 
@@ -127,7 +127,7 @@ impl World {
     }
 
     /// Both clocks go on by as much (the monotonic one must be paused).
-    async fn pass(&self, time: Duration) {
+    pub(crate) async fn pass(&self, time: Duration) {
         self.wall.0.fetch_add(i64::try_from(time.as_millis()).unwrap(), Ordering::Relaxed);
         tokio::time::advance(time).await;
     }
@@ -150,13 +150,24 @@ impl World {
 
     async fn key(&mut self, client: &Client, lifetime: Option<Duration>) -> ApiKey {
         let key = ApiKey::generate(&mut |bytes: &mut [u8]| self.random.fill(bytes));
-        let issued = self.access.issue_key(key, &client.id, "test", lifetime, &CHANGE).await;
+        let terms = KeyTerms { lifetime, ..KeyTerms::new("test") };
+        let issued = self.access.issue_key(key, &client.id, &terms, &CHANGE).await;
         issued.unwrap().key
     }
 
     /// Revokes a key, as an operator elsewhere would.
     pub(crate) async fn revoke(&self, key: &ApiKey) {
         assert!(self.access.revoke_key(key.id(), &CHANGE).await.unwrap());
+    }
+
+    /// When a key was last used, in ms after the start, as an operator sees it.
+    pub(crate) async fn last_use(&self, key: &ApiKey) -> Option<i64> {
+        self.access.last_key_use(key.id()).await.unwrap().map(|at_ms| at_ms - NOW_MS)
+    }
+
+    /// How often an operation of DynamoDB was called.
+    pub(crate) fn calls(&self, operation: &str) -> u64 {
+        self.aws.calls().iter().filter(|c| c.operation == operation).map(|c| c.calls).sum()
     }
 
     /// Stores messages as sync-store would.

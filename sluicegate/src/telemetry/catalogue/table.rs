@@ -399,7 +399,7 @@ const API: &[Metric] = &[
         &[Label::new(
             "reason",
             Values::Of(
-                "missing several malformed unknown-key wrong-secret expired revoked client-gone \
+                "missing several malformed unknown-key wrong-secret expired revoked wrong-network client-gone \
                  client-disabled overloaded token-malformed token-header token-algorithm token-type \
                  token-id-token token-issuer token-claims token-audience token-expired token-not-yet \
                  token-unknown-key token-signature token-binding token-unknown-client",
