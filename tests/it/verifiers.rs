@@ -67,3 +67,8 @@ async fn what_is_delivered_into_aws_is_found_there_by_others() {
 async fn the_kcl_reads_our_leases_takes_them_over_and_gives_them_back() {
     verify("kcl").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_a_certified_issuer_are_taken_and_others_are_not() {
+    verify("oidc").await;
+}
