@@ -58,8 +58,10 @@ impl Seam {
         met
     }
 
-    /// The lane takes what waited behind the gate, in order.
+    /// The lane takes what waited behind the gate, in order. The catch-up reader may have been ahead of the live one when the seam was
+    /// fixed: what the lane took before is left out.
     pub(crate) fn open(self, lane: &mut Lane, terms: &Terms) {
+        lane.rejoin();
         for (batch, permit) in self.gate {
             lane.take(&batch, Some(permit), terms);
         }

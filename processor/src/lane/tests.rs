@@ -327,4 +327,24 @@ mod seams {
         rig.lane.advance().unwrap();
         assert_eq!(*rig.lane.position(), place(8, 0));
     }
+    #[test]
+    fn o1_what_was_read_beyond_the_seam_before_it_was_fixed_is_not_taken_twice() {
+        let mut rig = Rig::new(place(4, 0), 1_000);
+        // The catch-up reader is ahead of the live one, which has handed out 5 when the seam is fixed.
+        rig.take(&batch(&[(5, 0), (6, 0), (7, 0)], Some(7)));
+        let mut seam = Seam::new(number(5));
+        assert_eq!(seam.hold(&rig.lane, &batch(&[(6, 0)], Some(6))), Ok(()));
+        assert_eq!(seam.hold(&rig.lane, &batch(&[(7, 0), (8, 0)], Some(8))), Ok(()));
+        seam.open(&mut rig.lane, &rig.terms);
+        let held = rig.sink.take();
+        let offered = |held: &LaneBatch| {
+            let places = held.entries().iter().map(|entry| held.batch.place(entry).to_place().0);
+            places.collect::<Vec<_>>()
+        };
+        let all: Vec<_> = held.iter().flat_map(offered).collect();
+        assert_eq!(all, [5, 6, 7, 8].map(number));
+        held.iter().for_each(|batch| batch.ack.settle(batch.entries().len()));
+        rig.lane.advance().unwrap();
+        assert_eq!(*rig.lane.position(), place(8, 0));
+    }
 }
