@@ -47,7 +47,7 @@ pub use async_delivery::{
     AddressClass, Allowance, Answer, AwsConfigs, AwsIdentity, AwsService, BadAllowance,
     BreakerPolicy, BreakerState, Channel, CourierOptions, CourierStats, DestinationStats, DryRun,
     Guard, HttpTransports, MessageLinks, Outlets, Refusal, RoleToAssume, Transport, TransportError,
-    Transports, check_identity, count_replay, wanted_by,
+    Transports, check_identity, count_replay, hash_key_of, wanted_by,
 };
 pub use decode::{DecodeOptions, OutOfRange};
 pub use fan_out::FanOutOptions;

@@ -36,10 +36,12 @@ pub use access::{
     Pepper, Replaced, authorise,
 };
 pub use deliveries::{
-    ATTEMPT_RETENTION, AdriftRange, AttemptRecord, Claim, ClaimedDelivery, DEAD_LETTER_RETENTION,
+    ATTEMPT_RETENTION, AdriftRange, AttemptRecord, CHAIN_WRITES, Chain, ChainHead, ChainKey,
+    ChainPage, ChainWrite, ChainedDelivery, Claim, ClaimedDelivery, DEAD_LETTER_RETENTION,
     DUE_BUCKETS, DeadLetter, DeadLetterPage, DeadReason, DeliveryKey, DeliveryStore, DueDelivery,
     Holder, MARK_RETENTION, MadeDue, Mark, OpenRange, Parked, ParkedCount, ParkedDelivery,
-    ParkedPage, ParkedSummary, RANGE_BUCKETS, RangeKey, RangeStart, Trace, due_bucket,
+    ParkedPage, ParkedSummary, RANGE_BUCKETS, RangeKey, RangeStart, Tenure, Trace, due_bucket,
+    write_target,
 };
 pub use error::{Class, StoreError};
 pub use identity::{Entity, IdentityError, IntegrationName, MessageId, Position};
@@ -55,7 +57,7 @@ pub use signer::{Signer, TokenError};
 pub use subscriptions::{
     AssumedRole, BodyForm, ClientIdentity, ClientPlace, Credential, DeliveryOrder, DeliveryPolicy,
     Destination, Ed25519Key, EventBridgeDestination, EventBus, HmacKey, MAX_OLD_KEYS, OAuthClient,
-    QueueUrl, ROTATION_OVERLAP, STANDARD_RETRY_SCHEDULE_MS, SigningKey, SigningSecret,
+    OnExhausted, QueueUrl, ROTATION_OVERLAP, STANDARD_RETRY_SCHEDULE_MS, SigningKey, SigningSecret,
     SnsDestination, SqsDestination, StaticHeaders, Subscription, SubscriptionEpochs,
     SubscriptionError, SubscriptionId, SubscriptionSnapshot, SubscriptionStore, TopicArn,
     WebhookAuth, WebhookDestination, WebhookSettings, WebhookUrl, retry_delay,

@@ -65,7 +65,7 @@ pub fn run(seed: u64, traced: bool) -> (Outcome, Option<Trace>) {
     // Subscriptions expire within a course, too.
     let subscription_lifetime = Duration::from_secs(rng.u64(15..60));
     let shards = rng.i32(1..=3);
-    let receivers = [0, 1, 2][rng.usize(..3)];
+    let receivers = [0, 1, 2, 3][rng.usize(..4)];
     let climate = Climate::draw(&mut rng);
     let service = KinesisOptions::default();
     let kinesis = KinesisOptions {

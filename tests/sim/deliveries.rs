@@ -7,7 +7,6 @@ use crate::receivers::is_ordered;
 /// What became of one record at one receiver.
 #[derive(Debug, Clone, Default)]
 struct Fate {
-    attempted: bool,
     /// Written down to be tried later, at least once.
     parked: bool,
     /// Given up, with its payload kept.
@@ -15,8 +14,6 @@ struct Fate {
     delivered: bool,
     /// Lost to the stream's retention, as was written down.
     lost: bool,
-    /// A later record of its key was attempted first, while this one was neither parked nor dead.
-    overtaken: Option<Overtaken>,
 }
 
 impl Fate {
@@ -26,19 +23,21 @@ impl Fate {
     }
 }
 
-/// Who attempted another record first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Overtaken {
-    tenure: Tenure,
-    by: usize,
-}
-
-/// A process while it owns a shard: after another owner, what was not settled comes again, and that is no disorder of its own.
+/// A process while it owns a shard: its next owner may go back, and begin again where it finds things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tenure {
     pub life: u64,
     /// The lease's counter.
     pub counter: u64,
+}
+
+/// The last attempt of a group at a receiver that asks for order.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    record: usize,
+    tenure: Tenure,
+    /// The furthest record that was attempted so far.
+    furthest: usize,
 }
 
 /// The fates of all records at all receivers.
@@ -50,6 +49,8 @@ pub struct Deliveries {
     open: usize,
     /// Parked ones that were deleted in the step under way, which must have come to an end.
     deleted: Vec<(usize, usize)>,
+    /// By receiver and group: a key, or a shard.
+    last: BTreeMap<(usize, String), Last>,
     attempts: u64,
     parked: u64,
     dead: u64,
@@ -92,38 +93,48 @@ impl Deliveries {
         self.fates.iter().all(|fates| settled(&fates[record]))
     }
 
-    /// An attempt begins. O1, for receivers that ask for order: within one tenure, first attempts of a key are in the order of the stream, but for what was parked. `earlier`
-    /// are the records of the key before this one.
+    /// An attempt begins. O1, for receivers that ask for order: everything before it in its group was delivered or given up, and nobody
+    /// goes back while it owns the shard. The next owner may: then it begins anew there, and all that follows comes again. `earlier` are
+    /// the records of the group before this one.
     pub fn attempted(
         &mut self,
         receiver: usize,
         record: usize,
         tenure: Tenure,
+        group: &str,
         earlier: impl Iterator<Item = usize>,
     ) -> Result<(), String> {
         self.attempts += 1;
-        let fates = &mut self.fates[receiver];
-        let fate = &mut fates[record];
-        if std::mem::replace(&mut fate.attempted, true) || !is_ordered(receiver) {
+        if !is_ordered(receiver) {
             return Ok(());
         }
-        let overtaken = fate.overtaken.take().filter(|other| other.tenure == tenure);
-        if let Some(Overtaken { by, .. }) = overtaken.filter(|_| !fate.parked && !fate.dead) {
+        let fates = &self.fates[receiver];
+        if let Some(before) = earlier.into_iter().find(|before| !fates[*before].is_over()) {
             return Err(format!(
-                "O1: receiver {receiver} is sent record {by} before record {record}"
+                "O1: receiver {receiver} is sent record {record} before record {before} of {group}"
             ));
         }
-        // What was parked comes back when it is due, whoever parked it, and whatever others have still to read.
-        if fates[record].parked {
-            return Ok(());
-        }
-        for before in earlier {
-            let before = &mut fates[before];
-            if !(before.attempted || before.parked || before.is_over()) {
-                before.overtaken = Some(Overtaken { tenure, by: record });
-            }
+        let key = (receiver, group.to_owned());
+        let furthest = self.last.get(&key).map_or(record, |last| last.furthest.max(record));
+        if let Some(last) = self.last.insert(key, Last { record, tenure, furthest })
+            && last.tenure == tenure
+            && last.record > record
+        {
+            return Err(format!(
+                "O1: receiver {receiver} is sent record {record} of {group} after record {} by the same owner",
+                last.record
+            ));
         }
         Ok(())
+    }
+
+    /// O1: whoever went back came forward again, so that the last a receiver saw of a group is its newest.
+    fn stale(&self) -> Option<String> {
+        let (key, last) = self.last.iter().find(|(_, last)| last.record < last.furthest)?;
+        Some(format!(
+            "O1: the last that {key:?} saw is record {}, of {}",
+            last.record, last.furthest
+        ))
     }
 
     /// A receiver took a record.
@@ -172,6 +183,13 @@ impl Deliveries {
             Some((receiver, record)) => Err(format!(
                 "P1: the parked delivery of record {record} to receiver {receiver} is deleted"
             )),
+        }
+    }
+
+    /// Panics if a receiver was left with something old.
+    pub fn check_end(&self) {
+        if let Some(stale) = self.stale() {
+            panic!("{stale}");
         }
     }
 

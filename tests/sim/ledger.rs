@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::deliveries::{Deliveries, Tenure};
 use crate::leases::{Leases, lanes};
-use crate::receivers::of_subscription;
+use crate::receivers::{is_ordered_by_shard, of_subscription};
 use crate::wire;
 
 /// A record that the stream acknowledged.
@@ -41,6 +41,7 @@ pub struct Ledger {
     /// Those that were parked, by the message's id.
     by_message: BTreeMap<String, usize>,
     by_key: BTreeMap<String, Vec<usize>>,
+    by_shard: BTreeMap<String, Vec<usize>>,
     /// By shard and lane, those that no position of its lease covered yet.
     unsettled: BTreeMap<String, [BTreeMap<SequenceNumber, usize>; 2]>,
     missing: usize,
@@ -62,6 +63,7 @@ impl Ledger {
         let Put { key, payload, malformed } = put;
         let sequence = SequenceNumber::parse(sequence).expect("a sequence number");
         self.by_key.entry(key.clone()).or_default().push(index);
+        self.by_shard.entry(shard.clone()).or_default().push(index);
         for lane in self.unsettled.entry(shard.clone()).or_default() {
             lane.insert(sequence.clone(), index);
         }
@@ -144,6 +146,11 @@ impl Ledger {
 
     /// A delivery was parked or changed, or a dead letter was written.
     pub fn delivery_wrote(&mut self, at: Duration, by: &str, item: &Value) {
+        // Heads of chains, who owns them, and who fails since when are no deliveries.
+        let partition = item["pk"]["S"].as_str().unwrap_or_default();
+        if ["chains#", "failing#"].iter().any(|kind| partition.starts_with(kind)) {
+            return;
+        }
         let payload = String::from_utf8(wire::bytes(&item["payload"]["B"])).expect("UTF-8");
         if item["reason"]["S"] == "lost-to-retention" {
             return self.loss(at, by, &payload);
@@ -214,12 +221,37 @@ impl Ledger {
         let Some(index) = self.record(at, "a courier", payload) else { return };
         let Record { key, shard, .. } = &self.records[index];
         let counter = self.leases.counter(shard);
-        let earlier = self.by_key[key].iter().copied().take_while(|earlier| *earlier < index);
-        let done = self.deliveries.attempted(receiver, index, Tenure { life, counter }, earlier);
+        let whole = is_ordered_by_shard(receiver);
+        let group = if whole { shard.clone() } else { key.clone() };
+        // Of what is ordered by the shard, all that was put into an ancestor comes before.
+        let members = if whole { &self.by_shard[shard] } else { &self.by_key[key] };
+        let earlier = members.iter().copied().take_while(|earlier| *earlier < index);
+        let earlier = earlier.filter(|earlier| !self.records[*earlier].malformed);
+        let tenure = Tenure { life, counter };
+        // What the stream does not have any more nobody can wait for; that it is written down is seen to elsewhere.
+        let gone = at.checked_sub(self.retention.unwrap_or(Duration::MAX));
+        let ancestors = if whole { self.before(shard) } else { Vec::new() };
+        let earlier = ancestors.into_iter().chain(earlier);
+        let earlier = earlier.filter(|i| gone.is_none_or(|gone| self.records[*i].put_at >= gone));
+        let done = self.deliveries.attempted(receiver, index, tenure, &group, earlier);
         if let Err(broken) = done {
             let line = format!("{broken}; that is {payload} of {shard}");
             self.breaks(at, line);
         }
+    }
+
+    /// Messages that were put into the shard's ancestors.
+    fn before(&self, shard: &str) -> Vec<usize> {
+        let parents = self.leases.parents();
+        let (mut open, mut found) = (vec![shard], Vec::new());
+        while let Some(shard) = open.pop() {
+            for parent in parents.get(shard).into_iter().flatten() {
+                found.extend(self.by_shard.get(*parent).into_iter().flatten().copied());
+                open.push(parent);
+            }
+        }
+        found.retain(|index| !self.records[*index].malformed);
+        found
     }
 
     /// A receiver took a message.
@@ -306,14 +338,20 @@ impl Ledger {
         let waited_for = self.deliveries.waited_for();
         let all = waited_for.values().all(Vec::is_empty);
         assert!(all, "P1: receivers wait for {waited_for:?}");
+        self.deliveries.check_end();
         self.leases.check_cover(listed);
     }
 }
 
-/// The receiver and the message's id of a parked delivery, by its key.
+/// The receiver and the message's id of a parked delivery, by its key; that of one in a chain ends with the id.
 fn parked_message(item: &Value) -> Option<(usize, &str)> {
-    let mut parts = item["pk"]["S"].as_str()?.strip_prefix("parked#")?.split('#');
-    Some((of_subscription(parts.next()?)?, parts.next()?))
+    let (partition, sort) = (item["pk"]["S"].as_str()?, item["sk"]["S"].as_str()?);
+    let mut parts = partition.split('#');
+    match parts.next()? {
+        "parked" => Some((of_subscription(parts.next()?)?, parts.next()?)),
+        "chain" => Some((of_subscription(parts.next()?)?, sort.rsplit('#').next()?)),
+        _ => None,
+    }
 }
 
 /// What led to a broken promise.

@@ -127,9 +127,23 @@ fn number(host: &str) -> Option<usize> {
     host.strip_prefix("receiver-")?.strip_suffix(".example")?.parse().ok()
 }
 
-/// Whether its messages come to it in order, key by key.
+/// In which order its messages come to it.
+fn order(receiver: usize) -> DeliveryOrder {
+    match receiver {
+        0 => DeliveryOrder::Key,
+        1 => DeliveryOrder::None,
+        _ => DeliveryOrder::Shard,
+    }
+}
+
+/// Whether its messages come to it in some order.
 pub fn is_ordered(receiver: usize) -> bool {
-    receiver == 0
+    order(receiver) != DeliveryOrder::None
+}
+
+/// Whether those of a shard come to it one by one.
+pub fn is_ordered_by_shard(receiver: usize) -> bool {
+    order(receiver) == DeliveryOrder::Shard
 }
 
 /// The number of the receiver that this subscription is for.
@@ -173,7 +187,7 @@ pub async fn subscribe(dynamodb: &DynamoDb, receivers: usize) {
             policy: DeliveryPolicy {
                 timeout_ms: TIMEOUT_MS,
                 retry_schedule_ms: RETRIES_MS.to_vec(),
-                order: if is_ordered(receiver) { DeliveryOrder::Key } else { DeliveryOrder::None },
+                order: order(receiver),
                 ..DeliveryPolicy::default()
             },
             created_at_ms: 0,

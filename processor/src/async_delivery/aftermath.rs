@@ -1,4 +1,4 @@
-//! The ways in which a delivery leaves a lane, as jobs for the ledger. Writes nothing itself.
+//! The ways in which a delivery that is in no order leaves a lane, as jobs for the ledger. Writes nothing itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +29,7 @@ impl Aftermath<'_> {
                 None
             }
             Delivery::Retry(retry) => Some(Job::Settle(retry.claimed.claim)),
+            Delivery::InOrder(_) => not_ours(),
         }
     }
 
@@ -49,13 +50,14 @@ impl Aftermath<'_> {
                 due_at_ms,
                 error,
             }))),
+            Delivery::InOrder(_) => not_ours(),
         }
     }
 
     /// It was not attempted, because its destination takes nothing now or has no room.
     pub(super) fn set_aside(&self, delivery: Delivery, jitter_unit: f64, why: &str) -> Option<Job> {
         let (attempts, first_failed_at_ms, error) = match &delivery {
-            Delivery::Live(_) => (0, self.now_ms, why.to_owned()),
+            Delivery::Live(_) | Delivery::InOrder(_) => (0, self.now_ms, why.to_owned()),
             Delivery::Retry(retry) => {
                 let parked = &retry.claimed.delivery;
                 (parked.attempts, parked.first_failed_at_ms, parked.last_error.clone())
@@ -85,6 +87,7 @@ impl Aftermath<'_> {
             Delivery::Retry(retry) => {
                 (retry.claimed.delivery, Origin::Claimed(retry.claimed.claim))
             }
+            Delivery::InOrder(_) => return not_ours(),
         };
         let mut letter = dead_letter(parked, reason, detail, self.now_ms);
         letter.attempts = attempts;
@@ -97,6 +100,12 @@ impl Aftermath<'_> {
         let counters = Arc::clone(&self.shared.counters);
         Some(Job::Park(Box::new(Park { live, parked, counters })))
     }
+}
+
+/// What is in order leaves its lane by its chain. Should it ever come here it is let go of unsettled, which its batch notices.
+fn not_ours() -> Option<Job> {
+    debug_assert!(false, "what is in order leaves its lane by its chain");
+    None
 }
 
 /// `now_ms` and a delay, without overflow.

@@ -18,11 +18,12 @@ use super::destination::{Outlets, Workshop};
 use super::intake::{Intake, IntakeExit, IntakeParts, Lanes};
 use super::lane_task::LaneTools;
 use super::ledger::{Ledger, LedgerHandle, Stores};
+use super::ordered::OpenShards;
 use super::stats::{Counters, CourierStats};
 use super::sweeper::Sweeper;
 use super::watch::{ViewWatch, WatchPace, Watcher};
 use super::webhook::MessageLinks;
-use crate::batch::LaneBatch;
+use crate::batch::{LaneBatch, LeaseCheck, ShardContext};
 use crate::integration::Integrations;
 use crate::lane::Sink;
 use crate::null_sink::{NullSink, SinkMode};
@@ -137,6 +138,7 @@ pub(crate) struct CourierHandle {
     views: ViewWatch,
     lanes: Arc<ArcSwap<Lanes>>,
     gauge: Arc<Gauge>,
+    shards: OpenShards,
     ledger: LedgerHandle,
     stops: Stops,
     /// In the place of all of it, when nothing is kept.
@@ -162,6 +164,7 @@ impl Courier {
         let (sender, batches) = mpsc::channel(options.batch_queue);
         let lanes: Arc<ArcSwap<Lanes>> = Arc::default();
         let gauge: Arc<Gauge> = Arc::default();
+        let shards = OpenShards::default();
         let intake = Intake::new(IntakeParts {
             batches,
             views: views.clone(),
@@ -180,6 +183,8 @@ impl Courier {
                 views: views.clone(),
                 breaker: options.breaker,
                 abort: stops.abort.clone(),
+                deliveries: parts.deliveries.clone(),
+                shards: shards.clone(),
             },
             lane_queue: options.destination_queue,
             retire_all: stops.retire_all.clone(),
@@ -201,6 +206,7 @@ impl Courier {
             views,
             lanes,
             gauge,
+            shards,
             ledger: ledger_handle,
             stops: stops.clone(),
             null: (options.sink == SinkMode::Discard).then(Arc::default),
@@ -350,5 +356,13 @@ impl CourierHandle {
 impl Sink for CourierHandle {
     fn offer(&self, batch: LaneBatch) -> Result<(), LaneBatch> {
         self.accept(batch)
+    }
+
+    fn open(&self, shard: &Arc<ShardContext>, lease: &LeaseCheck) {
+        self.shards.open(shard, lease);
+    }
+
+    fn close(&self, shard: &ShardContext) {
+        self.shards.close(shard);
     }
 }

@@ -7,10 +7,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use store::{DeadLetter, DeadReason, Entity, Message, MessageId, ParkedDelivery, SubscriptionId};
+use store::{
+    ChainKey, ChainedDelivery, DeadLetter, DeadReason, Entity, Message, MessageId, ParkedDelivery,
+    SubscriptionId,
+};
 use tokio::sync::Notify;
 
-use crate::batch::{Batch, Entry, LaneBatch};
+use crate::batch::{Batch, Entry, LaneBatch, LeaseCheck, Place, ShardContext};
 use crate::integration::Integrations;
 
 use super::lane::Retry;
@@ -113,7 +116,38 @@ pub(super) struct Live {
     index: usize,
 }
 
+/// A look at a live delivery that is in other hands: what it is of, and no right to settle it.
+#[derive(Debug, Clone)]
+pub(super) struct Glimpse {
+    track: Arc<Track>,
+    index: usize,
+}
+
+impl Glimpse {
+    /// The delivery as [`Live::parked`] has it.
+    pub(super) fn parked(
+        &self,
+        subscription: &SubscriptionId,
+        now_ms: i64,
+        error: String,
+    ) -> Option<ParkedDelivery> {
+        // Nothing is opened and nothing settled by this one: it only reads.
+        let live = Live { track: Arc::clone(&self.track), index: self.index };
+        live.parked(subscription, 0, now_ms, now_ms, error)
+    }
+}
+
 impl Live {
+    pub(super) fn glimpse(&self) -> Glimpse {
+        Glimpse { track: Arc::clone(&self.track), index: self.index }
+    }
+
+    /// Where it stands in its shard.
+    pub(super) fn place(&self) -> Place {
+        let batch = self.track.batch();
+        batch.place(&self.track.entries()[self.index]).to_place()
+    }
+
     /// Delivered, parked or dead-lettered: nothing more is owed for it.
     pub(super) fn settle(self) {
         self.track.close_one();
@@ -125,6 +159,25 @@ impl Live {
 
     pub(super) fn lease_is_lost(&self) -> bool {
         self.track.is_lost()
+    }
+
+    /// The shard that it comes from.
+    pub(super) fn shard(&self) -> &Arc<ShardContext> {
+        &self.track.batch().shard
+    }
+
+    /// The message's id; `None` if the entry is malformed, as in `message`.
+    pub(super) fn id(&self) -> Option<MessageId> {
+        self.message().map(|message| message.id)
+    }
+
+    pub(super) fn lease(&self) -> &LeaseCheck {
+        &self.track.lane_batch.lease
+    }
+
+    /// What its group is told by.
+    pub(super) fn partition_key(&self) -> &str {
+        self.track.batch().partition_key(&self.track.entries()[self.index])
     }
 
     fn fence(&self) -> u64 {
@@ -169,6 +222,28 @@ impl Live {
     }
 }
 
+/// A message that is attempted when what comes before it in its group has ended.
+#[derive(Debug)]
+pub(super) struct InOrder {
+    pub(super) key: ChainKey,
+    /// Attempts made before.
+    pub(super) attempts: u32,
+    pub(super) source: Source,
+}
+
+/// Where a message that is in order comes from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// From the stream, now.
+    Stream(Live),
+    /// From a chain whose first message it is.
+    Chain(Box<ChainedDelivery>, Turn),
+}
+
+/// Which reading of its chain a message is of: the outcome of an earlier one moves nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Turn(pub(super) u64);
+
 /// What a lane works on.
 #[derive(Debug)]
 pub(super) enum Delivery {
@@ -176,21 +251,57 @@ pub(super) enum Delivery {
     Live(Live),
     /// Parked before, claimed by this worker.
     Retry(Retry),
+    /// One of a subscription that asks for an order.
+    InOrder(InOrder),
+}
+
+/// What a lane works on, by where it comes from.
+enum Origin<'a> {
+    Live(&'a Live),
+    Parked(&'a ParkedDelivery),
 }
 
 impl Delivery {
-    fn message(&self) -> Option<Message> {
+    fn source(&self) -> Origin<'_> {
         match self {
-            Delivery::Live(live) => live.message(),
-            Delivery::Retry(retry) => Some(retry.claimed.delivery.message.clone()),
+            Delivery::Live(live) => Origin::Live(live),
+            Delivery::Retry(retry) => Origin::Parked(&retry.claimed.delivery),
+            Delivery::InOrder(InOrder { source: Source::Stream(live), .. }) => Origin::Live(live),
+            Delivery::InOrder(InOrder { source: Source::Chain(chained, _), .. }) => {
+                Origin::Parked(&chained.delivery)
+            }
+        }
+    }
+
+    /// The live delivery that it is, if it comes from the stream.
+    pub(super) fn live(&self) -> Option<&Live> {
+        match self.source() {
+            Origin::Live(live) => Some(live),
+            Origin::Parked(_) => None,
+        }
+    }
+
+    /// The same, taken out.
+    pub(super) fn into_stream(self) -> Option<Live> {
+        match self {
+            Delivery::Live(live)
+            | Delivery::InOrder(InOrder { source: Source::Stream(live), .. }) => Some(live),
+            Delivery::Retry(_) | Delivery::InOrder(_) => None,
+        }
+    }
+
+    fn message(&self) -> Option<Message> {
+        match self.source() {
+            Origin::Live(live) => live.message(),
+            Origin::Parked(parked) => Some(parked.message.clone()),
         }
     }
 
     /// The id of its message.
     pub(super) fn message_id(&self) -> Option<MessageId> {
-        match self {
-            Delivery::Retry(retry) => Some(retry.claimed.delivery.message.id.clone()),
-            other => other.message().map(|message| message.id),
+        match self.source() {
+            Origin::Live(live) => live.id(),
+            Origin::Parked(parked) => Some(parked.message.id.clone()),
         }
     }
 
@@ -201,10 +312,9 @@ impl Delivery {
 
     /// The subscription's owner is granted its message.
     pub(super) fn is_within(&self, mandate: &Mandate) -> bool {
-        match self {
-            Delivery::Live(live) => live.is_within(mandate),
-            Delivery::Retry(retry) => {
-                let message = &retry.claimed.delivery.message;
+        match self.source() {
+            Origin::Live(live) => live.is_within(mandate),
+            Origin::Parked(ParkedDelivery { message, .. }) => {
                 if mandate.sees_whole_entities(&message.integration) {
                     mandate.allows(&message.integration, &message.entity)
                 } else {
@@ -214,14 +324,11 @@ impl Delivery {
         }
     }
 
-    /// What its subscription may ask to be in order: the message's partition key.
-    pub(super) fn partition_key(&self) -> Arc<str> {
+    /// What it is in order with, if it is.
+    pub(super) fn group(&self) -> Option<&ChainKey> {
         match self {
-            Delivery::Live(live) => {
-                let entry = &live.track.entries()[live.index];
-                Arc::from(live.track.batch().partition_key(entry))
-            }
-            Delivery::Retry(retry) => Arc::clone(&retry.claimed.delivery.message.partition_key),
+            Delivery::InOrder(in_order) => Some(&in_order.key),
+            Delivery::Live(_) | Delivery::Retry(_) => None,
         }
     }
 
@@ -230,6 +337,7 @@ impl Delivery {
         match self {
             Delivery::Live(_) => 0,
             Delivery::Retry(retry) => retry.claimed.delivery.attempts,
+            Delivery::InOrder(in_order) => in_order.attempts,
         }
     }
 }

@@ -73,10 +73,18 @@ pub(super) struct Intake {
     unconfirmed: VecDeque<Unconfirmed>,
     /// Received just as the view turned stale.
     pending: Option<LaneBatch>,
-    /// Parking that waits for room in the ledger; no batch is taken meanwhile.
-    overflow: VecDeque<Job>,
+    /// What waits for room elsewhere; no batch is taken meanwhile.
+    overflow: VecDeque<Overflow>,
     tasks: JoinSet<()>,
     rng: fastrand::Rng,
+}
+
+/// What found no room where it belongs.
+enum Overflow {
+    /// Parking, in the ledger.
+    Job(Job),
+    /// A message that must not be overtaken, in its lane.
+    InOrder(Arc<LaneHandle>, Live),
 }
 
 enum Step {
@@ -141,15 +149,10 @@ impl Intake {
                 Some(view) => Step::See(view),
                 None => failed("the watch over the subscriptions ended".into()),
             },
-            room = parts.tools.ledger.room(), if !overflow.is_empty() => {
-                match (room, overflow.pop_front()) {
-                    (Some(permit), Some(job)) => {
-                        permit.send(job);
-                        Step::Written
-                    }
-                    _ => failed("the ledger ended".into()),
-                }
-            }
+            unloaded = unload(&parts.tools, overflow), if !overflow.is_empty() => match unloaded {
+                true => Step::Written,
+                false => failed("the ledger ended".into()),
+            },
             Some(batch) = parts.batches.recv(), if can_take => Step::Take(batch),
         }
     }
@@ -157,7 +160,9 @@ impl Intake {
     /// Lets go of what is not routed, and has every lane park what it holds.
     async fn finish(mut self) {
         self.parts.retire_all.cancel();
-        for job in self.overflow.drain(..) {
+        for waiting in self.overflow.drain(..) {
+            // What is in order and not in its lane is not settled: it comes again.
+            let Overflow::Job(job) = waiting else { continue };
             if self.parts.tools.ledger.write(job).await.is_err() {
                 break;
             }
@@ -288,8 +293,8 @@ impl Intake {
 /// What became of a batch's messages.
 #[derive(Default)]
 struct Given {
-    /// Parking jobs for what lanes handed back.
-    refused: Vec<Job>,
+    /// What lanes handed back.
+    refused: Vec<Overflow>,
     unmatched: u64,
 }
 
@@ -317,13 +322,45 @@ fn give(
         let mut matched = false;
         for lane in router.matches(asked, scratch) {
             matched = true;
-            if let Err(live) = lane.offer(track.delivery(index)) {
-                given.refused.extend(refused(lane, live, now_ms, entry.arrived_at_ms));
+            if lane.keeps_order() {
+                if let Err(live) = lane.offer_in_order(track.delivery(index)) {
+                    given.refused.push(Overflow::InOrder(Arc::clone(lane), live));
+                }
+            } else if let Err(live) = lane.offer(track.delivery(index)) {
+                let job = refused(lane, live, now_ms, entry.arrived_at_ms);
+                given.refused.extend(job.map(Overflow::Job));
             }
         }
         given.unmatched += u64::from(!matched);
     }
     Some(given)
+}
+
+/// Takes the first that waits to where it belongs; false once there is nowhere left. Cancel safe.
+async fn unload(tools: &LaneTools, overflow: &mut VecDeque<Overflow>) -> bool {
+    let lane = match overflow.front() {
+        Some(Overflow::InOrder(lane, _)) => Some(Arc::clone(lane)),
+        _ => None,
+    };
+    if let Some(lane) = lane {
+        let room = lane.room().await;
+        let Some(Overflow::InOrder(_, live)) = overflow.pop_front() else { return true };
+        lane.let_in();
+        match room {
+            Some(permit) => permit.send(live),
+            // Its subscription is switched off or gone: no order is kept over that.
+            None => {
+                let job = refused(&lane, live, wall_ms(&tools.time), 0);
+                overflow.extend(job.map(Overflow::Job));
+            }
+        }
+        return true;
+    }
+    let Some(permit) = tools.ledger.room().await else { return false };
+    if let Some(Overflow::Job(job)) = overflow.pop_front() {
+        permit.send(job);
+    }
+    true
 }
 
 fn refused(lane: &LaneHandle, live: Live, now_ms: i64, spread: i64) -> Option<Job> {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use store::{ClaimedDelivery, DeliveryPolicy};
+use store::{ClaimedDelivery, DeliveryOrder, DeliveryPolicy};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -104,6 +104,8 @@ impl Drop for RetryPlace {
 pub(super) struct LaneHandle {
     pub(super) shared: Arc<Shared>,
     live: mpsc::Sender<Live>,
+    /// Live deliveries that wait outside for room, in their order.
+    outside: AtomicUsize,
     retries: mpsc::Sender<Retry>,
     changes: watch::Sender<Arc<Mandate>>,
     /// Cancelled: the lane parks what it has and ends.
@@ -132,6 +134,7 @@ pub(super) fn lane(
     let handle = LaneHandle {
         shared: Arc::clone(&shared),
         live: live_sender,
+        outside: AtomicUsize::new(0),
         retries: retry_sender,
         changes: change_sender,
         retire: retire.clone(),
@@ -148,6 +151,39 @@ impl LaneHandle {
         self.live.try_send(live).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(live) | mpsc::error::TrySendError::Closed(live) => live,
         })
+    }
+
+    /// Its messages must not overtake each other on the way in.
+    pub(super) fn keeps_order(&self) -> bool {
+        self.shared.mandate.load().subscription.policy.order != DeliveryOrder::None
+    }
+
+    /// Queues a live delivery in its turn. What comes back has to wait outside until [`room`](Self::room) lets it in: such a lane
+    /// writes down what it cannot attempt, so that it makes room as long as that can be written.
+    pub(super) fn offer_in_order(&self, live: Live) -> Result<(), Live> {
+        if self.outside.load(Ordering::Acquire) == 0 {
+            match self.live.try_send(live) {
+                Ok(()) => return Ok(()),
+                Err(
+                    mpsc::error::TrySendError::Full(live) | mpsc::error::TrySendError::Closed(live),
+                ) => {
+                    self.outside.fetch_add(1, Ordering::AcqRel);
+                    return Err(live);
+                }
+            }
+        }
+        self.outside.fetch_add(1, Ordering::AcqRel);
+        Err(live)
+    }
+
+    /// Room for the first of those that wait outside; `None` once the lane has ended. Cancel safe.
+    pub(super) async fn room(&self) -> Option<mpsc::Permit<'_, Live>> {
+        self.live.reserve().await.ok()
+    }
+
+    /// One that waited outside does not any more.
+    pub(super) fn let_in(&self) {
+        self.outside.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// How many claimed deliveries the lane has room for now.

@@ -53,6 +53,10 @@ pub(super) enum Job {
     Note(Box<AttemptRecord>),
     /// The destination is gone for good: take the subscription, as it was read, out of service.
     Disable(Arc<Subscription>),
+    /// The destination fails: once it has for long enough, the same.
+    Failing(Arc<Subscription>),
+    /// The destination was reached again.
+    Recovered(Arc<Subscription>),
 }
 
 #[derive(Debug)]
@@ -106,7 +110,9 @@ impl Job {
                 Origin::Claimed(claim) => Some(claim),
                 Origin::Live(_) => None,
             },
-            Job::Park(_) | Job::Note(_) | Job::Disable(_) => None,
+            Job::Park(_) | Job::Note(_) | Job::Disable(_) | Job::Failing(_) | Job::Recovered(_) => {
+                None
+            }
         }
     }
 
@@ -119,6 +125,8 @@ impl Job {
             Job::GiveUp(_) => "dead-letter",
             Job::Note(_) => "note",
             Job::Disable(_) => "disable",
+            Job::Failing(_) => "failing",
+            Job::Recovered(_) => "recovered",
         }
     }
 
@@ -294,8 +302,12 @@ impl Ledger {
                     Job::Park(park) => parks.push((park, tried.failures)),
                     Job::Note(record) => notes.push((*record, tried.failures)),
                     job => {
-                        let write =
-                            writes::write_one(Arc::clone(&self.stores), job, tried.failures);
+                        let write = writes::write_one(
+                            Arc::clone(&self.stores),
+                            job,
+                            tried.failures,
+                            now_ms,
+                        );
                         self.running.push(Box::pin(write));
                     }
                 },

@@ -45,6 +45,11 @@ pub(super) fn breaker(change: &'static str) {
     counter!("sluicegate.delivery.breaker_changes", "change" => change).increment(1);
 }
 
+/// A subscription was switched off: its destination is `gone`, or was `failing` for too long.
+pub(super) fn disabled(why: &'static str) {
+    counter!("sluicegate.delivery.disabled", "why" => why).increment(1);
+}
+
 /// Age of the newest confirmed reading of the subscriptions.
 pub(super) fn view_age(age: Duration) {
     gauge!("sluicegate.delivery.view_age_seconds").set(age.as_secs_f64());

@@ -9,7 +9,7 @@
 //! Replays (`replay`) make deliveries parked and due, nothing else.
 //!
 //! Start at [`Courier`], then `intake` (batch to lanes), `lane_task` (lane to attempts), `ledger`
-//! (what is written) and `sweeper` (parked ones come back). Decisions are pure and stand in `router`,
+//! (what is written), `sweeper` (parked ones come back) and `ordered` (what has to stay in order). Decisions are pure and stand in `router`,
 //! `mandate`, `breaker`, `outcome` and `webhook::guard`. A new kind of destination is one folder behind
 //! `destination::Sender`.
 
@@ -26,6 +26,7 @@ mod lane_task;
 mod ledger;
 pub(crate) mod mandate;
 mod metrics;
+mod ordered;
 mod outcome;
 mod rate;
 mod replay;
@@ -45,6 +46,7 @@ pub use breaker::{BreakerPolicy, BreakerState};
 pub use courier::CourierOptions;
 pub(crate) use courier::{Courier, CourierExit, CourierHandle, CourierParts};
 pub use destination::Outlets;
+pub use ordered::hash_key_of;
 pub use replay::{DryRun, count_replay};
 pub(crate) use replay::{Replayer, ReplayerParts};
 pub use router::wanted_by;

@@ -101,7 +101,12 @@ fn unparkable(park: Park, error: &StoreError) -> Tried {
 }
 
 /// Does any other job.
-pub(super) async fn write_one(stores: Arc<Stores>, job: Job, failures: u32) -> Vec<Tried> {
+pub(super) async fn write_one(
+    stores: Arc<Stores>,
+    job: Job,
+    failures: u32,
+    now_ms: i64,
+) -> Vec<Tried> {
     let next = match job {
         Job::Settle(claim) => match call(stores.deliveries.settle(&claim)).await {
             Answer::Done | Answer::Refused => None,
@@ -116,7 +121,17 @@ pub(super) async fn write_one(stores: Arc<Stores>, job: Job, failures: u32) -> V
             }
         }
         Job::GiveUp(give_up) => give_up_one(&stores, give_up, failures).await,
-        Job::Disable(subscription) => match call(disable(&stores, &subscription)).await {
+        Job::Failing(subscription) => match call(failing(&stores, &subscription, now_ms)).await {
+            Answer::Done | Answer::Refused => None,
+            Answer::Unknown(why) => Some(again(Job::Failing(subscription), failures, why)),
+        },
+        Job::Recovered(subscription) => {
+            match call(stores.deliveries.note_recovered(&subscription.id)).await {
+                Answer::Done | Answer::Refused => None,
+                Answer::Unknown(why) => Some(again(Job::Recovered(subscription), failures, why)),
+            }
+        }
+        Job::Disable(subscription) => match call(disable(&stores, &subscription, "gone")).await {
             Answer::Done | Answer::Refused => None,
             Answer::Unknown(why) => Some(again(Job::Disable(subscription), failures, why)),
         },
@@ -159,8 +174,22 @@ async fn give_up_one(stores: &Stores, give_up: Box<GiveUp>, failures: u32) -> Op
     }
 }
 
+/// Notes that the destination fails, and switches the subscription off if it has for as long as its policy says.
+async fn failing(stores: &Stores, seen: &Subscription, now_ms: i64) -> Result<(), StoreError> {
+    let since_ms = stores.deliveries.note_failing(&seen.id, now_ms).await?;
+    let failing_ms = u64::try_from(now_ms.saturating_sub(since_ms)).unwrap_or(0);
+    if failing_ms >= seen.policy.disable_after_ms {
+        disable(stores, seen, "failing").await?;
+    }
+    Ok(())
+}
+
 /// Switches the subscription off unless somebody changed it since it was read.
-async fn disable(stores: &Stores, seen: &Subscription) -> Result<(), StoreError> {
+async fn disable(
+    stores: &Stores,
+    seen: &Subscription,
+    why: &'static str,
+) -> Result<(), StoreError> {
     let Some(current) = stores.subscriptions.get(&seen.id).await? else {
         return Ok(());
     };
@@ -168,7 +197,8 @@ async fn disable(stores: &Stores, seen: &Subscription) -> Result<(), StoreError>
         return Ok(());
     }
     stores.subscriptions.put(&Subscription { enabled: false, ..current }).await?;
-    tracing::warn!(subscription = %seen.id, "destination answered 410 Gone: its subscription is disabled");
+    metrics::disabled(why);
+    tracing::warn!(subscription = %seen.id, why, "a subscription is switched off: its destination is gone, or has failed for too long");
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use lease_manager::{Checkpoint, LaneName, SequenceNumber};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::batch::{Ack, AckCell, AckState, Batch, LaneBatch, LeaseCheck, Place};
+use crate::batch::{Ack, AckCell, AckState, Batch, LaneBatch, LeaseCheck, Place, ShardContext};
 use crate::budget::{Permit, Share};
 use crate::reader::skip_to;
 
@@ -26,6 +26,12 @@ use crate::reader::skip_to;
 pub(crate) trait Sink: Send + Sync {
     /// Accepts the batch, or hands it back when there is no room now.
     fn offer(&self, batch: LaneBatch) -> Result<(), LaneBatch>;
+
+    /// Batches of this shard may come from now on, under this lease.
+    fn open(&self, _shard: &Arc<ShardContext>, _lease: &LeaseCheck) {}
+
+    /// All of the shard is settled here: whatever is still owed for it is its children's owners' to do, as soon as the lease says so.
+    fn close(&self, _shard: &ShardContext) {}
 }
 
 /// One pipeline's lane in one shard.
@@ -115,6 +121,11 @@ impl Lane {
     /// The pipeline's name.
     pub(crate) fn name(&self) -> &LaneName {
         &self.name
+    }
+
+    /// Who takes what the lane is fed.
+    pub(crate) fn sink(&self) -> &dyn Sink {
+        &*self.sink
     }
 
     /// Everything up to here is settled in this lane.

@@ -231,8 +231,8 @@ impl ShardConsumer {
         let open = self.lease.open_lanes();
         course.open_lanes = open.len();
         for track in &mut self.tracks {
-            if open.contains(track.lane.name()) {
-                track.open(Instant::now());
+            if open.contains(track.lane.name()) && track.open(Instant::now()) {
+                track.lane.sink().open(&self.shard, &self.check);
             }
         }
     }
@@ -285,7 +285,11 @@ impl ShardConsumer {
     /// Moves the positions over what is settled.
     fn advance(&mut self, course: &mut Course) -> Result<(), AckDropped> {
         for track in &mut self.tracks {
+            let had_ended = track.lane.ended();
             course.schedule.moved(track.lane.advance()?);
+            if track.lane.ended() && !had_ended {
+                track.lane.sink().close(&self.shard);
+            }
         }
         Ok(())
     }

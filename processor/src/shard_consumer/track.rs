@@ -114,11 +114,13 @@ impl Track {
         }
     }
 
-    /// The lane may read, from now on.
-    pub(super) fn open(&mut self, now: Instant) {
-        if matches!(self.feed, Feed::Closed) {
+    /// The lane may read, from now on; true if it could not before.
+    pub(super) fn open(&mut self, now: Instant) -> bool {
+        let opens = matches!(self.feed, Feed::Closed);
+        if opens {
             self.feed = Feed::Detached { not_before: now };
         }
+        opens && !self.lane.ended()
     }
 
     /// Lets go of connections until the lane is fed again.

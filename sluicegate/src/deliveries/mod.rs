@@ -15,7 +15,7 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::Context;
 use aws_smithy_async::time::SharedTimeSource;
-use processor::wanted_by;
+use processor::{hash_key_of, wanted_by};
 use serde_json::json;
 use store::{
     DeliveryKey, DeliveryStore, DynamoMessages, Locator, MessageStore, Signer, SubscriptionId,
@@ -111,6 +111,7 @@ async fn show_one(args: ShowArgs) -> anyhow::Result<ExitCode> {
         None => None,
         Some(message) => deliveries.settled_by(&message.position, message.arrived_at_ms).await?,
     };
+    let placed = message.as_ref().map(|message| (message, hash_key_of(&message.partition_key)));
     let mut cases = Vec::new();
     let meant = |id: &SubscriptionId| args.subscription.as_ref().is_none_or(|only| only == id);
     for subscription in snapshot.subscriptions.iter().map(|s| &s.id).filter(|id| meant(id)) {
@@ -118,7 +119,7 @@ async fn show_one(args: ShowArgs) -> anyhow::Result<ExitCode> {
         cases.push(Case {
             subscription: subscription.clone(),
             wanted: wanted.as_ref().map(|wanted| wanted.contains(subscription)),
-            trace: deliveries.trace(&key, message.as_ref(), now_ms).await?,
+            trace: deliveries.trace(&key, placed, now_ms).await?,
             settled_by_ms,
         });
     }

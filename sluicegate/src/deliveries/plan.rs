@@ -5,7 +5,7 @@ use std::time::Duration;
 use processor::integration::Integrations;
 use processor::{DecodeOptions, Reread, RereadMessage, reread, wanted_by};
 use store::{
-    DeadLetter, DeadReason, Message, ParkedDelivery, StoreItem, SubscriptionId,
+    DeadLetter, DeadReason, Message, OnExhausted, ParkedDelivery, StoreItem, SubscriptionId,
     SubscriptionSnapshot,
 };
 
@@ -24,6 +24,8 @@ pub(super) struct Plan {
     pub(super) store: Vec<StoreItem>,
     /// Deliveries to park, due at once, if they are not.
     pub(super) park: Vec<ParkedDelivery>,
+    /// A chain may have stopped at it: then it is let go on instead, and nothing is parked.
+    pub(super) resume: bool,
     /// Why it stays a dead letter, whatever is done.
     pub(super) stays: Option<String>,
 }
@@ -73,14 +75,14 @@ fn redeliver(
     known: &Known<'_>,
 ) -> Plan {
     let found = known.subscriptions.subscriptions.iter().find(|s| s.id == *subscription);
+    let mut plan = Plan::default();
     match found {
         None => return Plan::stays(format!("subscription {subscription} is gone")),
         Some(found) if !found.enabled => {
             return Plan::stays(format!("subscription {subscription} is switched off"));
         }
-        Some(_) => {}
+        Some(found) => plan.resume = found.policy.on_exhausted == OnExhausted::Stop,
     }
-    let mut plan = Plan::default();
     for RereadMessage { message, .. } in messages {
         let wanted = wanted_by(message, known.integrations, known.subscriptions);
         if wanted.contains(subscription) {

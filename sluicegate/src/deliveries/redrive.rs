@@ -103,14 +103,17 @@ async fn redrive(
     plan: Plan,
     dry_run: bool,
 ) -> anyhow::Result<(DeadLetter, Done)> {
-    let Plan { store, park, mut stays } = plan;
+    let Plan { store, park, resume, mut stays } = plan;
     let mut done = Done { stored: store.len(), parked: park.len(), stays: None };
     if !dry_run {
         if let Some(refusal) = put(&stores.messages, &store).await? {
             done.stored = 0;
             stays.get_or_insert(refusal);
         }
-        done.parked = park_all(&stores.deliveries, &park).await?;
+        done.parked = match resume && resume_chains(&stores.deliveries, &park).await? {
+            true => park.len(),
+            false => park_all(&stores.deliveries, &park).await?,
+        };
         if stays.is_none() && !stores.deliveries.forget_dead_letter(&letter).await? {
             stays = Some("it was given up again meanwhile".to_owned());
         }
@@ -166,6 +169,19 @@ async fn park_all(store: &DeliveryStore, deliveries: &[ParkedDelivery]) -> anyho
         }
     }
     Ok(new)
+}
+
+/// Lets the chains that stopped at these deliveries go on; false if none did: then they are parked as any others.
+async fn resume_chains(
+    store: &DeliveryStore,
+    deliveries: &[ParkedDelivery],
+) -> anyhow::Result<bool> {
+    let mut resumed = false;
+    for ParkedDelivery { subscription, message, due_at_ms, .. } in deliveries {
+        let stream_arn = &message.position.stream_arn;
+        resumed |= store.resume_chain(subscription, stream_arn, &message.id, *due_at_ms).await?;
+    }
+    Ok(resumed)
 }
 
 fn pause(round: u32) -> Duration {

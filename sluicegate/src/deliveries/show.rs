@@ -111,7 +111,7 @@ impl Fate {
                 "not delivered yet as far as is known: its shard's deliveries have not got there, or did so less than a minute ago".to_owned()
             }
             Fate::NoTrace => {
-                "nothing is kept of it: it was delivered at its first attempt, or never for it; its link would tell which".to_owned()
+                "nothing is found of it: it was delivered at its first attempt, never for it, or waits in order behind another; its link would tell which".to_owned()
             }
         }
     }

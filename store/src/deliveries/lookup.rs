@@ -1,9 +1,10 @@
 //! What is kept of one delivery by itself: that it waits, that it was given up, and how its attempts went.
 
+use super::chain_item::{message_sort, messages_partition};
 use super::dead_item::from_item;
 use super::keys::{dead_key_of, parked_key};
 use super::parked_item::summary;
-use super::{AttemptRecord, DeadLetter, DeliveryKey, DeliveryStore, ParkedSummary};
+use super::{AttemptRecord, Chain, DeadLetter, DeliveryKey, DeliveryStore, ParkedSummary};
 use crate::error::StoreError;
 use crate::item::{Item, ItemReader, is_expired, key};
 use crate::messages::{Key, Message};
@@ -11,7 +12,7 @@ use crate::messages::{Key, Message};
 /// What is kept of one delivery by itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trace {
-    /// It waits for its next attempt.
+    /// It waits for its next attempt, or in order for its turn.
     pub parked: Option<ParkedSummary>,
     /// It was given up.
     pub dead: Option<DeadLetter>,
@@ -20,11 +21,12 @@ pub struct Trace {
 }
 
 impl DeliveryStore {
-    /// What is kept of a delivery at `now_ms`. Without the message its dead letter is not found.
+    /// What is kept of a delivery at `now_ms`. Without the message, and the hash key of its partition key, neither its dead letter is
+    /// found, nor that it waits in order; nor is the latter, if its record was put with another hash key.
     pub async fn trace(
         &self,
         delivery: &DeliveryKey,
-        message: Option<&Message>,
+        message: Option<(&Message, u128)>,
         now_ms: i64,
     ) -> Result<Trace, StoreError> {
         let operation = "trace delivery";
@@ -32,13 +34,42 @@ impl DeliveryStore {
         let (waiting, attempts) = futures::try_join!(waiting, self.attempts(delivery, now_ms))?;
         let parked = match waiting {
             Some(item) => Some(summary(&ItemReader::new(operation, item))?),
-            None => None,
+            None => match message {
+                Some(message) => self.chained(operation, delivery, message).await?,
+                None => None,
+            },
         };
         let dead = match message {
-            Some(message) => self.letter_of(operation, delivery, message, now_ms).await?,
+            Some((message, _)) => self.letter_of(operation, delivery, message, now_ms).await?,
             None => None,
         };
         Ok(Trace { parked, dead, attempts })
+    }
+
+    /// The message where it waits in order: in a chain that stands at its hash key, of that alone or of its whole shard.
+    async fn chained(
+        &self,
+        operation: &'static str,
+        delivery: &DeliveryKey,
+        (message, hash_key): (&Message, u128),
+    ) -> Result<Option<ParkedSummary>, StoreError> {
+        let (subscription, position) = (&delivery.subscription, &message.position);
+        let stand = self.chains(subscription, &position.stream_arn, (hash_key, hash_key)).await?;
+        for (key, head) in stand.into_iter().filter(|(key, _)| key.shard == position.shard_id) {
+            let stream_arn = position.stream_arn.clone();
+            let chain = Chain { subscription: subscription.clone(), stream_arn, key };
+            let sort = message_sort(position, &message.id);
+            let at = Key { partition: messages_partition(&chain), sort };
+            let Some(item) = self.item_at(operation, at).await? else { continue };
+            let mut found = summary(&ItemReader::new(operation, item))?;
+            if head.message.as_ref() == Some(&message.id) {
+                (found.attempts, found.due_at_ms) = (head.attempts, head.due_at_ms);
+                (found.first_failed_at_ms, found.last_error) =
+                    (head.first_failed_at_ms, head.last_error);
+            }
+            return Ok(Some(found));
+        }
+        Ok(None)
     }
 
     async fn letter_of(
@@ -87,7 +118,7 @@ mod tests {
         let (_aws, store) = store().await;
         let waits = parked(1, 5_000);
         assert_eq!(store.park(std::slice::from_ref(&waits)).await, [Ok(Parked::New)]);
-        let trace = store.trace(&waits.key(), Some(&waits.message), NOW).await.unwrap();
+        let trace = store.trace(&waits.key(), Some((&waits.message, 7)), NOW).await.unwrap();
         assert_eq!(trace.parked.as_ref().map(|p| p.due_at_ms), Some(NOW + 5_000));
         assert_eq!((trace.dead, trace.attempts), (None, Vec::new()));
 
@@ -106,12 +137,15 @@ mod tests {
             at_ms: NOW,
         };
         store.dead_letter(std::slice::from_ref(&letter)).await;
-        let trace = store.trace(&gone.key(), Some(&gone.message), NOW).await.unwrap();
+        let trace = store.trace(&gone.key(), Some((&gone.message, 7)), NOW).await.unwrap();
         assert_eq!((trace.parked, trace.dead), (None, Some(letter)));
         let other = DeliveryKey { subscription: subscription("sub_b"), ..gone.key() };
-        let trace = store.trace(&other, Some(&gone.message), NOW).await.unwrap();
+        let trace = store.trace(&other, Some((&gone.message, 7)), NOW).await.unwrap();
         assert_eq!(trace, Trace { parked: None, dead: None, attempts: Vec::new() });
         let later = NOW + 20 * 24 * 3_600 * 1_000;
-        assert_eq!(store.trace(&gone.key(), Some(&gone.message), later).await.unwrap().dead, None);
+        assert_eq!(
+            store.trace(&gone.key(), Some((&gone.message, 7)), later).await.unwrap().dead,
+            None
+        );
     }
 }

@@ -8,8 +8,13 @@
 //! Start at [`DeliveryStore`].
 
 mod attempts;
+mod chain_item;
+#[cfg(test)]
+mod chain_tests;
+mod chains;
 mod dead;
 mod dead_item;
+mod health;
 mod keys;
 mod lookup;
 mod marks;
@@ -18,6 +23,7 @@ mod parking;
 mod range_item;
 mod ranges;
 mod schedule;
+mod tenure;
 #[cfg(test)]
 mod tests;
 
@@ -27,12 +33,16 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use attempts::{ATTEMPT_RETENTION, AttemptRecord};
+pub use chains::{
+    CHAIN_WRITES, Chain, ChainHead, ChainKey, ChainPage, ChainWrite, ChainedDelivery, write_target,
+};
 pub(crate) use keys::{BUCKET, BY_DUE, BY_SUBSCRIPTION, SUBSCRIPTION, SUMMARY, VISIBLE_AT};
 pub use keys::{DUE_BUCKETS, due_bucket};
 pub use lookup::Trace;
 pub use marks::{MARK_RETENTION, Mark};
 pub use parking::DeliveryStore;
 pub use ranges::{AdriftRange, Holder, OpenRange, RANGE_BUCKETS, RangeKey, RangeStart};
+pub use tenure::Tenure;
 
 use crate::identity::{Entity, IntegrationName, MessageId, Position};
 use crate::messages::Message;

@@ -1,5 +1,6 @@
 //! A parked delivery as an item, and back.
 
+use super::chain_item::read_message_key;
 use super::keys::{
     ATTEMPTS, BUCKET, CLAIM, DUE_AT, ENTITY, FIRST_FAILED_AT, INTEGRATION, LAST_ERROR,
     SUBSCRIPTION, VISIBLE_AT, bucket_text, due_bucket, parked_key, read_parked_key,
@@ -7,7 +8,7 @@ use super::keys::{
 use super::{DeliveryKey, ParkedDelivery, ParkedSummary, kept_text};
 use crate::error::StoreError;
 use crate::identity::{Entity, IntegrationName, Position};
-use crate::item::{EXPIRES_AT, Item, ItemReader, PK, b, expires_at_s, key, n, s};
+use crate::item::{EXPIRES_AT, Item, ItemReader, PK, SK, b, expires_at_s, key, n, s};
 use crate::messages::Message;
 use crate::messages::item::{ARRIVED_AT, FENCE, ID, PARTITION_KEY, PAYLOAD, STREAM, TIME};
 use crate::parts::PartsRef;
@@ -107,13 +108,20 @@ pub(super) struct IndexRow {
     pub(super) key: DeliveryKey,
     pub(super) visible_at_ms: i64,
     pub(super) claimed: bool,
+    /// It is a chain's, which its shard's owner works off: nobody else may move it.
+    pub(super) chained: bool,
 }
 
 pub(super) fn index_row(reader: &ItemReader) -> Result<IndexRow, StoreError> {
-    let key = read_parked_key(reader.text(PK)?)
+    let (partition, sort) = (reader.text(PK)?, reader.text(SK)?);
+    let chained = read_message_key(partition, sort);
+    let is_chained = chained.is_some();
+    let key = chained
+        .or_else(|| read_parked_key(partition))
         .ok_or_else(|| reader.unreadable("its partition is not that of a parked delivery"))?;
     Ok(IndexRow {
         key,
+        chained: is_chained,
         visible_at_ms: reader.number(VISIBLE_AT)?,
         claimed: reader.optional_text(CLAIM)?.is_some(),
     })

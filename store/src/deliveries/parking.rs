@@ -43,7 +43,7 @@ pub struct DeliveryStore {
     pub(super) letters: BatchWriter,
     pub(super) letter_parts: PartStore,
     /// Tells claims and parts of this process apart.
-    serials: Arc<AtomicU64>,
+    pub(super) serials: Arc<AtomicU64>,
 }
 
 impl DeliveryStore {
@@ -100,7 +100,10 @@ impl DeliveryStore {
         }
     }
 
-    async fn write_parts(&self, delivery: &ParkedDelivery) -> Result<Option<PartsRef>, StoreError> {
+    pub(super) async fn write_parts(
+        &self,
+        delivery: &ParkedDelivery,
+    ) -> Result<Option<PartsRef>, StoreError> {
         let payload = &delivery.message.payload;
         if payload.len() <= INLINE_BYTES {
             return Ok(None);

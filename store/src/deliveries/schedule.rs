@@ -11,6 +11,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, Select};
 use futures::future::FutureExt;
 use futures::stream::{self, StreamExt};
 
+use super::chain_item::read_message_key;
 use super::keys::{
     BUCKET, BY_DUE, BY_SUBSCRIPTION, CLAIM, DUE_AT, SUBSCRIPTION, VISIBLE_AT, bucket_text,
     parked_key,
@@ -81,7 +82,11 @@ impl DeliveryStore {
                 .set_exclusive_start_key(last)
                 .limit(page);
             let answer = send(operation, call).await?;
-            waiting.extend(rows(operation, answer.items)?.into_iter().filter(|row| !row.claimed));
+            waiting.extend(
+                rows(operation, answer.items)?
+                    .into_iter()
+                    .filter(|row| !row.claimed && !row.chained),
+            );
             last = answer.last_evaluated_key;
             if waiting.len() >= limit || last.is_none() {
                 break;
@@ -173,8 +178,12 @@ impl DeliveryStore {
         let next = match answer.last_evaluated_key {
             None => None,
             Some(last) => {
-                let row = index_row(&ItemReader::new(operation, last))?;
-                Some(format!("{}.{}", row.visible_at_ms, row.key.message))
+                let reader = ItemReader::new(operation, last);
+                let row = index_row(&reader)?;
+                let at = format!("{}.{}", row.visible_at_ms, row.key.message);
+                // A message of a chain is not found by its id.
+                let place = (reader.text(PK)?, reader.text(SK)?);
+                Some(if row.chained { format!("{at}@{}|{}", place.0, place.1) } else { at })
             }
         };
         let items = answer.items.unwrap_or_default();
@@ -213,7 +222,7 @@ fn checked_limit(operation: &'static str, limit: usize) -> Result<i32, StoreErro
     Err(StoreError::Invalid { operation, detail })
 }
 
-/// The key behind which a list goes on, from `<visible at>.<message id>`.
+/// The key behind which a list goes on, from `<visible at>.<message id>`, with `@<partition>|<sort>` for a message of a chain.
 fn start_key(
     operation: &'static str,
     subscription: &SubscriptionId,
@@ -223,13 +232,27 @@ fn start_key(
         operation,
         detail: "the cursor is not one of this list".to_owned(),
     };
+    let (text, place) = text.split_once('@').map_or((text, None), |(at, place)| (at, Some(place)));
     let (visible_at, message) = text.split_once('.').ok_or_else(invalid)?;
     let visible_at: i64 = visible_at.parse().map_err(|_| invalid())?;
     let message = MessageId::parse(message).map_err(|_| invalid())?;
-    let at = parked_key(&DeliveryKey { subscription: subscription.clone(), message });
+    let (partition, sort) = match place {
+        Some(place) => {
+            let (partition, sort) = place.split_once('|').ok_or_else(invalid)?;
+            let found = read_message_key(partition, sort).ok_or_else(invalid)?;
+            if found.subscription != *subscription {
+                return Err(invalid());
+            }
+            (partition.to_owned(), sort.to_owned())
+        }
+        None => {
+            let at = parked_key(&DeliveryKey { subscription: subscription.clone(), message });
+            (at.partition, at.sort)
+        }
+    };
     Ok(HashMap::from([
-        (PK.to_owned(), s(at.partition)),
-        (SK.to_owned(), s(at.sort)),
+        (PK.to_owned(), s(partition)),
+        (SK.to_owned(), s(sort)),
         (SUBSCRIPTION.to_owned(), s(subscription.as_str())),
         (VISIBLE_AT.to_owned(), n(visible_at)),
     ]))

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::document::{PARTITION, from_item, to_item};
-use super::{Destination, Subscription, SubscriptionId};
+use super::{DeliveryOrder, Destination, Subscription, SubscriptionId};
 use crate::access::{self, Client, ClientId};
 use crate::epoch::EpochTable;
 use crate::error::StoreError;
@@ -62,11 +62,33 @@ impl SubscriptionStore {
     pub async fn put(&self, subscription: &Subscription) -> Result<Subscription, StoreError> {
         let operation = "put subscription";
         check(subscription).map_err(|detail| StoreError::Invalid { operation, detail })?;
+        self.check_order(operation, subscription).await?;
         let put = self.table.put(operation, to_item(subscription)?, subscription.version)?;
         let what = format!("subscription {}", subscription.id);
         self.table.commit(operation, &what, vec![put]).await?;
         let version = subscription.version.saturating_add(1);
         Ok(Subscription { version, ..subscription.clone() })
+    }
+
+    /// What waits in order can only be worked off in order: a subscription that has an order keeps one.
+    async fn check_order(
+        &self,
+        operation: &'static str,
+        subscription: &Subscription,
+    ) -> Result<(), StoreError> {
+        if subscription.policy.order != DeliveryOrder::None || subscription.version == 0 {
+            return Ok(());
+        }
+        match self.get(&subscription.id).await? {
+            Some(before) if before.policy.order != DeliveryOrder::None => {
+                let found = &subscription.id;
+                let detail = format!(
+                    "order of {found} is changed to \"none\": \"key\" and \"shard\" are allowed, because messages may wait in order; make another subscription"
+                );
+                Err(StoreError::Invalid { operation, detail })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Deletes a subscription; false if there was none.

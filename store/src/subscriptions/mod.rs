@@ -180,9 +180,22 @@ pub enum DeliveryOrder {
     /// In none: as fast as it takes them.
     #[default]
     None,
-    /// Per partition key, in stream order: the next message of a key is attempted for the first time when the
-    /// one before it was delivered, parked or given up. What is parked comes back when it is due.
+    /// Per partition key, in stream order: a message is attempted when the one before it was delivered or given up,
+    /// however often that has to be tried, whoever reads the shard, and into whatever the shard is split or merged.
     Key,
+    /// The same for all messages of a shard: strict, one at a time.
+    Shard,
+}
+
+/// What becomes of those that come behind when a message in order is given up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnExhausted {
+    /// It is a dead letter, and they go on.
+    #[default]
+    Skip,
+    /// It is a dead letter, and they wait until it is redriven.
+    Stop,
 }
 
 /// How a destination is treated.
@@ -200,6 +213,19 @@ pub struct DeliveryPolicy {
     /// In which order messages are attempted.
     #[serde(default)]
     pub order: DeliveryOrder,
+    /// What becomes of what comes behind a message that was given up; says nothing without an order.
+    #[serde(default)]
+    pub on_exhausted: OnExhausted,
+    /// A destination that fails for so long without being reached is switched off, in ms.
+    #[serde(default = "standard_disable_after_ms")]
+    pub disable_after_ms: u64,
+}
+
+/// Five days.
+pub(crate) const STANDARD_DISABLE_AFTER_MS: u64 = 5 * 24 * 3_600 * 1_000;
+
+fn standard_disable_after_ms() -> u64 {
+    STANDARD_DISABLE_AFTER_MS
 }
 
 impl Default for DeliveryPolicy {
@@ -211,6 +237,8 @@ impl Default for DeliveryPolicy {
             rate_per_second: None,
             retry_schedule_ms: STANDARD_RETRY_SCHEDULE_MS.to_vec(),
             order: DeliveryOrder::None,
+            on_exhausted: OnExhausted::Skip,
+            disable_after_ms: STANDARD_DISABLE_AFTER_MS,
         }
     }
 }
@@ -232,6 +260,9 @@ impl DeliveryPolicy {
         let attempts = self.retry_schedule_ms.len() as u64;
         bounds("retry_schedule_ms' length", attempts, 1..=50, "1 to 50 delays")?;
         let total = self.retry_schedule_ms.iter().fold(0u64, |sum, ms| sum.saturating_add(*ms));
+        let (hour, month) = (3_600 * 1_000, 30 * 24 * 3_600 * 1_000);
+        let allowed = "3600000 (an hour) to 2592000000 (30 days)";
+        bounds("disable_after_ms", self.disable_after_ms, hour..=month, allowed)?;
         let week = 7 * 24 * 3_600 * 1_000;
         bounds("retry_schedule_ms' sum", total, 0..=week, "up to 604800000 (7 days)")
     }

@@ -59,7 +59,6 @@ impl LaneTask {
     }
 
     fn follow(&mut self, delivery: Delivery, outcome: Outcome) {
-        self.keys.leave(&delivery);
         let before = delivery.attempts();
         let attempts = before.saturating_add(1);
         let next = plan_next(&outcome, attempts, &self.mandate.subscription.policy, self.rng.f64());
@@ -69,6 +68,10 @@ impl LaneTask {
                 failure.detail
             }
             Outcome::Accepted | Outcome::Abandoned => String::from("the attempt was abandoned"),
+        };
+        let delivery = match delivery {
+            Delivery::InOrder(in_order) => return self.follow_in_order(in_order, next, error),
+            other => other,
         };
         if next == Next::Disable {
             self.backlog.push_back(Job::Disable(Arc::clone(&self.mandate.subscription)));
@@ -92,7 +95,7 @@ impl LaneTask {
         let before = delivery.attempts();
         let detail = match outcome {
             Outcome::Failed(failure) => failure.detail.clone(),
-            Outcome::Accepted if !matches!(delivery, Delivery::Live(_)) => String::new(),
+            Outcome::Accepted if delivery.live().is_none() => String::new(),
             Outcome::Accepted | Outcome::Abandoned => return None,
         };
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
@@ -123,7 +126,14 @@ impl LaneTask {
             return;
         };
         let id = &self.mandate.subscription.id;
-        match self.breaker.record(verdict, probe, now, self.rng.f64()) {
+        let change = self.breaker.record(verdict, probe, now, self.rng.f64());
+        let subscription = Arc::clone(&self.mandate.subscription);
+        if change == Change::Closed {
+            self.backlog.push_back(Job::Recovered(subscription));
+        } else if change == Change::Opened {
+            self.backlog.push_back(Job::Failing(subscription));
+        }
+        match change {
             Change::None => {}
             Change::Opened => {
                 let result = outcomes.first().map_or("none", Outcome::code);
@@ -133,6 +143,7 @@ impl LaneTask {
             Change::Closed => {
                 metrics::breaker("closed");
                 self.ends.shared.recovering.store(true, Ordering::Release);
+                self.order.board.all_due(wall_ms(&self.tools.time));
                 tracing::info!(subscription = %id, "destination is back: its parked deliveries become due");
             }
         }

@@ -67,7 +67,7 @@ impl LaneTask {
             self.send();
         }
         bump(&self.ends.shared.counters.attempts);
-        if matches!(delivery, Delivery::Retry(_)) {
+        if delivery.live().is_none() {
             bump(&self.ends.shared.counters.retried);
         }
         let gathered = &mut self.gathered;
@@ -85,7 +85,7 @@ impl LaneTask {
     /// What was not sent yet is the next to be decided about, in its order.
     pub(super) fn put_back_gathered(&mut self) {
         for delivery in self.gathered.take().deliveries.into_iter().rev() {
-            self.keys.put_back(delivery);
+            self.order.keys.put_back(delivery);
         }
     }
 }

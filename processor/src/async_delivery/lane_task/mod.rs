@@ -5,7 +5,10 @@
 //! given up, or let go because its shard's lease is lost. It never waits for another destination.
 
 mod attempt;
+mod close;
+mod ended;
 mod gather;
+mod ordered;
 #[cfg(test)]
 mod tests;
 
@@ -18,19 +21,20 @@ use aws_smithy_async::time::SharedTimeSource;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use store::{DeadReason, DeliveryOrder};
+use store::{DeadReason, DeliveryStore};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::async_delivery::aftermath::Aftermath;
 use crate::async_delivery::breaker::{Admission, Breaker, BreakerPolicy};
-use crate::async_delivery::delivery::{Delivery, Live};
+use crate::async_delivery::delivery::Delivery;
 use crate::async_delivery::destination::{Sender, Workshop};
-use crate::async_delivery::keys::{Entered, Keys};
-use crate::async_delivery::lane::{LaneEnds, NO_ROOM_PAUSE, Retry, receive};
+use crate::async_delivery::lane::{LaneEnds, Retry, receive};
 use crate::async_delivery::ledger::{Job, LEASE_PAUSE, LedgerHandle};
 use crate::async_delivery::mandate::Mandate;
 use crate::async_delivery::metrics;
+use crate::async_delivery::ordered::{Chains, Chore, OpenShard, OpenShards, Order};
 use crate::async_delivery::rate::Rate;
 use crate::async_delivery::watch::ViewWatch;
 use crate::clock::wall_ms;
@@ -56,6 +60,17 @@ pub(super) struct LaneTools {
     pub(super) breaker: BreakerPolicy,
     /// Cancelled: attempts under way are given up.
     pub(super) abort: CancellationToken,
+    /// Where chains stand.
+    pub(super) deliveries: DeliveryStore,
+    pub(super) shards: OpenShards,
+}
+
+/// How sure this worker may be that a delivery is its own to attempt.
+enum Trust {
+    Full,
+    /// The lease cannot be trusted now; it may be again.
+    Doubted,
+    None,
 }
 
 pub(super) struct LaneTask {
@@ -71,9 +86,13 @@ pub(super) struct LaneTask {
     /// The next delivery, while it waits for the rate.
     next: Option<Delivery>,
     /// Deliveries whose lease is in doubt.
-    held: VecDeque<Live>,
-    /// What waits for its key, where order per key is asked for.
-    keys: Keys,
+    held: VecDeque<Delivery>,
+    /// What waits for its turn, where an order is asked for.
+    order: Order,
+    chains: Chains,
+    /// Calls for chains.
+    chores: FuturesUnordered<BoxFuture<'static, Chore>>,
+    shards: watch::Receiver<Vec<Arc<OpenShard>>>,
     /// Jobs that wait for room in the ledger.
     backlog: VecDeque<Job>,
     wake_at: Option<Instant>,
@@ -93,6 +112,9 @@ enum Step {
     Take(Delivery),
     Ready,
     Send,
+    Shards,
+    Chore(Chore),
+    Chain,
 }
 
 impl LaneTask {
@@ -103,6 +125,12 @@ impl LaneTask {
             sender: tools.workshop.sender(subscription),
             breaker: Breaker::new(tools.breaker),
             rate: Rate::new(subscription.policy.rate_per_second, Instant::now()),
+            chains: Chains {
+                store: tools.deliveries.clone(),
+                subscription: subscription.id.clone(),
+            },
+            chores: FuturesUnordered::new(),
+            shards: tools.shards.watch(),
             mandate,
             ends,
             tools,
@@ -110,7 +138,7 @@ impl LaneTask {
             gathered: Gathered::default(),
             next: None,
             held: VecDeque::new(),
-            keys: Keys::default(),
+            order: Order::default(),
             backlog: VecDeque::new(),
             wake_at: None,
             retries_first: false,
@@ -122,7 +150,11 @@ impl LaneTask {
 
     /// Works until the lane is retired and everything it held is settled or with the ledger.
     pub(super) async fn run(mut self) {
-        while !self.closing || !self.in_flight.is_empty() || !self.backlog.is_empty() {
+        while !self.closing
+            || !self.in_flight.is_empty()
+            || !self.backlog.is_empty()
+            || !self.order.is_flushed()
+        {
             match self.step().await {
                 Step::Close => self.close(),
                 Step::Done(done) => self.after(done),
@@ -132,6 +164,9 @@ impl LaneTask {
                 Step::Take(delivery) => self.enter(delivery),
                 Step::Ready => self.take_ready(),
                 Step::Send => self.send(),
+                Step::Shards => self.see_shards(),
+                Step::Chore(chore) => self.after_chore(chore),
+                Step::Chain => self.go_on(),
             }
             self.ends.shared.publish(&self.breaker);
             self.ends.shared.in_flight.store(self.in_flight.len(), Ordering::Relaxed);
@@ -148,13 +183,16 @@ impl LaneTask {
             && self.has_slot()
             && self.backlog.len() < MAX_BACKLOG
             && self.held.len() < MAX_HELD;
-        let (is_ready, may_take_new) = (self.keys.is_ready(), may_take && self.keys.has_room());
+        let (is_ready, may_take_new) =
+            (self.order.keys.is_ready(), may_take && self.order.has_room());
+        let chain_at = self.chain_at().filter(|_| may_take);
         let has_gathered = !self.gathered.is_empty();
-        let LaneTask { ends, in_flight, backlog, tools, .. } = self;
+        let LaneTask { ends, in_flight, backlog, tools, chores, shards, .. } = self;
         let wake_at = self.wake_at;
         tokio::select! { biased;
             () = ends.retire.cancelled(), if !self.closing => Step::Close,
             Some(done) = in_flight.next(), if !in_flight.is_empty() => Step::Done(done),
+            Some(chore) = chores.next(), if !chores.is_empty() => Step::Chore(chore),
             room = tools.ledger.room(), if !backlog.is_empty() => {
                 // Without a ledger nothing can be parked: what is left stays unsettled.
                 match (room, backlog.pop_front()) {
@@ -164,8 +202,10 @@ impl LaneTask {
                 Step::Written
             }
             Ok(()) = ends.changes.changed() => Step::Changed,
+            Ok(()) = shards.changed() => Step::Shards,
             () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => Step::Wake,
             () = std::future::ready(()), if may_take && is_ready => Step::Ready,
+            () = sleep_until(chain_at.unwrap_or_else(Instant::now)), if chain_at.is_some() => Step::Chain,
             delivery = receive(&mut ends.live, &mut ends.retries, self.retries_first), if may_take_new => {
                 self.retries_first = !self.retries_first;
                 Step::Take(delivery)
@@ -174,49 +214,35 @@ impl LaneTask {
         }
     }
 
-    /// A new delivery, which may have to wait for its key.
+    /// A new delivery, which may have to wait for its turn.
     fn enter(&mut self, delivery: Delivery) {
-        if self.mandate.subscription.policy.order == DeliveryOrder::None {
-            return self.take(delivery);
-        }
-        match self.keys.enter(delivery) {
-            Entered::Now(delivery) => self.take(delivery),
-            Entered::Waits => {}
-            Entered::NoRoom(delivery) => {
-                let (attempts, delay) =
-                    (delivery.attempts(), NO_ROOM_PAUSE.mul_f64(0.5 + self.rng.f64()));
-                let why = String::from("too many messages of its key wait");
-                let job = self.aftermath().park(delivery, attempts, delay, why);
-                self.backlog.extend(job);
-            }
+        match delivery {
+            Delivery::Live(live) if self.keeps_order() => self.enter_in_order(live),
+            other => self.take(other),
         }
     }
 
     fn take_ready(&mut self) {
-        if let Some(delivery) = self.keys.next_ready() {
+        if let Some(delivery) = self.order.keys.next_ready() {
             self.take(delivery);
         }
     }
 
-    /// Decides about one delivery that has its key: attempt, wait, park or let go.
+    /// Decides about one delivery whose turn it is: attempt, wait, park or let go.
     fn take(&mut self, delivery: Delivery) {
         if !self.makes_room(&delivery) {
-            return self.keys.put_back(delivery);
+            return self.order.keys.put_back(delivery);
         }
         let now = Instant::now();
-        let delivery = match delivery {
-            Delivery::Live(live) if live.lease_is_lost() => {
-                return self.keys.leave(&Delivery::Live(live));
-            }
-            Delivery::Live(live) if !live.lease_is_valid() => {
-                self.held.push_back(live);
+        let delivery = match (self.trust(&delivery), delivery) {
+            (Trust::None, Delivery::InOrder(in_order)) => return self.let_go(in_order),
+            (Trust::None, _) => return,
+            (Trust::Doubted, delivery) => {
+                self.held.push_back(delivery);
                 self.wake_by(now + LEASE_PAUSE);
                 return;
             }
-            Delivery::Retry(retry) if self.claim_is_short(&retry) => {
-                return self.keys.leave(&Delivery::Retry(retry));
-            }
-            other => other,
+            (Trust::Full, delivery) => delivery,
         };
         if !self.tools.views.is_fresh() {
             self.next = Some(delivery);
@@ -245,11 +271,32 @@ impl LaneTask {
         }
     }
 
+    /// Whether this worker may attempt a delivery.
+    fn trust(&self, delivery: &Delivery) -> Trust {
+        let lease = match delivery {
+            Delivery::Retry(retry) if self.claim_is_short(retry) => return Trust::None,
+            Delivery::InOrder(in_order) => match self.owner_of(in_order) {
+                Err(()) => return Trust::None,
+                Ok(Some(open)) if open.is_over() => return Trust::None,
+                Ok(open) => open.map(|open| &open.lease),
+            },
+            Delivery::Live(_) | Delivery::Retry(_) => None,
+        };
+        match lease.or_else(|| delivery.live().map(|live| live.lease())) {
+            Some(lease) if lease.is_lost() => Trust::None,
+            Some(lease) if !lease.is_valid() => Trust::Doubted,
+            _ => Trust::Full,
+        }
+    }
+
     /// Its owner is not granted it any more: to a live delivery that is one more filter, a parked one
     /// is a dead letter, so that what was kept does not vanish.
     fn withhold(&mut self, delivery: Delivery) {
         metrics::withheld();
-        self.keys.leave(&delivery);
+        let delivery = match delivery {
+            Delivery::InOrder(in_order) => return self.withhold_in_order(in_order),
+            other => other,
+        };
         let attempts = delivery.attempts();
         let job = match delivery {
             Delivery::Live(live) => {
@@ -282,7 +329,10 @@ impl LaneTask {
     }
 
     fn set_aside(&mut self, delivery: Delivery) {
-        self.keys.leave(&delivery);
+        let delivery = match delivery {
+            Delivery::InOrder(in_order) => return self.set_aside_in_order(in_order),
+            other => other,
+        };
         let jitter_unit = self.rng.f64();
         let job =
             self.aftermath().set_aside(delivery, jitter_unit, "the destination takes nothing now");
@@ -303,8 +353,8 @@ impl LaneTask {
             if !self.has_slot() || self.next.is_some() {
                 break;
             }
-            if let Some(live) = self.held.pop_front() {
-                self.take(Delivery::Live(live));
+            if let Some(delivery) = self.held.pop_front() {
+                self.take(delivery);
             }
         }
         if !self.held.is_empty() {
@@ -331,29 +381,6 @@ impl LaneTask {
             self.sender = self.tools.workshop.sender(changed);
         }
         self.gone = false;
-    }
-
-    /// Takes nothing more and sets everything aside that was not begun.
-    fn close(&mut self) {
-        self.closing = true;
-        self.wake_at = None;
-        self.ends.live.close();
-        self.ends.retries.close();
-        let mut left: Vec<Delivery> = self.next.take().into_iter().collect();
-        left.extend(self.gathered.take().deliveries);
-        left.extend(self.held.drain(..).map(Delivery::Live));
-        left.extend(self.keys.drain());
-        while let Ok(live) = self.ends.live.try_recv() {
-            left.push(Delivery::Live(live));
-        }
-        while let Ok(retry) = self.ends.retries.try_recv() {
-            left.push(Delivery::Retry(retry));
-        }
-        for delivery in left {
-            let attempts = delivery.attempts();
-            let error = String::from("its lane closed before the attempt");
-            let job = self.aftermath().park(delivery, attempts, Duration::ZERO, error);
-            self.backlog.extend(job);
-        }
+        self.see_shards();
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
-use store::{DeliveryPolicy, Message};
+use store::{DeliveryOrder, DeliveryPolicy, Message};
 use tokio::time::sleep;
 
 use super::*;
@@ -95,6 +95,8 @@ impl Stage {
             views: views.clone(),
             breaker: BreakerPolicy::default(),
             abort: CancellationToken::new(),
+            deliveries: world.deliveries.clone(),
+            shards: OpenShards::default(),
         };
         let calls = Calls::default();
         let mut task = LaneTask::new(ends, tools, 7);

@@ -1,7 +1,7 @@
 //! Replays of what is kept already: parked deliveries become due now, dead letters are delivered again.
 
 use futures::future::{FutureExt, join_all};
-use store::{DeadLetter, ParkedSummary, ReplayPlace, ReplaySource, StoreError};
+use store::{DeadLetter, Message, ParkedSummary, ReplayPlace, ReplaySource, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -134,12 +134,45 @@ impl Run {
                 _ => {}
             }
         }
-        let messages = revived.iter().map(|(_, message)| message.clone()).collect();
+        let mut messages = Vec::new();
+        for (_, message) in &revived {
+            if !self.resumed(desk, stop, part, message).await? {
+                messages.push(message.clone());
+            }
+        }
         self.park(desk, stop, part, messages).await?;
         for (letter, _) in &revived {
             self.forget(desk, stop, letter).await?;
         }
         Ok(())
+    }
+
+    /// A chain that had stopped at this message goes on from it, in order; false if none had, and it is to be parked.
+    async fn resumed(
+        &mut self,
+        desk: &ReplayerParts,
+        stop: &CancellationToken,
+        part: usize,
+        message: &Message,
+    ) -> Result<bool, Halt> {
+        if !self.wish()?.stops() {
+            return Ok(false);
+        }
+        let (id, now_ms) = (self.replay.subscription.clone(), wall_ms(&desk.time));
+        loop {
+            let stream = &message.position.stream_arn;
+            let resume = called(desk.deliveries.resume_chain(&id, stream, &message.id, now_ms));
+            match self.during(desk, stop, resume).await? {
+                Ok(resumed) => {
+                    self.count(part, |counts| {
+                        counts.matched += u64::from(resumed);
+                        counts.parked += u64::from(resumed);
+                    });
+                    return Ok(resumed);
+                }
+                Err(error) => self.bear(&error)?,
+            }
+        }
     }
 
     async fn forget(

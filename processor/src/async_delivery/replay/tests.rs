@@ -4,11 +4,15 @@ use std::collections::BTreeSet;
 
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
-use store::{DeliveryPolicy, MessageId, Replay, ReplayId, ReplayOf, SubscriptionId};
+use store::{
+    DeliveryOrder, DeliveryPolicy, MessageId, OnExhausted, Replay, ReplayId, ReplayOf,
+    Subscription, SubscriptionId,
+};
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::async_delivery::testing::{Behaviour, World, subscription};
+use crate::batch::LeaseCheck;
 use crate::fan_out::FanOutOptions;
 use crate::polling::PollingOptions;
 use crate::reader::StreamOptions;
@@ -232,6 +236,42 @@ async fn what_is_parked_is_due_now_and_what_was_given_up_is_delivered_after_all(
     assert_eq!((done.state, done.counts.matched, done.counts.parked), (ReplayState::Done, 30, 30));
     stage.delivered(30, MINUTE).await;
     assert!(stage.world.dead_letters().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn o1_a_chain_that_stopped_goes_on_in_order_when_what_stopped_it_is_replayed() {
+    let stage = Stage::new(DeliveryPolicy {
+        retry_schedule_ms: vec![0, 1_000],
+        order: DeliveryOrder::Key,
+        on_exhausted: OnExhausted::Stop,
+        ..DeliveryPolicy::default()
+    })
+    .await;
+    let world = &stage.world;
+    let id = SubscriptionId::parse("sub").unwrap();
+    let late = world.subscriptions.get(&id).await.unwrap().unwrap();
+    world.subscriptions.put(&Subscription { created_at_ms: 0, ..late }).await.unwrap();
+    sleep(Duration::from_secs(3)).await;
+    world.receivers.set(HOST, Behaviour::Answers(422));
+    let record = |name: &str| ("k".to_owned(), format!("{{\"name\":\"{name}\"}}"));
+    let (batch, offered) = world.batch_of(&["a", "b"].map(record), &LeaseCheck::new(|| true));
+    world.handle.accept(batch).expect("the courier has room");
+    world.settled(&offered, MINUTE).await;
+    let bodies = || {
+        let got = world.receivers.got(HOST).into_iter();
+        got.map(|got| String::from_utf8(got.body.to_vec()).unwrap()).collect::<Vec<_>>()
+    };
+    world.until("it is tried twice", MINUTE, || bodies().len() == 2).await;
+    sleep(MINUTE).await;
+    world.receivers.set(HOST, Behaviour::Accepts);
+    let (_running, _stop) = stage.worker("one");
+    let id = stage.ask("rpl_dead", |_| ReplayOf::DeadLettered, 1_000).await;
+    let done = stage.over(&id, MINUTE).await;
+    assert_eq!((done.state, done.counts.matched, done.counts.parked), (ReplayState::Done, 1, 1));
+    world.until_none_parked("sub", MINUTE).await;
+    let expected = ["a", "a", "a", "b"].map(|name| record(name).1);
+    assert_eq!(bodies(), expected);
+    assert!(world.dead_letters().await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

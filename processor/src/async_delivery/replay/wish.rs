@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use store::{Message, ReplayId, Subscription, SubscriptionId, SubscriptionSnapshot};
+use store::{Message, OnExhausted, ReplayId, Subscription, SubscriptionId, SubscriptionSnapshot};
 
 use crate::async_delivery::mandate::Mandate;
 use crate::async_delivery::router::{Asked, Known, Router, Scratch};
@@ -38,6 +38,11 @@ impl Wish {
     /// It was made of this very snapshot.
     pub(super) fn is_of(&self, snapshot: &Arc<SubscriptionSnapshot>) -> bool {
         Arc::ptr_eq(&self.seen, snapshot)
+    }
+
+    /// A chain may have stopped at what was given up, and waits for it to be sent again.
+    pub(super) fn stops(&self) -> bool {
+        self.mandate.subscription.policy.on_exhausted == OnExhausted::Stop
     }
 
     /// The subscription is to get this message.

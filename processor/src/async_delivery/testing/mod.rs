@@ -132,7 +132,7 @@ impl TimeSource for SimulatedTime {
     }
 }
 
-fn shard() -> ShardContext {
+pub(super) fn shard() -> ShardContext {
     ShardContext {
         stream_arn: "arn:aws:kinesis:us-east-1:000000000000:stream/test".into(),
         shard_id: "shardId-000000000000".into(),
@@ -234,12 +234,34 @@ impl World {
             integrations,
             next_sequence: Mutex::new(1),
         };
+        world.is_ready(&world.handle).await;
         world
-            .until("the subscriptions are read", Duration::from_secs(5), || {
-                !world.handle.stats().paused
-            })
+    }
+
+    async fn is_ready(&self, handle: &CourierHandle) {
+        self.until("the subscriptions are read", Duration::from_secs(5), || !handle.stats().paused)
             .await;
-        world
+    }
+
+    /// Another worker's courier, over the same tables and receivers.
+    pub(super) async fn another(&self) -> CourierHandle {
+        let (courier, handle) = Courier::new(
+            CourierOptions::new("another"),
+            CourierParts {
+                integrations: Arc::clone(&self.integrations),
+                subscriptions: self.subscriptions.clone(),
+                deliveries: self.deliveries.clone(),
+                outlets: Outlets {
+                    webhooks: Arc::new(ScriptedTransports(Arc::clone(&self.receivers))),
+                    aws: configs(&self.aws, &self.time),
+                },
+                time: self.time.clone(),
+                seed: 43,
+            },
+        );
+        tokio::spawn(courier.run(self.stop.clone()));
+        self.is_ready(&handle).await;
+        handle
     }
 
     /// What senders to the scripted receivers are made with.
@@ -309,9 +331,19 @@ impl World {
         records: &[(String, String)],
         lease: &LeaseCheck,
     ) -> (LaneBatch, Offered) {
+        self.batch_in(shard(), records, lease)
+    }
+
+    /// The same, in this shard.
+    pub(super) fn batch_in(
+        &self,
+        shard: ShardContext,
+        records: &[(String, String)],
+        lease: &LeaseCheck,
+    ) -> (LaneBatch, Offered) {
         let mut next = self.next_sequence.lock().unwrap();
         let arrived_at_ms = wall_ms(&self.time);
-        let mut builder = BatchBuilder::new(shard());
+        let mut builder = BatchBuilder::new(shard);
         for (partition_key, payload) in records {
             *next += 1;
             let sequence = format!("4959{:052}", *next);

@@ -1,6 +1,7 @@
 //! The courier as a whole, over the real store in an embedded DynamoDB, in simulated time.
 
 mod aws;
+mod chains;
 mod grants;
 mod order;
 mod trouble;

@@ -1,4 +1,5 @@
-//! Order per key: first attempts of a key are in stream order, and keys do not wait for each other.
+//! Order per key while the worker lives: attempts of a key are in stream order, retries included, and keys do not wait for each other.
+//! Over owners and reshards: `chains`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,8 +47,11 @@ async fn ordered(queue: usize) -> World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn o1_first_attempts_of_a_key_are_in_stream_order_and_never_two_at_once() {
-    let world = ordered(10_000).await;
+async fn o1_attempts_of_a_key_are_in_stream_order_retries_included_and_never_two_at_once() {
+    let mut sub = subscription("sub", "https://receiver.example/");
+    sub.policy.order = DeliveryOrder::Key;
+    sub.policy.retry_schedule_ms = vec![0, 100, 100, 100, 100, 100, 100, 100];
+    let world = World::with_queue(&[sub], 10_000).await;
     world.receivers.set("receiver.example", Behaviour::Wavers);
     let mut rng = fastrand::Rng::with_seed(3);
     let (mut counts, mut all) = (BTreeMap::new(), Vec::new());
@@ -60,17 +64,27 @@ async fn o1_first_attempts_of_a_key_are_in_stream_order_and_never_two_at_once() 
     for offered in &all {
         world.settled(offered, secs(60)).await;
     }
-    let mut last: BTreeMap<usize, (usize, Instant)> = BTreeMap::new();
+    world
+        .until("all are delivered", secs(60), || {
+            world.receivers.accepted("receiver.example").len() == 1_000
+        })
+        .await;
+    let mut last: BTreeMap<usize, (usize, bool, Instant)> = BTreeMap::new();
+    let mut again = 0;
     for got in world.receivers.got("receiver.example") {
         let (key, count) = read(&got.body);
-        if let Some((before, ended)) = last.insert(key, (count, got.at + got.took)) {
-            assert_eq!(count, before + 1, "key {key}");
+        if let Some((before, taken, ended)) =
+            last.insert(key, (count, got.accepted, got.at + got.took))
+        {
+            assert_eq!(count, before + usize::from(taken), "key {key}");
             assert!(got.at >= ended, "key {key}: {count} began before {before} had ended");
+            again += usize::from(!taken);
         }
     }
-    assert_eq!(last.values().map(|(count, _)| count + 1).sum::<usize>(), 1_000);
-    // One after the other they would take 20 s.
-    assert!(began.elapsed() < secs(4), "{:?}", began.elapsed());
+    assert!(again > 50, "{again} retries");
+    assert_eq!(last.values().map(|(count, ..)| count + 1).sum::<usize>(), 1_000);
+    // One after the other they would take 20 s, and their retries 10 s more.
+    assert!(began.elapsed() < secs(10), "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,6 +111,15 @@ async fn a_poisoned_key_holds_back_itself_alone() {
     world.settled(&poisoned, secs(60)).await;
     world.until_none_parked("sub", secs(700)).await;
     assert_eq!(world.receivers.accepted("receiver.example").len(), 160 + 400);
+    let got = world.receivers.got("receiver.example");
+    let of_it: Vec<usize> = got
+        .iter()
+        .map(|got| read(&got.body))
+        .filter(|(key, _)| *key == 0)
+        .map(|(_, n)| n)
+        .collect();
+    let expected: Vec<usize> = std::iter::once(0).chain(0..400).collect();
+    assert_eq!(of_it, expected, "one retry of the first, then the others as they came");
 }
 
 #[tokio::test(start_paused = true)]

@@ -260,6 +260,11 @@ const DELIVERY: &[Metric] = &[
         &[Label::new("change", Values::Of("opened closed"))],
         "destinations taken out of service, and put back",
     ),
+    counter(
+        "sluicegate.delivery.disabled",
+        &[Label::new("why", Values::Of("gone failing"))],
+        "subscriptions switched off because of their destinations",
+    ),
     in_seconds(gauge(
         "sluicegate.delivery.view_age_seconds",
         &[],
@@ -267,7 +272,10 @@ const DELIVERY: &[Metric] = &[
     )),
     counter(
         "sluicegate.delivery.ledger_retries",
-        &[Label::new("operation", Values::Of("park settle reschedule dead-letter disable"))],
+        &[Label::new(
+            "operation",
+            Values::Of("park settle reschedule dead-letter disable failing recovered load chain"),
+        )],
         "writes to the deliveries table that failed and are tried again",
     ),
     gauge(
