@@ -24,5 +24,5 @@ mod timestamp;
 
 pub use access::oauth::{Algorithm, ClientClaim, DocumentError, Documents, Issuer, OAuthOptions};
 pub use options::{ClientLimits, IntegrationInfo, Limits, Options, Transport};
-pub use server::{TlsError, TlsReloader};
+pub use server::{ClientCertificates, TlsError, TlsReloader};
 pub use service::{Backing, Error, Exit, Handle, Service, Stats};

@@ -290,9 +290,9 @@ impl ApiService {
         let transport = config.api.transport.as_ref().context("api.transport is not configured")?;
         let (transport, reload) = match transport {
             ApiTransport::PlainBehindLoadBalancer => (Transport::PlainBehindLoadBalancer, None),
-            ApiTransport::Tls { cert, key } => {
+            ApiTransport::Tls { cert, key, clients } => {
                 let files = || format!("api.tls: {} and {}", cert.display(), key.display());
-                let tls = TlsReloader::from_files(cert, key).await.with_context(files)?;
+                let tls = TlsReloader::from_files(cert, key, *clients).await.with_context(files)?;
                 let files =
                     CertificateFiles { tls: tls.clone(), cert: cert.clone(), key: key.clone() };
                 (Transport::Tls(tls), Some(files))

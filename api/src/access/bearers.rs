@@ -1,17 +1,16 @@
 //! From an access token to its client: verified once, remembered by its hash until it ends, its client
-//! changes or its issuer's keys do.
+//! changes or its issuer's keys do. Tokens of the same client and scopes share what they may do.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use ring::digest::{SHA256, digest};
 use store::{AccessStore, Client, StoreError};
 use tokio_util::sync::CancellationToken;
 
-use super::Peer;
 use super::generations::Generations;
 use super::lookups::Lookups;
-use super::oauth::{TokenFault, Tokens, Verified};
+use super::oauth::{Scopes, TokenFault, Tokens, Verified};
 use super::reason::{Denied, Reason};
+use super::{Peer, sha256};
 use crate::metrics;
 use crate::options::Limits;
 
@@ -21,12 +20,22 @@ type TokenHash = [u8; 32];
 /// Issuer, and the client's name there.
 type OAuthClient = (Arc<str>, Arc<str>);
 
+/// Sets of scopes that a client's tokens come with and that are remembered.
+const MAX_SCOPE_SETS: usize = 8;
+
+/// A client of ours that an issuer's client is bound to.
+struct Bound {
+    client: Client,
+    /// With no more grants than its tokens' scopes allow. Held for a copy of one `Arc`, or while one
+    /// is made.
+    narrowed: Mutex<Generations<Scopes, Arc<Client>>>,
+}
+
 /// A token that was taken, and for whom under one epoch.
 struct Known {
     verified: Verified,
     epoch: u64,
-    /// With no more grants than the token's scopes allow.
-    client: Arc<Client>,
+    bound: Arc<Bound>,
 }
 
 /// See the module.
@@ -35,7 +44,7 @@ pub(super) struct Bearers {
     tokens: Tokens,
     /// Every request takes it for a copy of one `Arc`; never held over an await.
     known: Mutex<Generations<TokenHash, Arc<Known>>>,
-    clients: Lookups<OAuthClient, Client>,
+    clients: Lookups<OAuthClient, Bound>,
 }
 
 impl Bearers {
@@ -69,14 +78,11 @@ impl Bearers {
         epoch: u64,
         now_ms: i64,
     ) -> Result<Arc<Client>, Denied> {
-        let hash = hash(text);
+        let hash: TokenHash = sha256(text.as_bytes());
         let known = self.known.lock().ok().and_then(|mut known| known.get(&hash));
         let known = known.filter(|known| self.tokens.still_hold(&known.verified, now_ms));
         if let Some(known) = known.as_ref().filter(|known| known.epoch == epoch) {
-            return match known.verified.is_shown_by(peer.certificate.as_ref()) {
-                true => Ok(Arc::clone(&known.client)),
-                false => Err(TokenFault::Binding.into()),
-            };
+            return known.client(peer);
         }
         let verified = match known {
             Some(known) => known.verified.clone(),
@@ -85,40 +91,55 @@ impl Bearers {
                 self.tokens.verify(text, now_ms).await?
             }
         };
-        if !verified.is_shown_by(peer.certificate.as_ref()) {
-            return Err(TokenFault::Binding.into());
-        }
-        let client = self.bound(&verified, epoch).await?;
-        if !client.enabled {
-            return Err(Reason::ClientDisabled.into());
-        }
-        let client = Arc::new(verified.scopes.narrow(&client));
-        let known = Known { verified, epoch, client: Arc::clone(&client) };
+        let bound = self.bound(&verified, epoch).await?;
+        let known = Arc::new(Known { verified, epoch, bound });
+        let client = known.client(peer)?;
         if let Ok(mut all) = self.known.lock() {
-            all.insert(hash, Arc::new(known));
+            all.insert(hash, known);
         }
         Ok(client)
     }
 
     /// The client of ours that the token's client is bound to.
-    async fn bound(&self, verified: &Verified, epoch: u64) -> Result<Arc<Client>, Denied> {
+    async fn bound(&self, verified: &Verified, epoch: u64) -> Result<Arc<Bound>, Denied> {
         let issuer = self.tokens.issuer(verified);
         let name = (issuer, Arc::clone(&verified.oauth_client));
         let found = self.clients.get(&name, epoch, || self.look_up(&name)).await?;
         found.ok_or(TokenFault::UnknownClient.into())
     }
 
-    async fn look_up(&self, name: &OAuthClient) -> Result<Option<Arc<Client>>, StoreError> {
+    async fn look_up(&self, name: &OAuthClient) -> Result<Option<Arc<Bound>>, StoreError> {
         metrics::key_looked_up();
         let Some(binding) = self.access.get_oauth(&name.0, &name.1).await? else {
             return Ok(None);
         };
-        Ok(self.access.get_client(&binding.client).await?.map(Arc::new))
+        let client = self.access.get_client(&binding.client).await?;
+        let narrowed = || Mutex::new(Generations::new(MAX_SCOPE_SETS));
+        Ok(client.map(|client| Arc::new(Bound { client, narrowed: narrowed() })))
     }
 }
 
-fn hash(text: &str) -> TokenHash {
-    let mut hash = TokenHash::default();
-    hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
-    hash
+impl Known {
+    /// The client, if it may ask and the connection shows what the token is bound to.
+    fn client(&self, peer: &Peer) -> Result<Arc<Client>, Denied> {
+        if !self.verified.is_shown_by(peer.certificate.as_ref()) {
+            return Err(TokenFault::Binding.into());
+        }
+        if !self.bound.client.enabled {
+            return Err(Reason::ClientDisabled.into());
+        }
+        Ok(self.bound.narrowed_to(&self.verified.scopes))
+    }
+}
+
+impl Bound {
+    fn narrowed_to(&self, scopes: &Scopes) -> Arc<Client> {
+        let mut narrowed = self.narrowed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = narrowed.get(scopes) {
+            return client;
+        }
+        let client = Arc::new(scopes.narrow(&self.client));
+        narrowed.insert(scopes.clone(), Arc::clone(&client));
+        client
+    }
 }

@@ -35,6 +35,17 @@ pub(crate) struct Peer {
     pub(crate) certificate: Option<oauth::Thumbprint>,
 }
 
+/// By which an access token names the certificate that it is bound to (RFC 8705): SHA-256 of its DER.
+pub(crate) fn thumbprint(certificate: &[u8]) -> oauth::Thumbprint {
+    sha256(certificate)
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
+    hash
+}
+
 /// The gates of the clients seen lately. One that was forgotten starts again with a full burst.
 pub(crate) struct Gates {
     defaults: ClientLimits,

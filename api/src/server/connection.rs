@@ -23,7 +23,7 @@ use tower::ServiceExt;
 
 use super::peer::client_address;
 use super::stall::StallGuard;
-use crate::access::Peer;
+use crate::access::{Peer, thumbprint};
 use crate::options::{Limits, Transport};
 use crate::routes::held::HeldBody;
 
@@ -147,6 +147,8 @@ pub(crate) async fn drive(stream: TcpStream, shared: Arc<Shared>) -> End {
             let Ok(Ok(stream)) = accepted else {
                 return End::Handshake;
             };
+            let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            let peer = Peer { certificate: shown.map(|shown| thumbprint(shown)), ..peer };
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                 serve_http2(stream, peer, &shared).await
             } else {

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use tls::{TlsError, TlsReloader};
+pub use tls::{ClientCertificates, TlsError, TlsReloader};
 
 use crate::metrics;
 use crate::options::{Limits, Transport};

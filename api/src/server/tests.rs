@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Server, TlsError, TlsReloader};
+use super::{ClientCertificates, Server, TlsError, TlsReloader};
 use crate::options::{Limits, Transport};
 use crate::testing::{Certificate, Http};
 
@@ -59,8 +59,13 @@ impl Running {
     }
 }
 
+fn with_clients(certificate: &Certificate, clients: ClientCertificates) -> TlsReloader {
+    let (chain, key) = (certificate.chain_pem.as_bytes(), certificate.key_pem.as_bytes());
+    TlsReloader::from_pem(chain, key, clients).unwrap()
+}
+
 fn reloader(certificate: &Certificate) -> TlsReloader {
-    TlsReloader::from_pem(certificate.chain_pem.as_bytes(), certificate.key_pem.as_bytes()).unwrap()
+    with_clients(certificate, ClientCertificates::Ignored)
 }
 
 #[tokio::test]
@@ -114,12 +119,18 @@ async fn a_replaced_certificate_holds_for_new_connections_and_leaves_open_ones_a
 fn a_refused_key_is_not_quoted() {
     let certificate = Certificate::new();
     let broken = certificate.key_pem.replace("PRIVATE", "SECRET");
-    let error =
-        TlsReloader::from_pem(certificate.chain_pem.as_bytes(), broken.as_bytes()).unwrap_err();
+    let error = TlsReloader::from_pem(
+        certificate.chain_pem.as_bytes(),
+        broken.as_bytes(),
+        ClientCertificates::Ignored,
+    )
+    .unwrap_err();
     assert!(matches!(error, TlsError::PrivateKey));
     let line = broken.lines().nth(1).unwrap();
     assert!(!format!("{error} {error:?}").contains(line));
-    let none = TlsReloader::from_pem(b"", certificate.key_pem.as_bytes()).unwrap_err();
+    let none =
+        TlsReloader::from_pem(b"", certificate.key_pem.as_bytes(), ClientCertificates::Ignored)
+            .unwrap_err();
     assert!(none.to_string().contains("found none"));
 }
 
@@ -131,7 +142,8 @@ async fn files_are_followed_and_a_half_written_pair_is_tried_again() {
     let (chain, key) = (folder.join("chain.pem"), folder.join("key.pem"));
     std::fs::write(&chain, &first.chain_pem).unwrap();
     std::fs::write(&key, &first.key_pem).unwrap();
-    let reloader = TlsReloader::from_files(&chain, &key).await.unwrap();
+    let reloader =
+        TlsReloader::from_files(&chain, &key, ClientCertificates::Ignored).await.unwrap();
     let running = Running::start(Transport::Tls(reloader.clone()), Limits::default()).await;
     let stop = CancellationToken::new();
     let follow = reloader.follow_files(&chain, &key, Duration::from_secs(1), stop.clone());

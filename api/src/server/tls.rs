@@ -1,5 +1,5 @@
-//! The certificate in use: from PEM, replaced while connections are open. Never writes files and
-//! makes no certificate.
+//! The certificate in use: from PEM, replaced while connections are open; and whether clients are asked
+//! for theirs. Never writes files and makes no certificate.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
-use rustls::crypto::ring;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +50,18 @@ pub enum TlsError {
 #[derive(Clone)]
 pub struct TlsReloader {
     config: Arc<ArcSwap<ServerConfig>>,
+    clients: ClientCertificates,
+}
+
+/// Whether clients are asked for a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// They are not.
+    #[default]
+    Ignored,
+    /// They are, and need not have one. Whoever shows one proves to have its key; who it is from is
+    /// not asked: it counts only for access tokens that are bound to it (RFC 8705).
+    Requested,
 }
 
 impl fmt::Debug for TlsReloader {
@@ -58,19 +72,27 @@ impl fmt::Debug for TlsReloader {
 
 impl TlsReloader {
     /// Takes a PEM chain (the server's certificate first) and its PEM private key.
-    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        let config = Arc::new(ArcSwap::from(server_config(chain, key)?));
-        Ok(Self { config })
+    pub fn from_pem(
+        chain: &[u8],
+        key: &[u8],
+        clients: ClientCertificates,
+    ) -> Result<Self, TlsError> {
+        let config = Arc::new(ArcSwap::from(server_config(chain, key, clients)?));
+        Ok(Self { config, clients })
     }
 
     /// The same from files.
-    pub async fn from_files(chain: &Path, key: &Path) -> Result<Self, TlsError> {
-        Self::from_pem(&read_pem(chain).await?, &read_pem(key).await?)
+    pub async fn from_files(
+        chain: &Path,
+        key: &Path,
+        clients: ClientCertificates,
+    ) -> Result<Self, TlsError> {
+        Self::from_pem(&read_pem(chain).await?, &read_pem(key).await?, clients)
     }
 
     /// Uses this pair from now on; on an error the old one stays.
     pub fn replace(&self, chain: &[u8], key: &[u8]) -> Result<(), TlsError> {
-        self.config.store(server_config(chain, key)?);
+        self.config.store(server_config(chain, key, self.clients)?);
         Ok(())
     }
 
@@ -129,7 +151,11 @@ async fn read_pem(path: &Path) -> Result<Vec<u8>, TlsError> {
     tokio::fs::read(path).await.map_err(failed)
 }
 
-fn server_config(chain: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
+fn server_config(
+    chain: &[u8],
+    key: &[u8],
+    clients: ClientCertificates,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
         .collect::<Result<_, _>>()
         .map_err(|error| TlsError::Certificate(error.to_string()))?;
@@ -138,11 +164,62 @@ fn server_config(chain: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsError
     }
     // The parser's own error may quote the input, which is secret here.
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::PrivateKey)?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
+    let config = match clients {
+        ClientCertificates::Ignored => config.with_no_client_auth(),
+        ClientCertificates::Requested => config.with_client_cert_verifier(Arc::new(Possession)),
+    };
+    let mut config = config.with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.ticketer = ring::Ticketer::new()?;
     Ok(Arc::new(config))
+}
+
+/// Takes every client certificate whose key the client proves to have, and clients without one.
+#[derive(Debug)]
+struct Possession;
+
+impl ClientCertVerifier for Possession {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        // Who made it says nothing here, and its time neither: a token is bound to this very one.
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = ring::default_provider().signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, &algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = ring::default_provider().signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, &algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        ring::default_provider().signature_verification_algorithms.supported_schemes()
+    }
 }

@@ -10,13 +10,13 @@ use tracing::field::{Field, Visit};
 use super::Exit;
 use crate::routes::tests::{World, message, reads};
 use crate::testing::{Certificate, Http};
-use crate::{TlsReloader, Transport};
+use crate::{ClientCertificates, TlsReloader, Transport};
 
 #[tokio::test]
 async fn a_client_reads_over_https_and_a_stop_ends_in_order() {
     let certificate = Certificate::new();
     let (chain, key) = (certificate.chain_pem.as_bytes(), certificate.key_pem.as_bytes());
-    let reloader = TlsReloader::from_pem(chain, key).unwrap();
+    let reloader = TlsReloader::from_pem(chain, key, ClientCertificates::Ignored).unwrap();
     let mut world = World::with(|options| options.transport = Transport::Tls(reloader)).await;
     let (_, key) = world.client("reader", vec![reads("quakes")]).await;
     world.store(vec![message("quakes", "ci", 1)]).await;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use api::{ClientLimits, Limits, OAuthOptions};
+use api::{ClientCertificates, ClientLimits, Limits, OAuthOptions};
 use store::Network;
 
 use super::oauth;
@@ -42,6 +42,8 @@ pub(crate) enum ApiTransport {
         cert: PathBuf,
         /// Private key, PEM.
         key: PathBuf,
+        /// Whether clients are asked for theirs.
+        clients: ClientCertificates,
     },
     /// TLS ends in a load balancer before it.
     PlainBehindLoadBalancer,
@@ -92,8 +94,13 @@ pub(super) fn path(text: &str) -> Option<String> {
 fn tls(section: &mut Section<'_>) -> Option<ApiTransport> {
     let cert = section.optional("cert", "a path of a PEM file", path);
     let key = section.optional("key", "a path of a PEM file", path);
+    let words =
+        [("ignore", ClientCertificates::Ignored), ("request", ClientCertificates::Requested)];
+    let clients = section.choice("client_certificates", ClientCertificates::Ignored, &words);
     match (cert, key) {
-        (Some(cert), Some(key)) => Some(ApiTransport::Tls { cert: cert.into(), key: key.into() }),
+        (Some(cert), Some(key)) => {
+            Some(ApiTransport::Tls { cert: cert.into(), key: key.into(), clients })
+        }
         (None, None) => None,
         (cert, _) => {
             let absent = if cert.is_none() { "cert" } else { "key" };

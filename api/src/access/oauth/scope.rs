@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use store::{Action, Client, Grant, GrantScope, IntegrationName};
 
 /// What scopes allow at most.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Scopes(BTreeSet<(IntegrationName, Action)>);
 
 impl Scopes {

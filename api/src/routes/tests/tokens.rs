@@ -1,6 +1,8 @@
 //! Access tokens through the whole router: which are taken, that all others are refused alike, and
 //! what a token may do.
 
+mod certificates;
+mod cost;
 mod hostile;
 
 use std::time::Duration;
@@ -11,7 +13,7 @@ use store::{Client, Grant};
 
 use super::{Answer, CHANGE, NOW_MS, World, message, reads, reads_prefix};
 use crate::testing::forge::Forge;
-use crate::{Algorithm, Issuer, OAuthOptions};
+use crate::{Algorithm, Issuer, OAuthOptions, Options};
 
 const ISSUER: &str = "https://login.example/realms/a";
 const KEYS: &str = "https://login.example/realms/a/keys";
@@ -54,7 +56,15 @@ fn with(changes: Value) -> Value {
 
 /// An API that takes the tokens of one issuer, and that issuer. `partner` is bound to a client.
 async fn world(grants: Vec<Grant>) -> (World, Forge, Client) {
+    world_with(grants, |_| {}).await
+}
+
+async fn world_with(
+    grants: Vec<Grant>,
+    change: impl FnOnce(&mut Options),
+) -> (World, Forge, Client) {
     let mut world = World::with(|given| {
+        change(given);
         given.oauth = options();
         given.limits.failed_authentications_per_second = 10_000;
         given.limits.client.burst = 10_000;
