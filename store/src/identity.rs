@@ -106,6 +106,9 @@ pub(crate) use text_type;
 pub struct IntegrationName(Arc<str>);
 text_type!(IntegrationName);
 
+/// The name of the integration of operational events.
+const EVENTS: &str = "sluicegate.events";
+
 impl IntegrationName {
     /// Checks and takes a name.
     pub fn parse(text: &str) -> Result<IntegrationName, IdentityError> {
@@ -118,6 +121,16 @@ impl IntegrationName {
         } else {
             Err(IdentityError::Integration { found: shown(text) })
         }
+    }
+
+    /// `sluicegate.events`, which no stream has messages of: what a client is told about its own destinations.
+    pub fn events() -> IntegrationName {
+        IntegrationName(Arc::from(EVENTS))
+    }
+
+    /// It is that one.
+    pub fn is_events(&self) -> bool {
+        &*self.0 == EVENTS
     }
 }
 

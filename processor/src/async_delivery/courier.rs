@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::breaker::BreakerPolicy;
 use super::delivery::Gauge;
 use super::destination::{Outlets, Workshop};
+use super::events::Told;
 use super::intake::{Intake, IntakeExit, IntakeParts, Lanes};
 use super::lane_task::LaneTools;
 use super::ledger::{Ledger, LedgerHandle, Stores};
@@ -157,8 +158,12 @@ impl Courier {
             max_age: options.max_view_age,
         };
         let (watcher, views) = Watcher::new(parts.subscriptions.clone(), pace);
-        let stores =
-            Stores { deliveries: parts.deliveries.clone(), subscriptions: parts.subscriptions };
+        let stores = Stores {
+            deliveries: parts.deliveries.clone(),
+            subscriptions: parts.subscriptions,
+            views: views.clone(),
+            told: Told::default(),
+        };
         let (ledger, ledger_handle) =
             Ledger::new(stores, parts.time.clone(), options.ledger_queue, rng.u64(..));
         let (sender, batches) = mpsc::channel(options.batch_queue);

@@ -15,7 +15,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use store::{
-    AttemptRecord, Claim, DeadLetter, DeliveryStore, ParkedDelivery, Subscription,
+    AttemptRecord, Claim, DeadLetter, DeliveryStore, ParkedDelivery, Subscription, SubscriptionId,
     SubscriptionStore,
 };
 use tokio::sync::mpsc;
@@ -23,7 +23,9 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::delivery::Live;
+use super::events::{Event, Told};
 use super::stats::Counters;
+use super::watch::ViewWatch;
 use super::writes;
 use crate::ailment::Ailment;
 
@@ -57,6 +59,8 @@ pub(super) enum Job {
     Failing(Arc<Subscription>),
     /// The destination was reached again.
     Recovered(Arc<Subscription>),
+    /// Tell the client what happened to its subscription, if it asked to be told.
+    Tell(Box<News>),
 }
 
 #[derive(Debug)]
@@ -64,6 +68,13 @@ pub(super) struct Park {
     pub(super) live: Live,
     pub(super) parked: ParkedDelivery,
     pub(super) counters: Arc<Counters>,
+}
+
+/// What happened to whom.
+#[derive(Debug)]
+pub(super) struct News {
+    pub(super) about: SubscriptionId,
+    pub(super) event: Event,
 }
 
 #[derive(Debug)]
@@ -110,9 +121,12 @@ impl Job {
                 Origin::Claimed(claim) => Some(claim),
                 Origin::Live(_) => None,
             },
-            Job::Park(_) | Job::Note(_) | Job::Disable(_) | Job::Failing(_) | Job::Recovered(_) => {
-                None
-            }
+            Job::Park(_)
+            | Job::Note(_)
+            | Job::Disable(_)
+            | Job::Failing(_)
+            | Job::Recovered(_)
+            | Job::Tell(_) => None,
         }
     }
 
@@ -127,6 +141,7 @@ impl Job {
             Job::Disable(_) => "disable",
             Job::Failing(_) => "failing",
             Job::Recovered(_) => "recovered",
+            Job::Tell(_) => "tell",
         }
     }
 
@@ -168,6 +183,9 @@ impl Tried {
 pub(super) struct Stores {
     pub(super) deliveries: DeliveryStore,
     pub(super) subscriptions: SubscriptionStore,
+    /// Who asked to be told of what.
+    pub(super) views: ViewWatch,
+    pub(super) told: Told,
 }
 
 /// The sending end.

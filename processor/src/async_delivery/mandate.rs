@@ -34,6 +34,9 @@ impl Mandate {
     /// The message as the owner may see it, with the fields that it is granted; `None` if that is nothing.
     pub(super) fn view(&self, mut message: Message) -> Option<Message> {
         let (integration, entity) = (&message.integration, &message.entity);
+        if integration.is_events() {
+            return self.hears_events().then_some(message);
+        }
         let mut reader = Reader::default();
         let exposure = self.owner.exposure(
             Action::Subscribe,
@@ -57,7 +60,15 @@ impl Mandate {
 
     /// The owner is granted the pushing of messages about this entity, or of some of them.
     pub(super) fn allows(&self, integration: &IntegrationName, entity: &Entity) -> bool {
+        if integration.is_events() {
+            return self.hears_events();
+        }
         authorise(&self.owner, Action::Subscribe, integration, Some(entity)).is_allowed()
+    }
+
+    /// What happens to its own destinations is parked for the owner alone, so asking for it is enough.
+    fn hears_events(&self) -> bool {
+        self.subscription.integrations.iter().any(IntegrationName::is_events)
     }
 
     /// The entity prefixes that the subscription wants of an integration and its owner is granted.

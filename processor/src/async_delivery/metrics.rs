@@ -70,3 +70,9 @@ pub(super) fn noted(ok: bool) {
     let ok = if ok { "true" } else { "false" };
     counter!("sluicegate.delivery.attempts_kept", "ok" => ok).increment(1);
 }
+
+/// A client was told what happened to its subscription, or could not be.
+pub(super) fn told(ok: bool) {
+    let ok = if ok { "true" } else { "false" };
+    counter!("sluicegate.delivery.events_told", "ok" => ok).increment(1);
+}

@@ -19,6 +19,7 @@ mod breaker;
 mod courier;
 mod delivery;
 mod destination;
+mod events;
 mod intake;
 mod keys;
 mod lane;

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use store::{
     AttemptRecord, Class, DeadReason, Parked, ParkedDelivery, PutOutcome, StoreError, Subscription,
+    SubscriptionId,
 };
 use tokio::time::timeout;
 
 use super::delivery::dead_letter;
-use super::ledger::{GiveUp, Job, Origin, Park, Stores, Tried};
+use super::events::{self, Event};
+use super::ledger::{GiveUp, Job, News, Origin, Park, Stores, Tried};
 use super::metrics;
 use super::stats::bump;
 
@@ -21,6 +23,8 @@ use super::stats::bump;
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Tries of keeping how an attempt went.
 const NOTE_TRIES: u32 = 5;
+/// Tries of telling a client what happened.
+const TELL_TRIES: u32 = 10;
 /// What a call met that took longer.
 const NO_ANSWER: &str = "no answer in time";
 
@@ -109,33 +113,40 @@ pub(super) async fn write_one(
 ) -> Vec<Tried> {
     let next = match job {
         Job::Settle(claim) => match call(stores.deliveries.settle(&claim)).await {
-            Answer::Done | Answer::Refused => None,
+            Answer::Done(()) | Answer::Refused => None,
             Answer::Unknown(why) => Some(again(Job::Settle(claim), failures, why)),
         },
         Job::Reschedule(r) => {
             match call(stores.deliveries.reschedule(&r.claim, r.attempts, r.due_at_ms, &r.error))
                 .await
             {
-                Answer::Done | Answer::Refused => None,
+                Answer::Done(()) | Answer::Refused => None,
                 Answer::Unknown(why) => Some(again(Job::Reschedule(r), failures, why)),
             }
         }
-        Job::GiveUp(give_up) => give_up_one(&stores, give_up, failures).await,
+        Job::GiveUp(give_up) => return give_up_one(&stores, give_up, failures).await,
         Job::Failing(subscription) => match call(failing(&stores, &subscription, now_ms)).await {
-            Answer::Done | Answer::Refused => None,
+            Answer::Done(event) => event.map(|event| news(&subscription.id, event)),
+            Answer::Refused => None,
             Answer::Unknown(why) => Some(again(Job::Failing(subscription), failures, why)),
         },
         Job::Recovered(subscription) => {
             match call(stores.deliveries.note_recovered(&subscription.id)).await {
-                Answer::Done | Answer::Refused => None,
+                Answer::Done(since_ms) => {
+                    let recovered = since_ms.map(|since_ms| Event::Recovered { since_ms });
+                    recovered.map(|event| news(&subscription.id, event))
+                }
+                Answer::Refused => None,
                 Answer::Unknown(why) => Some(again(Job::Recovered(subscription), failures, why)),
             }
         }
         Job::Disable(subscription) => match call(disable(&stores, &subscription, "gone")).await {
-            Answer::Done | Answer::Refused => None,
+            Answer::Done(event) => event.map(|event| news(&subscription.id, event)),
+            Answer::Refused => None,
             Answer::Unknown(why) => Some(again(Job::Disable(subscription), failures, why)),
         },
         Job::Park(park) => return park_single(stores, park, failures).await,
+        Job::Tell(news) => tell(&stores, news, failures, now_ms).await,
         Job::Note(record) => return note(stores, vec![(*record, failures)]).await,
     };
     next.into_iter().collect()
@@ -145,7 +156,7 @@ async fn park_single(stores: Arc<Stores>, one: Box<Park>, failures: u32) -> Vec<
     park(stores, vec![(one, failures)]).await
 }
 
-async fn give_up_one(stores: &Stores, give_up: Box<GiveUp>, failures: u32) -> Option<Tried> {
+async fn give_up_one(stores: &Stores, give_up: Box<GiveUp>, failures: u32) -> Vec<Tried> {
     let letters = std::slice::from_ref(&give_up.letter);
     let report = timeout(CALL_TIMEOUT, stores.deliveries.dead_letter(letters)).await;
     match report.map(|report| report.outcomes.into_iter().next()) {
@@ -156,32 +167,83 @@ async fn give_up_one(stores: &Stores, give_up: Box<GiveUp>, failures: u32) -> Op
                 reason,
                 "the store refuses a dead letter; its delivery stays unsettled"
             );
-            return Some(again(Job::GiveUp(give_up), failures, reason));
+            return vec![again(Job::GiveUp(give_up), failures, reason)];
         }
         Ok(Some(PutOutcome::Retry(reason))) => {
-            return Some(again(Job::GiveUp(give_up), failures, reason));
+            return vec![again(Job::GiveUp(give_up), failures, reason)];
         }
-        Ok(None) | Err(_) => return Some(again(Job::GiveUp(give_up), failures, NO_ANSWER)),
+        Ok(None) | Err(_) => return vec![again(Job::GiveUp(give_up), failures, NO_ANSWER)],
     }
     metrics::dead_lettered(give_up.letter.reason.code());
     give_up.counters.dead_lettered.fetch_add(1, Ordering::Relaxed);
-    match give_up.origin {
+    let event = Event::of_letter(&give_up.letter);
+    let told = give_up.letter.subscription.as_ref().zip(event).map(|(id, event)| news(id, event));
+    let settled = match give_up.origin {
         Origin::Live(live) => {
             live.settle();
             None
         }
         Origin::Claimed(claim) => Some(Tried::new(Job::Settle(claim))),
-    }
+    };
+    settled.into_iter().chain(told).collect()
 }
 
-/// Notes that the destination fails, and switches the subscription off if it has for as long as its policy says.
-async fn failing(stores: &Stores, seen: &Subscription, now_ms: i64) -> Result<(), StoreError> {
+/// Notes that the destination fails, and switches the subscription off if it has for as long as its policy says. What of
+/// that is news.
+async fn failing(
+    stores: &Stores,
+    seen: &Subscription,
+    now_ms: i64,
+) -> Result<Option<Event>, StoreError> {
     let since_ms = stores.deliveries.note_failing(&seen.id, now_ms).await?;
     let failing_ms = u64::try_from(now_ms.saturating_sub(since_ms)).unwrap_or(0);
     if failing_ms >= seen.policy.disable_after_ms {
-        disable(stores, seen, "failing").await?;
+        return disable(stores, seen, "failing").await;
     }
-    Ok(())
+    Ok((since_ms == now_ms).then_some(Event::Failing))
+}
+
+fn news(about: &SubscriptionId, event: Event) -> Tried {
+    Tried::new(Job::Tell(Box::new(News { about: about.clone(), event })))
+}
+
+/// Parks an event for each subscription that asked for it. After some tries it is let go of, and counted.
+async fn tell(stores: &Stores, news: Box<News>, failures: u32, now_ms: i64) -> Option<Tried> {
+    match tell_all(stores, &news, now_ms).await {
+        Ok(()) => None,
+        Err(why) if failures < TELL_TRIES => Some(again(Job::Tell(news), failures, why)),
+        Err(why) => {
+            metrics::told(false);
+            tracing::warn!(why, subscription = %news.about, "a client cannot be told what happened to its subscription");
+            None
+        }
+    }
+}
+
+/// The error is the last of those met.
+async fn tell_all(stores: &Stores, news: &News, now_ms: i64) -> Result<(), String> {
+    let view = stores.views.fresh().ok_or("the subscriptions cannot be read")?;
+    let Some(about) = view.snapshot.subscriptions.iter().find(|s| s.id == news.about) else {
+        return Ok(());
+    };
+    let told = events::announce(&news.event, about, &view.snapshot, now_ms);
+    let told = stores.told.new_ones(told);
+    if told.is_empty() {
+        return Ok(());
+    }
+    let parked = timeout(CALL_TIMEOUT, stores.deliveries.park(&told)).await;
+    let outcomes = parked.map_err(|_| NO_ANSWER)?;
+    let mut met = Ok(());
+    for (parked, outcome) in told.iter().zip(outcomes) {
+        match outcome {
+            Ok(_) => {
+                metrics::told(true);
+                stores.told.note(parked);
+            }
+            Err(error) => met = Err(error.to_string()),
+        }
+    }
+    met
 }
 
 /// Switches the subscription off unless somebody changed it since it was read.
@@ -189,31 +251,31 @@ async fn disable(
     stores: &Stores,
     seen: &Subscription,
     why: &'static str,
-) -> Result<(), StoreError> {
+) -> Result<Option<Event>, StoreError> {
     let Some(current) = stores.subscriptions.get(&seen.id).await? else {
-        return Ok(());
+        return Ok(None);
     };
     if current.version != seen.version || !current.enabled {
-        return Ok(());
+        return Ok(None);
     }
     stores.subscriptions.put(&Subscription { enabled: false, ..current }).await?;
     metrics::disabled(why);
     tracing::warn!(subscription = %seen.id, why, "a subscription is switched off: its destination is gone, or has failed for too long");
-    Ok(())
+    Ok(Some(Event::Disabled { why }))
 }
 
 /// What came of a call.
-enum Answer {
-    Done,
+enum Answer<T> {
+    Done(T),
     /// It can never succeed (a claim that was lost, a condition that failed): nothing more to do.
     Refused,
     /// Try again: what was met.
     Unknown(String),
 }
 
-async fn call(write: impl Future<Output = Result<(), StoreError>>) -> Answer {
+async fn call<T>(write: impl Future<Output = Result<T, StoreError>>) -> Answer<T> {
     match timeout(CALL_TIMEOUT, write).await {
-        Ok(Ok(())) => Answer::Done,
+        Ok(Ok(answer)) => Answer::Done(answer),
         Ok(Err(error)) if error.class() == Class::Skip => {
             tracing::debug!(%error, "a delivery write was refused");
             Answer::Refused

@@ -58,6 +58,14 @@ pub enum IntegrationError {
         /// The field.
         pointer: Pointer,
     },
+    /// The name that operational events have.
+    #[error(
+        "integration `{name}`: the name is reserved for what clients are told about their destinations; give it another one"
+    )]
+    Reserved {
+        /// The name.
+        name: IntegrationName,
+    },
     /// More than a router should try one after the other.
     #[error("{found} integrations are configured; at most {MAX_INTEGRATIONS} are allowed")]
     TooMany {
@@ -160,6 +168,9 @@ fn check(configured: &[Integration]) -> Result<(), IntegrationError> {
         let name = &integration.name;
         if let Some(first) = seen.insert(name.as_str(), i + 1) {
             return Err(IntegrationError::Duplicate { name: name.clone(), first, second: i + 1 });
+        }
+        if name.is_events() {
+            return Err(IntegrationError::Reserved { name: name.clone() });
         }
         match (name.as_str() == DEFAULT_INTEGRATION, integration.conditions.is_empty()) {
             (true, false) => return Err(IntegrationError::DefaultWithCondition),

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::ReturnValue;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 
 use super::DeliveryStore;
 use crate::error::StoreError;
@@ -69,17 +70,47 @@ impl DeliveryStore {
         item.insert(SINCE.to_owned(), n(now_ms));
         item.insert(LAST.to_owned(), n(now_ms));
         item.insert(EXPIRES_AT.to_owned(), n(expires_at));
-        let call = self.client.put_item().table_name(&self.table).set_item(Some(item));
-        Box::pin(call.send()).await.map_err(|e| StoreError::from_sdk(operation, &e))?;
-        Ok(now_ms)
+        // Of two workers that see it at once one begins the count.
+        let call = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .condition_expression("attribute_not_exists(#last) OR #last < :recent")
+            .expression_attribute_names("#last", LAST)
+            .expression_attribute_values(":recent", n(now_ms - FORGOTTEN_AFTER_MS))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let error = match Box::pin(call.send()).await {
+            Ok(_) => return Ok(now_ms),
+            Err(error) => error,
+        };
+        match error.as_service_error() {
+            Some(PutItemError::ConditionalCheckFailedException(failed)) => {
+                let item = failed.item().cloned().unwrap_or_default();
+                ItemReader::new(operation, item).number(SINCE)
+            }
+            _ => Err(StoreError::from_sdk(operation, &error)),
+        }
     }
 
-    /// The subscription's destination was reached.
-    pub async fn note_recovered(&self, subscription: &SubscriptionId) -> Result<(), StoreError> {
-        let call =
-            self.client.delete_item().table_name(&self.table).set_key(Some(note_key(subscription)));
-        let gone = Box::pin(call.send()).await;
-        gone.map(drop).map_err(|e| StoreError::from_sdk("note a recovered destination", &e))
+    /// The subscription's destination was reached. Since when it had been failing, in ms since 1970; `None` if it had not, as
+    /// far as any worker knows.
+    pub async fn note_recovered(
+        &self,
+        subscription: &SubscriptionId,
+    ) -> Result<Option<i64>, StoreError> {
+        let operation = "note a recovered destination";
+        let call = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .set_key(Some(note_key(subscription)))
+            .return_values(ReturnValue::AllOld);
+        let gone = Box::pin(call.send()).await.map_err(|e| StoreError::from_sdk(operation, &e))?;
+        match gone.attributes {
+            None => Ok(None),
+            Some(item) => ItemReader::new(operation, item).number(SINCE).map(Some),
+        }
     }
 }
 
@@ -101,7 +132,8 @@ mod tests {
             assert_eq!(at(&one, NOW + hour * HOUR).await, NOW, "hour {hour}");
         }
         assert_eq!(at(&other, NOW + HOUR).await, NOW + HOUR, "each has its own");
-        store.note_recovered(&one).await.unwrap();
+        assert_eq!(store.note_recovered(&one).await, Ok(Some(NOW)));
+        assert_eq!(store.note_recovered(&one).await, Ok(None));
         assert_eq!(at(&one, NOW + 49 * HOUR).await, NOW + 49 * HOUR);
         assert_eq!(at(&one, NOW + 50 * HOUR + 1).await, NOW + 50 * HOUR + 1, "too long ago");
     }

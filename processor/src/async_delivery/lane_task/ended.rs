@@ -9,7 +9,8 @@ use super::LaneTask;
 use super::ordered::LOOK_MS;
 use crate::async_delivery::aftermath::later;
 use crate::async_delivery::delivery::{InOrder, Source, dead_letter};
-use crate::async_delivery::ledger::Job;
+use crate::async_delivery::events::Event;
+use crate::async_delivery::ledger::{Job, News};
 use crate::async_delivery::ordered::{Letter, Op, OpenShard, Then, fresh_head};
 use crate::async_delivery::outcome::Next;
 use crate::async_delivery::stats::bump;
@@ -118,6 +119,10 @@ impl LaneTask {
         let (Some(via), Some(parked)) = (via, parked) else { return };
         let mut letter = dead_letter(parked, reason, detail.clone(), now_ms);
         letter.attempts = attempts;
+        if let Some(event) = Event::of_letter(&letter) {
+            let about = self.mandate.subscription.id.clone();
+            self.backlog.push_back(Job::Tell(Box::new(News { about, event })));
+        }
         let then = if stops {
             let in_order = InOrder { key: key.clone(), attempts: before, source };
             self.stop_at(in_order, attempts, &detail);

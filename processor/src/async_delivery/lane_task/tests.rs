@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use super::*;
 use crate::async_delivery::delivery::{Gauge, Track};
 use crate::async_delivery::destination::{Capacity, Outgoing};
+use crate::async_delivery::events::Told;
 use crate::async_delivery::lane::{LaneHandle, lane};
 use crate::async_delivery::ledger::{Ledger, Stores};
 use crate::async_delivery::outcome::{Failure, FailureKind, Outcome};
@@ -83,6 +84,8 @@ impl Stage {
         let stores = Stores {
             deliveries: world.deliveries.clone(),
             subscriptions: world.subscriptions.clone(),
+            views: views.clone(),
+            told: Told::default(),
         };
         let (ledger, ledger_handle) = Ledger::new(stores, world.time.clone(), 1_024, 1);
         tokio::spawn(ledger.run(stop.clone(), stop.clone()));

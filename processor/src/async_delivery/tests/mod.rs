@@ -2,6 +2,7 @@
 
 mod aws;
 mod chains;
+mod events;
 mod grants;
 mod order;
 mod trouble;
