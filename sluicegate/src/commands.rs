@@ -166,7 +166,7 @@ pub(crate) async fn init(args: InitArgs) -> anyhow::Result<ExitCode> {
 
 /// The address that is to be delivered to, before anything is made for it: one that the processor would
 /// never go to is refused here.
-fn webhook(config: &Config, text: Option<&str>) -> anyhow::Result<Option<WebhookUrl>> {
+pub(crate) fn webhook(config: &Config, text: Option<&str>) -> anyhow::Result<Option<WebhookUrl>> {
     let Some(text) = text else { return Ok(None) };
     let url = WebhookUrl::parse(text).context("--webhook")?;
     config.pipelines.guard.check_url(url.uri()).with_context(|| {

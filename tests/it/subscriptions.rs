@@ -7,7 +7,9 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
 use crate::harness::child::{Ended, Sluicegate, file, run};
+use crate::harness::eventually;
 use crate::harness::platform::{Platform, Processor, earthquakes};
+use crate::harness::receiver::Receiver;
 
 /// Events that are written in each half of the test.
 const EVENTS: usize = 40;
@@ -54,6 +56,57 @@ async fn a_receiver_with_the_old_secret_misses_nothing_while_keys_are_replaced()
     let long = subscriptions(&platform, &["rotate-secret", &id, "--overlap", "30d"]).await;
     assert_eq!(long.code, Some(2), "{:#?}", long.log);
     assert_eq!(processor.stop().await.code, Some(0));
+}
+
+/// A client's own operations hear of a destination that fails and recovers; an operator makes, switches off and deletes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_told_what_happens_to_its_destination() {
+    let loopback = ["--set", "async_delivery.allowed_private=127.0.0.0/8"];
+    let mut platform = Platform::start().await;
+    let ops = Receiver::start().await;
+    let list = json(&platform, &["list"]).await;
+    let (id, client) = (&list["subscriptions"][0]["id"], &list["subscriptions"][0]["client"]);
+    let (id, client) = (id.as_str().expect("an id"), client.as_str().expect("a client"));
+    let url = ops.url();
+    let wanted = ["create", "--client", client, "--webhook", &url, "--events"];
+    let made = json(&platform, &[&wanted[..], &loopback].concat()).await;
+    assert_eq!(made["integrations"][0], "sluicegate.events", "{made:#}");
+    ops.expect_secret(made["secret"].as_str().expect("shown once"));
+    let stranger = ["create", "--client", "nobody", "--webhook", &url, "--events"];
+    let refused = subscriptions(&platform, &[&stranger[..], &loopback].concat()).await;
+    assert_eq!(refused.code, Some(3), "{:#?}", refused.log);
+    assert!(refused.log.join("\n").contains("there is no client nobody"), "{:#?}", refused.log);
+
+    let processor = Processor::start_with(&platform, &loopback[1..]).await;
+    platform.receiver.stop().await;
+    platform.aws.put("earthquakes", &earthquakes()[..EVENTS]).await;
+    told(&ops, &["destination.failing"], id).await;
+    platform.receiver.start_again().await;
+    platform.everything_arrived(EVENTS).await;
+    told(&ops, &["destination.failing", "destination.recovered"], id).await;
+    assert_eq!(ops.ledger().unverified, 0);
+
+    let made = made["id"].as_str().expect("an id");
+    assert_eq!(json(&platform, &["disable", made]).await["enabled"], false);
+    assert_eq!(json(&platform, &["enable", made]).await["enabled"], true);
+    assert_eq!(json(&platform, &["delete", made]).await["deleted"], true);
+    assert_eq!(subscriptions(&platform, &["show", made]).await.code, Some(3));
+    assert_eq!(processor.stop().await.code, Some(0));
+}
+
+/// The events of these types, each about this subscription, and no others.
+async fn told(ops: &Receiver, types: &[&str], about: &str) {
+    eventually("the client is told", async || {
+        let bodies = ops.ledger().deliveries.into_values().map(|(_, body)| body);
+        let events = bodies.map(|body| serde_json::from_slice::<Value>(&body).expect("JSON"));
+        let mut found: Vec<String> = events
+            .inspect(|event| assert_eq!(event["data"]["subscription"], about, "{event:#}"))
+            .map(|event| event["type"].as_str().expect("a type").to_owned())
+            .collect();
+        found.sort();
+        if found == types { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
 }
 
 /// What the API answers under a link to whoever has this key.

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use store::{ROTATION_OVERLAP, SubscriptionId};
+use store::pattern::Pattern;
+use store::{ClientId, DeliveryOrder, IntegrationName, ROTATION_OVERLAP, SubscriptionId};
 
 use crate::cli::{ConfigArgs, Output};
 use crate::config::parse_duration;
+use crate::filter;
 
 /// What the commands' exit codes mean.
 pub(crate) const EXIT_CODES: &str = "\
@@ -51,6 +53,26 @@ pub(crate) enum SubscriptionsCommand {
         after_help = "Example:\n  sluicegate subscriptions show sub_4fzV... --config sluicegate.toml"
     )]
     Show(ShowArgs),
+    /// Has messages pushed to a client's destination, from now on.
+    #[command(
+        after_help = "Example:\n  sluicegate subscriptions create --client cl_4fzV... --webhook https://receiver.example/hooks --integration orders --filter '{\"total\":[{\"numeric\":[\">\",100]}]}' --config sluicegate.toml\n  sluicegate subscriptions create --client cl_4fzV... --webhook https://receiver.example/ops --events --config sluicegate.toml\n\nThe secret that a webhook is signed with is shown this once."
+    )]
+    Create(Box<CreateArgs>),
+    /// Switches one on again; what was parked for it is due.
+    #[command(
+        after_help = "Example:\n  sluicegate subscriptions enable sub_4fzV... --config sluicegate.toml"
+    )]
+    Enable(ChangeArgs),
+    /// Switches one off: nothing is attempted, what comes meanwhile is not kept for it.
+    #[command(
+        after_help = "Example:\n  sluicegate subscriptions disable sub_4fzV... --config sluicegate.toml"
+    )]
+    Disable(ChangeArgs),
+    /// Deletes one; what was parked for it becomes dead letters.
+    #[command(
+        after_help = "Example:\n  sluicegate subscriptions delete sub_4fzV... --config sluicegate.toml"
+    )]
+    Delete(ChangeArgs),
     /// Gives a webhook a new signing key. The old ones sign beside it until the overlap ends.
     #[command(
         after_help = "Example:\n  sluicegate subscriptions rotate-secret sub_4fzV... --overlap 24h --config sluicegate.toml\n  sluicegate subscriptions rotate-secret sub_4fzV... --kind ed25519 --output json --config sluicegate.toml | jq -r .public_key\n\nA shared secret is shown this once. Of an Ed25519 key only the public half is ever shown: the receiver needs no other."
@@ -71,6 +93,67 @@ pub(crate) struct ListArgs {
 /// Options of `subscriptions show`.
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
+    /// Which one.
+    #[arg(value_name = "ID", value_parser = id)]
+    pub(crate) id: SubscriptionId,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// Options of `subscriptions create`.
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// Whose it is: it gets what this client is granted to subscribe to.
+    #[arg(long, value_name = "ID", value_parser = client)]
+    pub(crate) client: ClientId,
+    #[command(flatten)]
+    pub(crate) destination: DestinationArgs,
+    /// Only messages of this integration; may be given several times. Without it: of all.
+    #[arg(long, value_name = "NAME", value_parser = integration)]
+    pub(crate) integration: Vec<IntegrationName>,
+    /// What happens to the client's own destinations (failing, disabled, recovered, deliveries given up), and no messages.
+    #[arg(long, conflicts_with = "integration")]
+    pub(crate) events: bool,
+    /// Only messages about entities that begin with this.
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) entity_prefix: Option<String>,
+    /// Only messages of this event type; may be given several times.
+    #[arg(long = "event-type", value_name = "TYPE")]
+    pub(crate) event_types: Vec<String>,
+    /// Only messages with this content, as JSON or @FILE (docs/filters.md).
+    #[arg(long, value_name = "JSON", value_parser = filter::parse)]
+    pub(crate) filter: Option<Pattern>,
+    /// In which order: none, or that of the stream for each partition key.
+    #[arg(long, value_name = "ORDER", default_value = "none", value_parser = order)]
+    pub(crate) order: DeliveryOrder,
+    /// Most attempts a second.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) rate: Option<u32>,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// Where to.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct DestinationArgs {
+    /// POSTs to this address.
+    #[arg(long, value_name = "URL")]
+    pub(crate) webhook: Option<String>,
+    /// Messages of this queue (URL or ARN).
+    #[arg(long, value_name = "QUEUE")]
+    pub(crate) sqs: Option<String>,
+    /// Publications to this topic (ARN).
+    #[arg(long, value_name = "TOPIC")]
+    pub(crate) sns: Option<String>,
+    /// Events on this bus (ARN or name).
+    #[arg(long, value_name = "BUS")]
+    pub(crate) eventbridge: Option<String>,
+}
+
+/// Options of `subscriptions enable`, `disable` and `delete`.
+#[derive(Debug, Args)]
+pub(crate) struct ChangeArgs {
     /// Which one.
     #[arg(value_name = "ID", value_parser = id)]
     pub(crate) id: SubscriptionId,
@@ -128,6 +211,18 @@ pub(crate) enum Kind {
 
 fn id(text: &str) -> Result<SubscriptionId, String> {
     SubscriptionId::parse(text).map_err(|error| error.to_string())
+}
+
+fn client(text: &str) -> Result<ClientId, String> {
+    ClientId::parse(text).map_err(|error| error.to_string())
+}
+
+fn integration(text: &str) -> Result<IntegrationName, String> {
+    IntegrationName::parse(text).map_err(|error| error.to_string())
+}
+
+fn order(text: &str) -> Result<DeliveryOrder, String> {
+    serde_json::from_value(text.into()).map_err(|error| error.to_string())
 }
 
 fn overlap(text: &str) -> Result<Duration, String> {

@@ -1,10 +1,11 @@
 //! `sluicegate subscriptions`: who gets what pushed where, and new signing keys.
 //!
-//! `args` is the command line, `configure` how a webhook is set up, `view` how subscriptions are shown. It works through the access table alone; processors
+//! `args` is the command line, `create` makes, switches and deletes them, `configure` says how a webhook is set up, `view` how subscriptions are shown. It works through the access table alone; processors
 //! see a change within a second. A secret is shown once, where it is made, and never again.
 
 pub(crate) mod args;
 mod configure;
+mod create;
 mod view;
 
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ use crate::config::Config;
 use crate::init::wall_ms;
 use crate::{random, screen};
 use args::{Kind, ListArgs, RotateArgs, ShowArgs, SubscriptionsArgs, SubscriptionsCommand};
+use create::Change;
 
 /// Exit code for what cannot be done: nothing was written.
 const REFUSED: u8 = 3;
@@ -28,6 +30,10 @@ pub(crate) async fn run(args: SubscriptionsArgs) -> anyhow::Result<ExitCode> {
     match args.command {
         SubscriptionsCommand::List(args) => list(args).await,
         SubscriptionsCommand::Show(args) => show(args).await,
+        SubscriptionsCommand::Create(args) => Box::pin(create::run(*args)).await,
+        SubscriptionsCommand::Enable(args) => create::change(args, Change::Enable).await,
+        SubscriptionsCommand::Disable(args) => create::change(args, Change::Disable).await,
+        SubscriptionsCommand::Delete(args) => create::change(args, Change::Delete).await,
         SubscriptionsCommand::RotateSecret(args) => rotate_secret(args).await,
         SubscriptionsCommand::Configure(args) => configure::run(args).await,
     }

@@ -244,6 +244,11 @@ const DELIVERY: &[Metric] = &[
         &[Label::new("ok", YES_NO)],
         "notes of how an attempt of a failing delivery went",
     ),
+    counter(
+        "sluicegate.delivery.events_told",
+        &[Label::new("ok", YES_NO)],
+        "operational events parked for the subscriptions that asked for them",
+    ),
     counter("sluicegate.delivery.unmatched", &[], "messages that no subscription asks for"),
     counter(
         "sluicegate.delivery.unreadable",
