@@ -153,7 +153,7 @@ fn expired() -> Effect {
 fn mood(rng: &mut fastrand::Rng) -> Mood {
     match rng.u32(0..8) {
         0 => Mood::Slow(Duration::from_millis(rng.u64(50..3_000))),
-        1 => Mood::Answers([500, 503, 429, 404][rng.usize(..4)]),
+        1 => Mood::Answers([500, 503, 429, 404, 302, 502, 408, 413][rng.usize(..8)]),
         2 => Mood::Answers(503),
         3 => Mood::Hangs,
         4 => Mood::Forgets,

@@ -98,7 +98,9 @@ impl Receivers {
 
 fn answer(status: u16) -> Answer {
     let status = StatusCode::from_u16(status).expect("a status");
-    Answer { status, retry_after: None, excerpt: String::new() }
+    let asks_for_time = status == StatusCode::TOO_MANY_REQUESTS;
+    let retry_after = asks_for_time.then(|| "3".to_owned());
+    Answer { status, retry_after, excerpt: String::new() }
 }
 
 struct FromLife {
