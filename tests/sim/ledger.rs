@@ -146,9 +146,10 @@ impl Ledger {
 
     /// A delivery was parked or changed, or a dead letter was written.
     pub fn delivery_wrote(&mut self, at: Duration, by: &str, item: &Value) {
-        // Heads of chains, who owns them, and who fails since when are no deliveries.
+        // Heads of chains, who owns them, who fails since when, how attempts went and how far deliveries have got are no deliveries.
         let partition = item["pk"]["S"].as_str().unwrap_or_default();
-        if ["chains#", "failing#"].iter().any(|kind| partition.starts_with(kind)) {
+        let others = ["chains#", "failing#", "attempts#", "settled#"];
+        if others.iter().any(|kind| partition.starts_with(kind)) {
             return;
         }
         let payload = String::from_utf8(wire::bytes(&item["payload"]["B"])).expect("UTF-8");
