@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_smithy_async::time::SharedTimeSource;
-use lease_manager::{FleetHandle, LaneName, LeaseHandle};
+use lease_manager::{FleetHandle, LaneName, LeaseHandle, WorkerState};
 use store::{DeliveryStore, MessageStore, SubscriptionStore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::async_delivery::{
-    Courier, CourierExit, CourierHandle, CourierOptions, CourierParts, Outlets, Replayer,
+    Courier, CourierExit, CourierHandle, CourierOptions, CourierParts, Outlets, Peers, Replayer,
     ReplayerParts,
 };
 use crate::batch::{LeaseCheck, ShardContext};
@@ -163,6 +163,7 @@ impl Processor {
             subscriptions,
             deliveries: deliveries.clone(),
             outlets,
+            peers: peers(&fleet),
             time: time.clone(),
             seed: options.seed ^ 2,
         };
@@ -271,6 +272,16 @@ impl Processor {
         while sinks.join_next().await.is_some() {}
         exit
     }
+}
+
+/// The workers that live, as the fleet was seen last.
+fn peers(fleet: &FleetHandle) -> Peers {
+    let fleet = fleet.clone();
+    Peers::new(move || {
+        let view = fleet.view();
+        let live = view.workers.iter().filter(|(_, w)| w.state == WorkerState::Active);
+        live.map(|(id, _)| id.to_string()).collect()
+    })
 }
 
 /// Once `stop` is cancelled: takes no more deliveries, finishes or parks what is under way.

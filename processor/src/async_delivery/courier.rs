@@ -20,6 +20,7 @@ use super::intake::{Intake, IntakeExit, IntakeParts, Lanes};
 use super::lane_task::LaneTools;
 use super::ledger::{Ledger, LedgerHandle, Stores};
 use super::ordered::OpenShards;
+use super::share::{Peers, Share};
 use super::stats::{Counters, CourierStats};
 use super::sweeper::Sweeper;
 use super::watch::{ViewWatch, WatchPace, Watcher};
@@ -89,6 +90,8 @@ pub(crate) struct CourierParts {
     pub(crate) deliveries: DeliveryStore,
     /// What deliveries leave through.
     pub(crate) outlets: Outlets,
+    /// Who else delivers.
+    pub(crate) peers: Peers,
     /// The wall clock.
     pub(crate) time: SharedTimeSource,
     /// Of every random choice.
@@ -201,6 +204,7 @@ impl Courier {
             ledger: ledger_handle.clone(),
             views: views.clone(),
             time: parts.time,
+            share: Share::new(options.worker.clone(), parts.peers),
             worker: options.worker,
             interval: options.sweep_interval,
             rng: rng.fork(),

@@ -32,6 +32,7 @@ mod outcome;
 mod rate;
 mod replay;
 pub(crate) mod router;
+mod share;
 mod stats;
 mod sweeper;
 #[cfg(test)]
@@ -51,6 +52,7 @@ pub use ordered::hash_key_of;
 pub use replay::{DryRun, count_replay};
 pub(crate) use replay::{Replayer, ReplayerParts};
 pub use router::wanted_by;
+pub(crate) use share::Peers;
 pub use stats::{CourierStats, DestinationStats};
 pub use webhook::{
     AddressClass, Allowance, Answer, BadAllowance, Channel, Guard, HttpTransports, MessageLinks,

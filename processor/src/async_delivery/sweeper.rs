@@ -1,7 +1,6 @@
 //! Brings parked deliveries back to their lanes when they are due.
 //!
-//! Every worker looks at every bucket in an order of its own; a conditional claim makes the overlap
-//! safe. It never attempts a delivery itself: lanes do, under the same concurrency, rate and breaker
+//! The live workers share the buckets (`share`); a conditional claim makes an overlap safe. It never attempts a delivery itself: lanes do, under the same concurrency, rate and breaker
 //! as live traffic. What is due while its destination takes nothing is put off, so that it cannot
 //! stand in front of what could go.
 
@@ -14,10 +13,9 @@ use arc_swap::ArcSwap;
 use aws_smithy_async::time::SharedTimeSource;
 use futures::StreamExt;
 use store::{
-    ClaimedDelivery, Class, DUE_BUCKETS, DeadReason, DeliveryStore, DueDelivery, Subscription,
-    SubscriptionId,
+    ClaimedDelivery, Class, DeadReason, DeliveryStore, DueDelivery, Subscription, SubscriptionId,
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::aftermath::later;
@@ -27,6 +25,7 @@ use super::intake::Lanes;
 use super::lane::{CLAIM_ALLOWANCE, LaneHandle};
 use super::ledger::{GiveUp, Job, LedgerHandle, Origin, Reschedule};
 use super::outcome::{Next, plan_deferral};
+use super::share::Share;
 use super::stats::Counters;
 use super::watch::ViewWatch;
 use crate::clock::wall_ms;
@@ -76,6 +75,7 @@ pub(super) struct Sweeper {
     pub(super) views: ViewWatch,
     pub(super) time: SharedTimeSource,
     pub(super) worker: String,
+    pub(super) share: Share,
     pub(super) interval: Duration,
     pub(super) rng: fastrand::Rng,
     /// Given-up deliveries whose subscription is gone, so that they are counted somewhere.
@@ -99,17 +99,17 @@ impl Sweeper {
         }
     }
 
-    /// One round over all buckets. True if anything could be claimed or may be waiting.
+    /// One round over this worker's buckets. True if anything could be claimed or may be waiting.
     async fn sweep(&mut self) -> bool {
         let lanes = self.lanes.load_full();
         if !lanes.known || !self.views.is_fresh() {
             return false;
         }
         let mut found = self.recover(&lanes).await;
-        let first = self.rng.u16(0..DUE_BUCKETS);
+        let mut buckets = self.share.round(Instant::now());
+        self.rng.shuffle(&mut buckets);
         let this = &*self;
-        let reads: Vec<_> =
-            (0..DUE_BUCKETS).map(|i| this.page((first + i) % DUE_BUCKETS)).collect();
+        let reads: Vec<_> = buckets.into_iter().map(|bucket| this.page(bucket)).collect();
         let pages: Vec<Vec<DueDelivery>> =
             futures::stream::iter(reads).buffer_unordered(MAX_READS).collect().await;
         for page in pages {

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Decoded, Record};
 use crate::async_delivery::{
-    AwsConfigs, Courier, CourierHandle, CourierParts, Outlets, Transports,
+    AwsConfigs, Courier, CourierHandle, CourierParts, Outlets, Peers, Transports,
 };
 use crate::integration::{IntegrationError, Integrations};
 use crate::{CourierOptions, DestinationStats};
@@ -41,6 +41,7 @@ impl DeliverStage {
             subscriptions,
             deliveries,
             outlets: Outlets { webhooks: transports, aws: AwsConfigs::unreachable() },
+            peers: Peers::none(),
             time: SharedTimeSource::new(SystemTimeSource::new()),
             seed: 1,
         };

@@ -29,6 +29,7 @@ use super::aws::AwsConfigs;
 use super::courier::{Courier, CourierExit, CourierHandle, CourierOptions, CourierParts};
 use super::destination::{Outgoing, Outlets, Workshop};
 use super::mandate::Mandate;
+use super::share::Peers;
 use crate::batch::testing::{At, BatchBuilder};
 use crate::batch::{Ack, AckCell, AckState, Batch, LaneBatch, LeaseCheck, Malformed, ShardContext};
 use crate::clock::wall_ms;
@@ -215,6 +216,7 @@ impl World {
                     webhooks: Arc::new(ScriptedTransports(Arc::clone(&receivers))),
                     aws: configs(&aws, &time),
                 },
+                peers: Peers::none(),
                 time: time.clone(),
                 seed: 42,
             },
@@ -255,6 +257,7 @@ impl World {
                     webhooks: Arc::new(ScriptedTransports(Arc::clone(&self.receivers))),
                     aws: configs(&self.aws, &self.time),
                 },
+                peers: Peers::none(),
                 time: self.time.clone(),
                 seed: 43,
             },
