@@ -113,6 +113,14 @@ async fn an_issuers_client_is_bound_to_one_client_and_what_cannot_be_done_is_sai
     let made = json(&platform, &["create", "Partner", "--no-key", "--id", "partner"]).await;
     assert_eq!(made, serde_json::json!({ "client": "partner" }));
     json(&platform, &["create", "Other", "--no-key", "--id", "other"]).await;
+    let grants = async |args: &[&str]| {
+        let granted = json(&platform, &[&["grant", "partner"][..], args].concat()).await;
+        granted["grants"].as_array().expect("grants").len()
+    };
+    assert_eq!(grants(&["earthquakes:read", "*:publish"]).await, 2);
+    assert_eq!(grants(&["earthquakes:read", "earthquakes:read:ci"]).await, 3, "one was there");
+    assert_eq!(grants(&["earthquakes:subscribe", "--instead"]).await, 1);
+    assert_eq!(grants(&["--instead"]).await, 0);
     let name = ["--issuer", "https://login.example/a", "--oauth-client-id", "acme"];
     let bound = json(&platform, &[&["bind", "partner"][..], &name].concat()).await;
     assert_eq!(bound["oauth_client_id"], "acme");

@@ -111,6 +111,8 @@ impl Bearers {
     async fn look_up(&self, name: &OAuthClient) -> Result<Option<Arc<Bound>>, StoreError> {
         metrics::key_looked_up();
         let Some(binding) = self.access.get_oauth(&name.0, &name.1).await? else {
+            // Its issuer signed the name; it is said once for each look-up, not for each token.
+            tracing::info!(issuer = %name.0, oauth_client = ?name.1, "no client is bound to this OAuth client");
             return Ok(None);
         };
         let client = self.access.get_client(&binding.client).await?;

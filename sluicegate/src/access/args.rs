@@ -48,6 +48,11 @@ pub(crate) enum ClientsCommand {
         after_help = "Example:\n  sluicegate clients show cl_4fzV... --config sluicegate.toml\n  sluicegate clients show cl_4fzV... --output json --config sluicegate.toml | jq '.keys[] | select(.state == \"works\")'"
     )]
     Show(OneArgs),
+    /// Grants a client more, or something else instead.
+    #[command(
+        after_help = "Example:\n  sluicegate clients grant cl_4fzV... flights:read --config sluicegate.toml\n  sluicegate clients grant cl_4fzV... earthquakes:read:us --instead --config sluicegate.toml\n  sluicegate clients grant cl_4fzV... --instead --config sluicegate.toml   # nothing any more\n\nGrants have the forms that create takes."
+    )]
+    Grant(GrantArgs),
     /// Gives a client a further API key; its others stay as they are.
     #[command(
         after_help = "Example:\n  sluicegate clients issue cl_4fzV... --label batch --lifetime 30d --config sluicegate.toml\n\nThe key is shown this once."
@@ -145,6 +150,22 @@ pub(crate) struct CreateArgs {
     pub(crate) no_key: bool,
     #[command(flatten)]
     pub(crate) key: KeyArgs,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// Options of `clients grant`.
+#[derive(Debug, Args)]
+pub(crate) struct GrantArgs {
+    /// Which one.
+    #[arg(value_name = "CLIENT", value_parser = client)]
+    pub(crate) id: ClientId,
+    /// What it may do.
+    #[arg(value_name = "GRANT", value_parser = grant, required_unless_present = "instead")]
+    pub(crate) grants: Vec<Grant>,
+    /// Instead of what it was granted before, all of which ends.
+    #[arg(long)]
+    pub(crate) instead: bool,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }

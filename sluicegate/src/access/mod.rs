@@ -19,8 +19,8 @@ use crate::commands::{configuration, print, print_json};
 use crate::init::wall_ms;
 use crate::{random, screen};
 use args::{
-    BindArgs, ClientsArgs, ClientsCommand, CommonArgs, CreateArgs, OAuthClientArgs, OneArgs,
-    UnbindArgs,
+    BindArgs, ClientsArgs, ClientsCommand, CommonArgs, CreateArgs, GrantArgs, OAuthClientArgs,
+    OneArgs, UnbindArgs,
 };
 
 /// Exit code for what cannot be done: nothing was written.
@@ -67,7 +67,7 @@ fn no_client(id: &ClientId) -> Outcome {
 /// Runs one of the commands.
 pub(crate) async fn run(args: ClientsArgs) -> anyhow::Result<ExitCode> {
     use ClientsCommand::{
-        Bind, Create, Disable, Enable, Issue, List, Revoke, Rotate, Show, Unbind,
+        Bind, Create, Disable, Enable, Grant, Issue, List, Revoke, Rotate, Show, Unbind,
     };
     let makes_a_key = match &args.command {
         Create(args) => !args.no_key,
@@ -81,6 +81,7 @@ pub(crate) async fn run(args: ClientsArgs) -> anyhow::Result<ExitCode> {
         Create(args) => desk.create(args).await,
         List(_) => desk.list().await,
         Show(args) => desk.show(args).await,
+        Grant(args) => desk.grant(args).await,
         Issue(args) => desk.issue(args).await,
         Rotate(args) => desk.rotate(args).await,
         Revoke(args) => desk.revoke(args).await,
@@ -104,6 +105,7 @@ fn common(command: &ClientsCommand) -> &CommonArgs {
         ClientsCommand::Show(args)
         | ClientsCommand::Disable(args)
         | ClientsCommand::Enable(args) => &args.common,
+        ClientsCommand::Grant(args) => &args.common,
         ClientsCommand::Issue(args) => &args.common,
         ClientsCommand::Rotate(args) => &args.common,
         ClientsCommand::Revoke(args) => &args.common,
@@ -205,6 +207,24 @@ impl Desk {
         let client = Client { enabled, ..client };
         let client = self.access.put_client(&client, &self.change()).await?;
         Ok(Ok(Shown::object(json!({ "client": client.id, "enabled": client.enabled }))))
+    }
+
+    async fn grant(&self, args: GrantArgs) -> Outcome {
+        let Some(mut client) = self.access.get_client(&args.id).await? else {
+            return no_client(&args.id);
+        };
+        if args.instead {
+            client.grants.clear();
+        }
+        for grant in args.grants {
+            if !client.grants.contains(&grant) {
+                client.grants.push(grant);
+            }
+        }
+        // A write on the version that was read: what somebody else granted meanwhile is not undone.
+        let client = self.access.put_client(&client, &self.change()).await?;
+        let words = view::table(std::slice::from_ref(&client));
+        Ok(Ok(Shown { words, object: view::client(&client) }))
     }
 
     async fn bind(&self, args: BindArgs) -> Outcome {

@@ -94,6 +94,12 @@ pub(super) fn key_partition(id: &KeyId) -> String {
     format!("key#{id}")
 }
 
+/// Partition of what is known of a key's use: apart from everything that anybody decides by, so that the
+/// API can be allowed to write these items and no others.
+pub(super) fn use_partition(id: &KeyId) -> String {
+    format!("key-use#{id}")
+}
+
 /// Partition of the list of a client's keys.
 pub(super) fn list_partition(client: &ClientId) -> String {
     list_partition_of("client-keys", client)

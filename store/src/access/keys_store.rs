@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::document::{
     CLIENT, CLIENTS, DELETED_AT, EXPIRY, KEY, REVOKED_AT, USE, USED_AT, key_item, key_partition,
-    list_partition, read_key,
+    list_partition, read_key, use_partition,
 };
 use super::{AccessStore, ApiKey, Change, ClientId, KeyId, KeyRecord, KeyTerms, NewKey, audit};
 use crate::epoch::not_built;
@@ -120,14 +120,14 @@ impl AccessStore {
 
     /// Notes that a key was used. No change of access: no epoch, no audit.
     pub async fn note_key_use(&self, id: &KeyId, at_ms: i64) -> Result<(), StoreError> {
-        let mut item = key(key_partition(id), USE);
+        let mut item = key(use_partition(id), USE);
         item.insert(USED_AT.to_owned(), n(at_ms));
         self.table.put_quietly("note key use", item).await
     }
 
     /// When a key was last used, to the minute or so, in ms since 1970; `None`: never, or not seen yet.
     pub async fn last_key_use(&self, id: &KeyId) -> Result<Option<i64>, StoreError> {
-        let found = self.table.get("read key use", &key_partition(id), USE).await?;
+        let found = self.table.get("read key use", &use_partition(id), USE).await?;
         found.map(|reader| reader.number(USED_AT)).transpose()
     }
 

@@ -233,6 +233,40 @@ async fn a_document_that_is_no_key_set_leaves_the_keys_as_they_were() {
     assert_eq!(published.fetches(KEYS), 6);
 }
 
+/// One text is one token: nothing that differs from a good one is good, not even in bits that mean nothing.
+#[tokio::test(start_paused = true)]
+async fn no_token_with_one_character_changed_left_out_or_added_is_taken() {
+    let published = Published::default();
+    let forge = Forge::new(0);
+    published.put(KEYS, &forge.key_set());
+    let tokens = tokens(&published, |options| {
+        let all = ["RS256", "PS256", "ES256", "EdDSA"];
+        options.issuers[0].algorithms = all.map(|name| Algorithm::parse(name).unwrap()).into();
+    });
+    let claims = json!({ "iss": ISSUER, "client_id": "c", "exp": 200_000_000_000_u64 });
+    let mut tried = 0;
+    for (algorithm, kid) in [("RS256", "rsa"), ("PS256", "rsa"), ("ES256", "ec"), ("EdDSA", "ed")] {
+        let good = forge.token(algorithm, kid, &claims);
+        assert_eq!(verdict(&tokens, &good).await, Ok(()));
+        for at in 0..good.len() {
+            let (before, after) = (&good[..at], &good[at + 1..]);
+            // The next character, so that the lowest bits change, too.
+            let next = char::from(good.as_bytes()[at] + 1);
+            let others = [next, 'A', '_', '.', '=', ' '].map(String::from);
+            let changed = others.iter().map(|other| format!("{before}{other}{after}"));
+            let added = format!("{before}A{}", &good[at..]);
+            for bad in changed.chain([format!("{before}{after}"), added]) {
+                if bad != good {
+                    assert!(verdict(&tokens, &bad).await.is_err(), "{algorithm} {at}: {bad}");
+                    tried += 1;
+                }
+            }
+        }
+        assert!(verdict(&tokens, &format!("{good}A")).await.is_err());
+    }
+    assert!(tried > 5_000, "{tried}");
+}
+
 #[test]
 fn weak_and_odd_keys_are_passed_over() {
     let set = |key: Value| {
