@@ -122,6 +122,18 @@ impl EpochTable {
         Ok(())
     }
 
+    /// Removes an item at once, and bumps nothing: nobody watches it.
+    pub(crate) async fn remove(
+        &self,
+        operation: &'static str,
+        partition: &str,
+        sort: &str,
+    ) -> Result<(), StoreError> {
+        let call = self.client.delete_item().table_name(&self.table);
+        let gone = Box::pin(call.set_key(Some(key(partition, sort))).send()).await;
+        gone.map(drop).map_err(|e| StoreError::from_sdk(operation, &e))
+    }
+
     /// Does `changes` and bumps the epoch, all or nothing. `what` names the thing in a conflict.
     pub(crate) async fn commit(
         &self,

@@ -55,12 +55,13 @@ pub use replays::{
 };
 pub use signer::{Signer, TokenError};
 pub use subscriptions::{
-    AssumedRole, BodyForm, ClientIdentity, ClientPlace, Credential, DeliveryOrder, DeliveryPolicy,
-    Destination, Ed25519Key, EventBridgeDestination, EventBus, HmacKey, MAX_OLD_KEYS, OAuthClient,
-    OnExhausted, QueueUrl, ROTATION_OVERLAP, STANDARD_RETRY_SCHEDULE_MS, SigningKey, SigningSecret,
-    SnsDestination, SqsDestination, StaticHeaders, Subscription, SubscriptionEpochs,
-    SubscriptionError, SubscriptionId, SubscriptionSnapshot, SubscriptionStore, TopicArn,
-    WebhookAuth, WebhookDestination, WebhookSettings, WebhookUrl, retry_delay,
+    AssumedRole, BodyForm, ClientIdentity, ClientPlace, Credential, DeletedSubscription,
+    DeliveryOrder, DeliveryPolicy, Destination, Ed25519Key, EventBridgeDestination, EventBus,
+    HmacKey, MAX_OLD_KEYS, OAuthClient, OnExhausted, QueueUrl, ROTATION_OVERLAP,
+    STANDARD_RETRY_SCHEDULE_MS, SigningKey, SigningSecret, SnsDestination, SqsDestination,
+    StaticHeaders, Subscription, SubscriptionEpochs, SubscriptionError, SubscriptionId,
+    SubscriptionSnapshot, SubscriptionStore, TopicArn, WebhookAuth, WebhookDestination,
+    WebhookSettings, WebhookUrl, retry_delay,
 };
 pub use tables::{SchemaError, TableReport, create_tables};
 

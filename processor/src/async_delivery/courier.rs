@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::breaker::BreakerPolicy;
 use super::delivery::Gauge;
 use super::destination::{Outlets, Workshop};
+use super::estate::Estate;
 use super::events::Told;
 use super::intake::{Intake, IntakeExit, IntakeParts, Lanes};
 use super::lane_task::LaneTools;
@@ -120,6 +121,7 @@ pub(crate) struct Courier {
     intake: Intake,
     ledger: Ledger,
     sweeper: Sweeper,
+    estate: Estate,
     stops: Stops,
     sink: SinkMode,
 }
@@ -161,6 +163,7 @@ impl Courier {
             max_age: options.max_view_age,
         };
         let (watcher, views) = Watcher::new(parts.subscriptions.clone(), pace);
+        let estate_of = parts.subscriptions.clone();
         let stores = Stores {
             deliveries: parts.deliveries.clone(),
             subscriptions: parts.subscriptions,
@@ -210,6 +213,7 @@ impl Courier {
             rng: rng.fork(),
             orphans: Arc::<Counters>::default(),
         };
+        let estate = Estate::beside(&sweeper, estate_of, rng.fork());
         let handle = CourierHandle {
             batches: sender,
             views,
@@ -220,13 +224,13 @@ impl Courier {
             stops: stops.clone(),
             null: (options.sink == SinkMode::Discard).then(Arc::default),
         };
-        (Courier { watcher, intake, ledger, sweeper, stops, sink: options.sink }, handle)
+        (Courier { watcher, intake, ledger, sweeper, estate, stops, sink: options.sink }, handle)
     }
 
     /// Delivers until `stop`. What is under way then is parked as far as two seconds allow; drain
     /// first to give it more time.
     pub(crate) async fn run(self, stop: CancellationToken) -> CourierExit {
-        let Courier { watcher, intake, ledger, sweeper, stops, sink } = self;
+        let Courier { watcher, intake, ledger, sweeper, estate, stops, sink } = self;
         if sink == SinkMode::Discard {
             stop.cancelled().await;
             return CourierExit::Stopped;
@@ -235,12 +239,17 @@ impl Courier {
             <(CancellationToken, CancellationToken, CancellationToken)>::default();
         let mut parts = JoinSet::new();
         let (watching, sweeping, taking) = (end.clone(), end.clone(), end.clone());
+        let looking = end.clone();
         parts.spawn(async move {
             watcher.run(watching).await;
             Ended::Other
         });
         parts.spawn(async move {
             sweeper.run(sweeping).await;
+            Ended::Other
+        });
+        parts.spawn(async move {
+            estate.run(looking).await;
             Ended::Other
         });
         parts.spawn(async move { Ended::Intake(intake.run(taking).await) });

@@ -9,7 +9,7 @@
 //! Replays (`replay`) make deliveries parked and due, nothing else.
 //!
 //! Start at [`Courier`], then `intake` (batch to lanes), `lane_task` (lane to attempts), `ledger`
-//! (what is written), `sweeper` (parked ones come back) and `ordered` (what has to stay in order). Decisions are pure and stand in `router`,
+//! (what is written), `sweeper` (parked ones come back), `estate` (what deleted subscriptions left) and `ordered` (what has to stay in order). Decisions are pure and stand in `router`,
 //! `mandate`, `breaker`, `outcome` and `webhook::guard`. A new kind of destination is one folder behind
 //! `destination::Sender`.
 
@@ -19,6 +19,7 @@ mod breaker;
 mod courier;
 mod delivery;
 mod destination;
+mod estate;
 mod events;
 mod intake;
 mod keys;

@@ -110,7 +110,7 @@ pub(super) async fn change(args: ChangeArgs, change: Change) -> anyhow::Result<E
         return refused(output, &format!("there is no subscription {}", args.id));
     };
     let object = match change {
-        Change::Delete => deleted(&store, &found).await?,
+        Change::Delete => deleted(&store, &found, wall_ms(&clients.time)).await?,
         Change::Enable | Change::Disable => {
             let enabled = change == Change::Enable;
             let changed = match found.enabled == enabled {
@@ -127,8 +127,9 @@ pub(super) async fn change(args: ChangeArgs, change: Change) -> anyhow::Result<E
 async fn deleted(
     store: &SubscriptionStore,
     found: &Subscription,
+    now_ms: i64,
 ) -> anyhow::Result<serde_json::Value> {
-    let deleted = store.delete(&found.id).await?;
+    let deleted = store.delete(&found.id, now_ms).await?;
     Ok(serde_json::json!({ "id": found.id.as_str(), "deleted": deleted }))
 }
 

@@ -74,6 +74,20 @@ pub(super) fn read_message_key(partition: &str, sort: &str) -> Option<DeliveryKe
     Some(DeliveryKey { subscription, message })
 }
 
+/// The chain of a message, by its partition; `None` for that of anything else.
+pub(super) fn read_chain(partition: &str) -> Option<Chain> {
+    let mut parts = partition.splitn(6, '#');
+    if parts.next()? != MESSAGES {
+        return None;
+    }
+    let subscription = SubscriptionId::parse(parts.next()?).ok()?;
+    let stream_arn = parts.next()?.into();
+    let mut number = || u128::from_str_radix(parts.next()?, 16).ok();
+    let (start, end) = (number()?, number()?);
+    let key = ChainKey { start, end, shard: parts.next()?.into() };
+    Some(Chain { subscription, stream_arn, key })
+}
+
 pub(super) fn message_key(chain: &Chain, delivery: &ParkedDelivery) -> Key {
     let sort = message_sort(&delivery.message.position, &delivery.message.id);
     Key { partition: messages_partition(chain), sort }
@@ -169,6 +183,17 @@ mod tests {
         let sort = head_sort(&key(7, 7));
         assert!(head_bound("key", 7, '#') < sort && sort < head_bound("key", 7, '~'));
         assert!(head_bound("key", 6, '~') < sort && sort < head_bound("key", 8, '#'));
+    }
+
+    #[test]
+    fn a_chain_is_known_by_the_partition_of_its_messages() {
+        let chain = Chain {
+            subscription: SubscriptionId::parse("sub_a").unwrap(),
+            stream_arn: "arn:aws:kinesis:us-east-1:000000000000:stream/s".into(),
+            key: ChainKey { start: 7, end: u128::MAX, shard: "shardId-000000000001".into() },
+        };
+        assert_eq!(read_chain(&messages_partition(&chain)), Some(chain));
+        assert_eq!(read_chain("parked#sub_a#msg_a"), None);
     }
 
     #[test]

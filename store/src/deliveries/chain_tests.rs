@@ -201,6 +201,29 @@ async fn a_message_that_waits_in_order_is_traced_and_the_first_with_what_it_met(
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_subscription_leaves_in_chains_is_found_by_its_id_and_removed_with_its_heads() {
+    let (_aws, store) = store().await;
+    let mine = tenure(&store, 1).await.unwrap();
+    let mut writes: Vec<_> =
+        (0..5).map(|n| (key(u128::from(n % 2), 7), ChainWrite::Append(parked(n, 0)))).collect();
+    writes.extend([0, 1].map(|n| (key(n, 7), ChainWrite::Stand(head(None)))));
+    store.write_chains(&mine, &writes).await.unwrap();
+    // One that is in no chain is not meant.
+    assert_eq!(store.park(&[parked(9, 0)]).await, [Ok(Parked::New)]);
+    let id = subscription("sub_a");
+    let some = store.leftovers(&id, 3).await.unwrap();
+    assert_eq!(some.len(), 3);
+    assert_eq!(store.leftovers(&subscription("sub_b"), 10).await.unwrap(), []);
+    for (chain, chained) in store.leftovers(&id, 10).await.unwrap() {
+        assert!((0..5).map(|n| parked(n, 0)).any(|one| one == chained.delivery));
+        store.remove_leftover(&chain, &chained).await.unwrap();
+    }
+    assert_eq!(store.leftovers(&id, 10).await.unwrap(), []);
+    assert!(store.chains(&id, "arn", WHOLE).await.unwrap().is_empty(), "nothing stands");
+    assert_eq!(store.parked_count(&id, 10).await.unwrap().count, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn large_payloads_are_whole_again_and_leave_nothing_behind() {
     let (_aws, store) = store().await;
     let mine = tenure(&store, 1).await.unwrap();

@@ -16,6 +16,7 @@ mod dead;
 mod dead_item;
 mod health;
 mod keys;
+mod leftovers;
 mod lookup;
 mod marks;
 mod parked_item;

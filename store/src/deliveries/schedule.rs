@@ -29,11 +29,11 @@ use crate::subscriptions::SubscriptionId;
 /// Most deliveries that one call may find.
 const MAX_FOUND: usize = 1_000;
 /// Rounds of reading in one call.
-const MAX_ROUNDS: usize = 50;
+pub(super) const MAX_ROUNDS: usize = 50;
 /// Writes of `make_due` under way at once.
 const MAX_PARALLEL: usize = 8;
 
-type LastKey = Option<HashMap<String, AttributeValue>>;
+pub(super) type LastKey = Option<HashMap<String, AttributeValue>>;
 
 impl DeliveryStore {
     /// Deliveries of one bucket (below [`DUE_BUCKETS`]) that are due at `now_ms` and unclaimed, the
@@ -192,7 +192,7 @@ impl DeliveryStore {
         Ok(ParkedPage { deliveries: deliveries?, next })
     }
 
-    fn index(&self, index: &str, hash: &str, value: String) -> QueryFluentBuilder {
+    pub(super) fn index(&self, index: &str, hash: &str, value: String) -> QueryFluentBuilder {
         self.client
             .query()
             .table_name(&self.table)
@@ -202,7 +202,7 @@ impl DeliveryStore {
     }
 }
 
-async fn send(
+pub(super) async fn send(
     operation: &'static str,
     call: QueryFluentBuilder,
 ) -> Result<QueryOutput, StoreError> {

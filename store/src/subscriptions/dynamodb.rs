@@ -47,7 +47,7 @@ pub struct SubscriptionSnapshot {
 /// Subscriptions in the table `<app>-access`.
 #[derive(Clone, Debug)]
 pub struct SubscriptionStore {
-    table: EpochTable,
+    pub(super) table: EpochTable,
 }
 
 impl SubscriptionStore {
@@ -88,17 +88,6 @@ impl SubscriptionStore {
                 Err(StoreError::Invalid { operation, detail })
             }
             _ => Ok(()),
-        }
-    }
-
-    /// Deletes a subscription; false if there was none.
-    pub async fn delete(&self, id: &SubscriptionId) -> Result<bool, StoreError> {
-        let operation = "delete subscription";
-        let delete = self.table.delete(operation, PARTITION, id.as_str())?;
-        match self.table.commit(operation, &format!("subscription {id}"), vec![delete]).await {
-            Ok(()) => Ok(true),
-            Err(error) if error.is_conflict() => Ok(false),
-            Err(error) => Err(error),
         }
     }
 

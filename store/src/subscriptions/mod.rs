@@ -5,6 +5,7 @@
 //! small item. Nothing here matches messages or sends them. Start at [`Subscription`].
 
 mod aws;
+mod deleted;
 mod document;
 mod dynamodb;
 mod retry;
@@ -24,6 +25,7 @@ pub use aws::{
     AssumedRole, EventBridgeDestination, EventBus, QueueUrl, SnsDestination, SqsDestination,
     TopicArn,
 };
+pub use deleted::DeletedSubscription;
 pub use dynamodb::{SubscriptionEpochs, SubscriptionSnapshot, SubscriptionStore};
 pub use retry::{STANDARD_RETRY_SCHEDULE_MS, retry_delay};
 pub use rotation::{MAX_OLD_KEYS, ROTATION_OVERLAP, SigningKey};

@@ -93,10 +93,14 @@ async fn every_change_bumps_the_epoch_and_a_failed_one_does_not() {
     assert_eq!(store.epochs().await.unwrap().subscriptions, 1);
     store.put(&subscription("sub_a")).await.unwrap_err();
     assert_eq!(store.epochs().await.unwrap().subscriptions, 1);
-    assert!(store.delete(&stored.id).await.unwrap());
+    assert!(store.delete(&stored.id, NOW).await.unwrap());
     assert_eq!(store.epochs().await.unwrap().subscriptions, 2);
-    assert!(!store.delete(&stored.id).await.unwrap());
+    assert!(!store.delete(&stored.id, NOW).await.unwrap());
     assert_eq!(store.epochs().await.unwrap().subscriptions, 2);
+    let deleted = DeletedSubscription { id: stored.id.clone(), at_ms: NOW };
+    assert_eq!(store.deleted().await.unwrap(), [deleted]);
+    store.forget(&stored.id).await.unwrap();
+    assert_eq!(store.deleted().await.unwrap(), []);
     let snapshot = store.snapshot().await.unwrap();
     assert_eq!(snapshot.epochs, SubscriptionEpochs { subscriptions: 2, access: 0 });
     assert!(snapshot.subscriptions.is_empty() && snapshot.clients.is_empty());

@@ -223,6 +223,23 @@ async fn by_policy_a_key_stops_at_what_is_given_up_until_it_is_redriven() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_in_order_for_a_deleted_subscription_becomes_dead_letters() {
+    let world = World::with(&[wish(DeliveryOrder::Key, &[0, 3_600_000])]).await;
+    world.receivers.set(HOST, Behaviour::Answers(422));
+    let records: Vec<(&str, &str)> = (0..60).map(|n| (["k", "l", "m"][n % 3], "any")).collect();
+    let offered = offer(&world, &world.handle, shard(), &good(), &records);
+    world.settled(&offered, secs(5)).await;
+    let id = SubscriptionId::parse("sub").unwrap();
+    let now_ms = crate::clock::wall_ms(&world.time);
+    world.subscriptions.delete(&id, now_ms).await.unwrap();
+    world.until_none_parked("sub", secs(200)).await;
+    let letters = world.dead_letters().await;
+    assert_eq!(letters.len(), 60);
+    assert!(letters.iter().all(|letter| letter.reason == DeadReason::DestinationGone));
+    assert_eq!(world.subscriptions.deleted().await.unwrap().len(), 1, "it is remembered");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_leaves_everything_in_order_and_ends_when_it_ends() {
     let world = World::with_queue(&[wish(DeliveryOrder::Key, &PATIENT)], 16).await;
     world.receivers.set(HOST, Behaviour::IsDown);

@@ -225,7 +225,8 @@ async fn deliveries_of_a_deleted_subscription_become_dead_letters() {
     world.receivers.set("receiver.example", Behaviour::IsDown);
     let offered = world.offer(10);
     world.settled(&offered, SOON).await;
-    world.subscriptions.delete(&SubscriptionId::parse("sub").unwrap()).await.unwrap();
+    let now_ms = wall_ms(&world.time);
+    world.subscriptions.delete(&SubscriptionId::parse("sub").unwrap(), now_ms).await.unwrap();
     world.until_none_parked("sub", secs(60)).await;
     let letters = world.dead_letters().await;
     assert_eq!(letters.len(), 10);
