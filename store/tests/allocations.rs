@@ -6,7 +6,7 @@
 use std::alloc::System;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use store::pattern::{Pattern, PatternSet, Reader};
+use store::pattern::{Answers, Pattern, PatternSet, Reader};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -24,12 +24,13 @@ const PATTERNS: [&str; 4] = [
 fn a_message_is_filtered_without_an_allocation() {
     let patterns = PATTERNS.map(|json| Pattern::parse(json).unwrap());
     let set = PatternSet::new((0..).zip(patterns));
-    let (mut reader, mut found, mut matched) = (Reader::default(), Vec::new(), 0);
+    let (mut reader, mut answers) = (Reader::default(), Answers::default());
+    let (mut found, mut matched) = (Vec::new(), 0);
     let mut pass = || {
         let region = Region::new(ALLOCATOR);
         for quake in QUAKES.lines() {
             found.clear();
-            set.matching(&reader.read(quake.as_bytes()).unwrap(), &mut found);
+            set.matching(&reader.read(quake.as_bytes()).unwrap(), &mut answers, &mut found);
             matched += found.len();
         }
         region.change()

@@ -52,13 +52,13 @@ pub(super) struct Absent {
 }
 
 /// Values that are compared as a whole; both lists are sorted.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Exact {
     pub(super) texts: Vec<Box<str>>,
     pub(super) plain: Vec<Plain>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Test {
     Exists,
     Text(TextTest),
@@ -82,7 +82,7 @@ impl Exact {
 }
 
 impl Test {
-    fn holds(&self, value: Scalar<'_>) -> bool {
+    pub(super) fn holds(&self, value: Scalar<'_>) -> bool {
         match (self, value) {
             (Test::Exists, _) => true,
             (Test::Text(test), Scalar::Text(text)) => test.holds(text),

@@ -122,6 +122,18 @@ impl<'a> Value<'a> {
         })
     }
 
+    /// Where in `root`, which it is a part of, its nodes stand.
+    pub(super) fn place_in(self, root: Value<'_>) -> std::ops::Range<u32> {
+        let bytes = self.0.as_ptr().addr() - root.0.as_ptr().addr();
+        let start = bytes / size_of::<Node<'_>>();
+        start as u32..(start + self.0.len()) as u32
+    }
+
+    /// The part of it that stands there.
+    pub(super) fn within(self, place: std::ops::Range<usize>) -> Option<Value<'a>> {
+        self.0.get(place).map(Value)
+    }
+
     pub(super) fn is_object(self) -> bool {
         matches!(self.0.first(), Some(Node::Object { .. }))
     }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use super::{Pattern, PatternSet, Reader};
+use super::{Answers, Pattern, PatternSet, Reader};
 
 /// The first line is a pattern, the rest is a message.
 pub fn filter(input: &[u8]) {
@@ -28,7 +28,7 @@ pub fn filter(input: &[u8]) {
     let mut together = Vec::new();
     let others = [r#"{"a":["x"]}"#, r#"{"a":[1],"b":[2]}"#, text];
     let set = PatternSet::new((0..).zip(others.map(|text| Pattern::parse(text).unwrap())));
-    set.matching(&document, &mut together);
+    set.matching(&document, &mut Answers::default(), &mut together);
     assert_eq!(together.contains(&2), found, "in a set");
     let message = str::from_utf8(message).expect("what has a document is UTF-8");
     if let Some(wanted) = plainly(text, message) {

@@ -3,7 +3,8 @@
 //! The language is that of EventBridge's event patterns, with the differences that `docs/filters.md` lists. A
 //! pattern is parsed once, within bounds, and asked many times; what it is asked about is a
 //! [`Document`], which a [`Reader`] makes of a message without allocating once it is warm. Many patterns
-//! are asked together through a [`PatternSet`], which looks singly only at those that may match.
+//! are asked together through a [`PatternSet`], which looks only at those that may match, and asks what several of them
+//! ask once.
 //!
 //! A message that cannot be read as a document ([`Unreadable`]) has no answer here. Who asks decides
 //! what that means: a subscription gets the message, because nothing may be filtered out wrongly; a
@@ -13,6 +14,7 @@
 //! `ask` (what is compiled, and how it is answered).
 
 mod ask;
+mod conditions;
 mod document;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -31,6 +33,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+pub use conditions::Answers;
 pub use document::{Document, Reader, Unreadable};
 pub use error::PatternError;
 pub use set::PatternSet;

@@ -70,13 +70,13 @@ impl Hash for Number {
 }
 
 /// Numbers between bounds; a bound that is not there does not bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Range {
     pub(super) from: Option<Bound>,
     pub(super) to: Option<Bound>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Bound {
     pub(super) number: Number,
     /// The number itself is within.

@@ -2,35 +2,44 @@
 //!
 //! Equal patterns are asked once. Each pattern has, where it can, *anchors*: exact values one of which
 //! any message that it matches must hold at a certain path. The message is walked once along the tree
-//! of all anchors' paths, and only the patterns whose anchors it holds, and those that have none, are asked. So
-//! the cost follows the message and the patterns that nearly match, not the number of patterns.
+//! of all paths that are asked for, and only the patterns whose anchors it holds, and those that have none, are asked: by
+//! their [`Conditions`] where that is possible. So the cost follows the message and the patterns that nearly match, not
+//! the number of patterns.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use super::Pattern;
 use super::ask::{Ask, Exact, Object};
+use super::conditions::{Answers, Conditions, Draft, FieldId, List};
 use super::document::{Document, Plain, Scalar, Value};
 
 /// Patterns, each with the numbers of those who asked by it.
 #[derive(Debug, Default)]
 pub struct PatternSet {
     patterns: Vec<Asked>,
+    /// Who asked by them, one after the other.
+    numbers: Vec<u32>,
     /// Patterns that are asked about every message: they have no anchors.
     unanchored: Vec<u32>,
     /// The first is the top of the message.
     nodes: Vec<Node>,
+    conditions: Conditions,
 }
 
 #[derive(Debug)]
 struct Asked {
+    /// Its conditions but for its anchor; without them the pattern itself is asked.
+    list: Option<List>,
+    /// In the set's numbers.
+    by: Range<u32>,
     pattern: Pattern,
-    by: Vec<u32>,
 }
 
-/// A path of anchors.
+/// A field that patterns ask for, or an object on the way to one.
 #[derive(Debug, Default)]
 struct Node {
-    children: HashMap<Box<str>, usize>,
+    children: HashMap<Box<str>, FieldId>,
     /// Bit `min(length, 63)` for every child's name: most names of a message are passed by on it.
     lengths: u64,
     texts: HashMap<Box<str>, Vec<u32>>,
@@ -59,25 +68,34 @@ enum Key<'p> {
 impl PatternSet {
     /// Compiles patterns; each comes with the number that [`matching`](Self::matching) gives for it.
     pub fn new(asked: impl IntoIterator<Item = (u32, Pattern)>) -> PatternSet {
-        let mut by_json: BTreeMap<String, Asked> = BTreeMap::new();
+        let mut by_json: BTreeMap<String, (Pattern, Vec<u32>)> = BTreeMap::new();
         for (number, pattern) in asked {
             let json = pattern.as_json().to_owned();
-            let one = by_json.entry(json).or_insert_with(|| Asked { pattern, by: Vec::new() });
-            one.by.push(number);
+            by_json.entry(json).or_insert_with(|| (pattern, Vec::new())).1.push(number);
         }
-        let patterns: Vec<Asked> = by_json.into_values().collect();
         let mut popularity = Popularity::default();
-        for Asked { pattern, .. } in &patterns {
+        for (pattern, _) in by_json.values() {
             popularity.count(pattern.root(), &mut Vec::new());
         }
-        let (mut nodes, mut unanchored) = (vec![Node::default()], Vec::new());
-        for (id, Asked { pattern, .. }) in (0..).zip(&patterns) {
-            match popularity.anchors(pattern.root(), &mut Vec::new()) {
-                Some((_, anchors)) => anchors.iter().for_each(|a| add(&mut nodes, a, id)),
-                None => unanchored.push(id),
+        let mut set = PatternSet { nodes: vec![Node::default()], ..PatternSet::default() };
+        let mut draft = Draft::default();
+        for (id, (pattern, by)) in (0..).zip(by_json.values()) {
+            let anchors = popularity.anchors(pattern.root(), &mut Vec::new());
+            let anchors = anchors.map(|(_, anchors)| anchors).unwrap_or_default();
+            if anchors.is_empty() {
+                set.unanchored.push(id);
             }
+            anchors.iter().for_each(|anchor| add(&mut set.nodes, anchor, id));
+            let known = anchors.first().map(|anchor| anchor.values);
+            let mut field = |at, name: &str| child(&mut set.nodes, at, name);
+            let list = draft.add(pattern.root(), known, &mut field);
+            let start = set.numbers.len() as u32;
+            set.numbers.extend(by);
+            let by = start..set.numbers.len() as u32;
+            set.patterns.push(Asked { list, by, pattern: pattern.clone() });
         }
-        PatternSet { patterns, unanchored, nodes }
+        set.conditions = draft.compile(set.patterns.iter().filter_map(|asked| asked.list));
+        set
     }
 
     /// No pattern is in it.
@@ -86,42 +104,83 @@ impl PatternSet {
     }
 
     /// Adds the numbers of all patterns that match to `found`, in no order.
-    pub fn matching(&self, document: &Document<'_>, found: &mut Vec<u32>) {
-        let first = found.len();
-        found.extend_from_slice(&self.unanchored);
-        if let Some(top) = self.nodes.first().filter(|top| top.lengths != 0) {
-            self.walk(top, document.root(), found);
+    pub fn matching(&self, document: &Document<'_>, answers: &mut Answers, found: &mut Vec<u32>) {
+        if self.is_empty() {
+            return;
         }
+        let (first, root) = (found.len(), document.root());
+        found.extend_from_slice(&self.unanchored);
+        answers.next(self.nodes.len(), self.conditions.shared());
+        let mut walk = Walk { set: self, root, answers, found, is_plain: true };
+        walk.value(0, root);
+        let is_plain = walk.is_plain;
         // What is behind `first` are patterns until here, and then the numbers of those that match.
         found[first..].sort_unstable();
         let candidates = dedup(found, first);
         for at in first..candidates {
             let asked = &self.patterns[found[at] as usize];
-            if asked.pattern.matches(document) {
-                found.extend_from_slice(&asked.by);
+            let matches = match asked.list {
+                Some(list) if is_plain => self.conditions.hold(list, root, answers),
+                _ => asked.pattern.matches(document),
+            };
+            if matches {
+                let by = asked.by.start as usize..asked.by.end as usize;
+                found.extend_from_slice(&self.numbers[by]);
             }
         }
         found.drain(first..candidates);
     }
+}
 
-    /// No deeper than the paths of anchors.
-    fn walk(&self, node: &Node, value: Value<'_>, found: &mut Vec<u32>) {
+/// A message while it is walked.
+struct Walk<'w, 'd> {
+    set: &'w PatternSet,
+    root: Value<'d>,
+    answers: &'w mut Answers,
+    found: &'w mut Vec<u32>,
+    /// No array stands where an object was asked for, and no field comes twice: a condition has one value to ask.
+    is_plain: bool,
+}
+
+impl Walk<'_, '_> {
+    /// One value at a node, no deeper than what is asked for.
+    fn value(&mut self, at: FieldId, value: Value<'_>) {
+        let set = self.set;
+        let node = &set.nodes[at as usize];
+        self.is_plain &= self.answers.values().note(at, value.place_in(self.root))
+            && (node.children.is_empty() || !value.is_array());
         for value in value.spread() {
-            let hit = match value.scalar() {
-                Some(Scalar::Text(text)) => node.texts.get(text),
-                Some(Scalar::Plain(plain)) => node.plain.get(&plain),
-                None => None,
-            };
-            found.extend(hit.into_iter().flatten());
-            for (name, value) in value.members() {
-                if node.lengths & length_bit(name) == 0 {
-                    continue;
-                }
-                if let Some(child) = node.children.get(name) {
-                    self.walk(&self.nodes[*child], value, found);
-                }
+            match value.scalar() {
+                Some(scalar) => self.found.extend(node.anchored(scalar)),
+                None => self.members(node, value),
             }
         }
+    }
+
+    fn members(&mut self, node: &Node, object: Value<'_>) {
+        if node.children.is_empty() {
+            return;
+        }
+        for (name, value) in object.members() {
+            if node.lengths & length_bit(name) == 0 {
+                continue;
+            }
+            if let Some(child) = node.children.get(name) {
+                self.value(*child, value);
+            }
+        }
+    }
+}
+
+impl Node {
+    /// The patterns that have this value as an anchor here.
+    fn anchored(&self, value: Scalar<'_>) -> &[u32] {
+        let hit = match value {
+            Scalar::Text(text) if !self.texts.is_empty() => self.texts.get(text),
+            Scalar::Plain(plain) if !self.plain.is_empty() => self.plain.get(&plain),
+            Scalar::Text(_) | Scalar::Plain(_) => None,
+        };
+        hit.map_or(&[], Vec::as_slice)
     }
 }
 
@@ -142,16 +201,21 @@ fn length_bit(name: &str) -> u64 {
     1 << name.len().min(63)
 }
 
-fn add(nodes: &mut Vec<Node>, anchor: &Anchor<'_>, id: u32) {
-    let mut at = 0;
-    for name in &anchor.path {
-        let next = nodes.len();
-        nodes[at].lengths |= length_bit(name);
-        at = *nodes[at].children.entry((*name).into()).or_insert(next);
-        if at == next {
-            nodes.push(Node::default());
-        }
+/// The node for a name below a node, made if there is none.
+fn child(nodes: &mut Vec<Node>, at: FieldId, name: &str) -> FieldId {
+    let next = nodes.len() as FieldId;
+    let parent = &mut nodes[at as usize];
+    parent.lengths |= length_bit(name);
+    if let Some(child) = parent.children.get(name) {
+        return *child;
     }
+    parent.children.insert(name.into(), next);
+    nodes.push(Node::default());
+    next
+}
+
+fn add(nodes: &mut Vec<Node>, anchor: &Anchor<'_>, id: u32) {
+    let at = anchor.path.iter().fold(0, |at, name| child(nodes, at, name)) as usize;
     for text in &anchor.values.texts {
         nodes[at].texts.entry(text.clone()).or_default().push(id);
     }

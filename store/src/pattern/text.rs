@@ -3,7 +3,7 @@
 use super::MAX_WILDCARDS;
 
 /// A test of a string; those that ignore case hold their text in lower case.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum TextTest {
     Prefix(Box<str>),
     PrefixIgnoringCase(Box<str>),
@@ -38,7 +38,7 @@ fn begins_with(mut text: impl Iterator<Item = char>, wanted: impl Iterator<Item 
 }
 
 /// A text in which `*` stands for any characters, also none.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Wildcard {
     /// What stands before, between and behind the `*`; one piece when there is none.
     pieces: Vec<Box<str>>,

@@ -13,7 +13,7 @@ mod wishes;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use store::pattern::Reader;
+use store::pattern::{Answers, Reader};
 use store::{IntegrationName, Message, SubscriptionId, SubscriptionSnapshot};
 
 use super::mandate::Mandate;
@@ -80,6 +80,7 @@ pub(crate) struct Asked<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     reader: Reader,
+    answers: Answers,
     found: Vec<u32>,
     unreadable: u64,
 }
@@ -123,12 +124,12 @@ impl<T: Clone> Router<T> {
         asked: Asked<'_>,
         scratch: &'a mut Scratch,
     ) -> impl Iterator<Item = &'a T> {
-        let Scratch { reader, found, unreadable } = scratch;
+        let Scratch { reader, answers, found, unreadable } = scratch;
         found.clear();
         if let Some(candidates) = self.by_integration.get(asked.integration) {
             let mut content = Content::new(reader, asked.payload, candidates.event_type.as_ref());
             for wishes in candidates.wishes(asked.entity.as_bytes()) {
-                wishes.collect(&mut content, found);
+                wishes.collect(&mut content, answers, found);
             }
             *unreadable += u64::from(content.is_unreadable());
         }

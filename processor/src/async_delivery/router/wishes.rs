@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use store::Subscription;
-use store::pattern::{Pattern, PatternSet};
+use store::pattern::{Answers, Pattern, PatternSet};
 
 use super::content::Content;
 
@@ -31,7 +31,12 @@ struct OfType {
 
 impl Wishes {
     /// Adds those that want the message to `found`, each once.
-    pub(super) fn collect(&self, content: &mut Content<'_>, found: &mut Vec<u32>) {
+    pub(super) fn collect(
+        &self,
+        content: &mut Content<'_>,
+        answers: &mut Answers,
+        found: &mut Vec<u32>,
+    ) {
         found.extend_from_slice(&self.plain);
         if self.choosy.is_empty() {
             return;
@@ -39,14 +44,14 @@ impl Wishes {
         let Some(document) = content.read() else {
             return found.extend_from_slice(&self.choosy);
         };
-        self.any_type.matching(document, found);
+        self.any_type.matching(document, answers, found);
         if self.by_type.is_empty() {
             return;
         }
         if let Some(of_type) = content.event_type().and_then(|text| self.by_type.get(text)) {
             found.extend_from_slice(&of_type.plain);
             if let Some(document) = content.read() {
-                of_type.patterns.matching(document, found);
+                of_type.patterns.matching(document, answers, found);
             }
         }
     }

@@ -117,6 +117,7 @@ fn a_set_answers_as_each_of_its_patterns() {
     let patterns: Vec<Pattern> = (0..500).map(|_| drawn()).collect();
     let set = PatternSet::new((0..).zip(patterns.iter().cloned()));
     let (mut reader, mut together, mut matched) = (Reader::default(), Vec::new(), 0);
+    let mut answers = Answers::default();
     for _ in 0..2_000 {
         let message = whole_message(&mut rng);
         let document = reader.read(message.as_bytes()).unwrap();
@@ -124,7 +125,7 @@ fn a_set_answers_as_each_of_its_patterns() {
         let singly: Vec<u32> = singly.map(|(number, _)| number).collect();
         together.clear();
         together.push(u32::MAX);
-        set.matching(&document, &mut together);
+        set.matching(&document, &mut answers, &mut together);
         assert_eq!(together.remove(0), u32::MAX, "what was there stays");
         together.sort_unstable();
         assert_eq!(together, singly, "{message}");
@@ -132,7 +133,8 @@ fn a_set_answers_as_each_of_its_patterns() {
     }
     assert!(matched > 10_000, "{matched}");
     assert!(!set.is_empty() && PatternSet::default().is_empty());
-    PatternSet::default().matching(&reader.read(b"{}").unwrap(), &mut together);
+    let nothing = reader.read(b"{}").unwrap();
+    PatternSet::default().matching(&nothing, &mut answers, &mut together);
 }
 
 #[test]
