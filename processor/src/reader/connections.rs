@@ -81,6 +81,12 @@ impl Connections {
         self.open().iter().filter(|on| *on.calls() > 0).count()
     }
 
+    /// Calls on all of them.
+    #[cfg(test)]
+    pub(crate) fn calls(&self) -> usize {
+        self.open().iter().map(|on| *on.calls()).sum()
+    }
+
     fn open(&self) -> MutexGuard<'_, Vec<Arc<Open>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }

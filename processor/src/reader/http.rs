@@ -7,12 +7,14 @@
 //! for which 128 KiB are enough up to 60 ms of round trip, and unread bytes are memory. Pings tell
 //! a connection whose other end is gone. The SDK's own connector lets nobody set any of this.
 
+mod opening;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{
@@ -24,10 +26,11 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector as TcpConnector;
+use hyper_util::client::legacy::connect::{HttpConnector as TcpConnector, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::connections::CALLS_PER_CONNECTION;
+use opening::Opening;
 
 /// What of one stream may be unread.
 const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
@@ -44,10 +47,12 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 #[derive(Clone)]
 pub struct ReadHttp {
     client: Client<HttpsConnector<TcpConnector>, SdkBody>,
+    opening: Arc<Opening>,
 }
 
 impl ReadHttp {
     /// A client that verifies servers by `tls`, whose protocols (ALPN) are set here. It opens nothing yet.
+    /// `connect_timeout` is for TCP alone; for as long do further calls wait for a connection that is being opened.
     pub fn new(tls: rustls::ClientConfig, connect_timeout: Duration) -> ReadHttp {
         ReadHttp::with_windows(tls, connect_timeout, STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES)
     }
@@ -77,7 +82,7 @@ impl ReadHttp {
             .http2_keep_alive_interval(PING_INTERVAL)
             .http2_keep_alive_timeout(PING_TIMEOUT)
             .build(https);
-        ReadHttp { client }
+        ReadHttp { client, opening: Arc::new(Opening::new(connect_timeout)) }
     }
 }
 
@@ -100,11 +105,12 @@ impl HttpClient for ReadHttp {
 
 impl HttpConnector for ReadHttp {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let client = self.client.clone();
+        let ReadHttp { client, opening } = self.clone();
         HttpConnectorFuture::new(async move {
-            let request =
+            let mut request =
                 request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
-            let answered = client.request(request).await;
+            let connected = capture_connection(&mut request);
+            let answered = opening.send(connected, client.request(request)).await;
             let response = answered.map_err(|error| ConnectorError::io(error.into()))?;
             HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
                 .map_err(|error| ConnectorError::other(error.into(), None))

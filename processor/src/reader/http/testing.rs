@@ -31,6 +31,8 @@ pub(super) struct Site {
     pub(super) aws: LocalAws,
     pub(super) kinesis: aws_sdk_kinesis::Client,
     pub(super) accepted: Arc<Mutex<Vec<Accepted>>>,
+    /// Connections before this one, counted from 0, wait with their handshakes.
+    pub(super) first_ready: watch::Sender<usize>,
     stream_arn: String,
     consumer_arn: String,
     address: SocketAddr,
@@ -69,13 +71,16 @@ impl Site {
         let serving = CancellationToken::new();
         let upstream = watch::Sender::new(serve(&aws, &serving, &mut tasks).await);
         let accepted = Arc::default();
-        tasks.spawn(accept(listener, acceptor, upstream.subscribe(), Arc::clone(&accepted)));
+        let first_ready = watch::Sender::new(0);
+        let (ready, all) = (first_ready.subscribe(), Arc::clone(&accepted));
+        tasks.spawn(accept(listener, acceptor, upstream.subscribe(), ready, all));
         Site {
             consumer_arn: consumer.consumer_arn,
             _tasks: tasks,
             aws,
             kinesis,
             accepted,
+            first_ready,
             stream_arn,
             address,
             tls,
@@ -84,12 +89,15 @@ impl Site {
         }
     }
 
-    /// Connections over TLS, each with these windows.
-    pub(super) fn connections(&self, stream_window: u32, connection_window: u32) -> Connections {
+    /// Connections over TLS, each with these windows, and the time that opening one may take.
+    pub(super) fn connections(
+        &self,
+        (stream_window, connection_window): (u32, u32),
+        limit: Duration,
+    ) -> Connections {
         let (tls, port) = (self.tls.clone(), self.address.port());
         let config = self.kinesis.config().to_builder();
         Connections::new(KinesisClients::new(move || {
-            let limit = Duration::from_secs(5);
             let http = ReadHttp::with_windows(tls.clone(), limit, stream_window, connection_window);
             let endpoint = format!("https://localhost:{port}");
             let config = config.clone().endpoint_url(endpoint).http_client(http);
@@ -166,14 +174,17 @@ async fn accept(
     listener: TcpListener,
     acceptor: TlsAcceptor,
     upstream: watch::Receiver<SocketAddr>,
+    first_ready: watch::Receiver<usize>,
     accepted: Arc<Mutex<Vec<Accepted>>>,
 ) {
     let mut connections = JoinSet::new();
     while let Ok((socket, _)) = listener.accept().await {
         let (acceptor, address) = (acceptor.clone(), *upstream.borrow());
         let frozen = watch::Sender::new(false);
-        let thawed = frozen.subscribe();
+        let (thawed, mut ready) = (frozen.subscribe(), first_ready.clone());
+        let number = accepted.lock().unwrap().len();
         let task = connections.spawn(async move {
+            drop(ready.wait_for(|first| number >= *first).await);
             let (Ok(mut near), Ok(mut far)) =
                 (acceptor.accept(socket).await, TcpStream::connect(address).await)
             else {
