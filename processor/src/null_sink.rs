@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
-use crate::batch::{Batch, Entry, LaneBatch};
+use crate::batch::{Batch, Entry, Found, LaneBatch};
 use crate::latency::{Latency, LatencyStatus};
 
 /// What a pipeline does with the messages of its lanes.
@@ -54,9 +54,11 @@ impl NullSink {
 
 /// Reads what a real sink would: where the entry belongs, whose it is, when it happened, how long it is.
 fn look_at(batch: &Batch, entry: &Entry) -> usize {
-    let routed = match batch.glance(entry) {
-        Ok(route) => route.integration ^ route.entity.len() ^ route.time_ms as usize,
-        Err(malformed) => malformed.detail.len(),
+    let routed = match entry.found {
+        Found::Message { integration, entity, time_ms, .. } => {
+            integration as usize ^ entity.len() ^ time_ms as usize
+        }
+        Found::Malformed(at) => batch.malformed[at as usize].detail.len(),
     };
     routed.wrapping_add(entry.payload.len()).wrapping_add(entry.partition_key.len())
 }

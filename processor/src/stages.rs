@@ -169,7 +169,7 @@ impl ReadPath {
     /// Routes one message: the time that was found in it, or `None` when it is malformed.
     #[must_use]
     pub fn route(&mut self, payload: &[u8]) -> Option<i64> {
-        let arrival = decode::Arrival { partition_key: "key", arrived_at_ms: 0 };
+        let arrival = decode::Arrival { partition_key: b"key", arrived_at_ms: 0 };
         let route = decode::route(&self.integrations, &mut self.scratch, payload, arrival);
         Some(route.ok()?.time_ms)
     }

@@ -146,8 +146,9 @@ impl Entity {
         Ok(Entity(Arc::from(text)))
     }
 
-    /// Whether [`Entity::parse`] would take the text; for readers that keep the text where it is.
-    pub fn check(text: &str) -> Result<(), IdentityError> {
+    /// Whether [`Entity::parse`] would take the text, which is UTF-8; for readers that keep the text where it is.
+    pub fn check(text: impl AsRef<[u8]>) -> Result<(), IdentityError> {
+        let text = text.as_ref();
         if (1..=MAX_ENTITY_BYTES).contains(&text.len()) {
             Ok(())
         } else {

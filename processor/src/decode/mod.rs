@@ -182,7 +182,7 @@ impl Decoder<'_> {
 
     fn user_record(&mut self, record: &RawRecord, user: &UserRecord) {
         let arrival = Arrival {
-            partition_key: user.partition_key.text(&self.arena),
+            partition_key: user.partition_key.bytes(&self.arena),
             arrived_at_ms: record.arrived_at_ms,
         };
         let payload = user.data.bytes(&self.arena);

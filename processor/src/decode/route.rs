@@ -20,7 +20,8 @@ use crate::json::{Broken, Scanner};
 /// What the stream says about a record, for the defaults.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival<'a> {
-    pub(crate) partition_key: &'a str,
+    /// UTF-8.
+    pub(crate) partition_key: &'a [u8],
     pub(crate) arrived_at_ms: i64,
 }
 
@@ -80,17 +81,15 @@ fn route_as_read(
     arrival: Arrival<'_>,
     may_stop: bool,
 ) -> Result<Route, Malformed> {
-    let (text, is_whole) =
+    let (text, decided) =
         read(integrations, scratch, payload, may_stop).map_err(|(reason, detail)| {
             let integration = integrations.default_integration().name().clone();
             Malformed { reason, detail, integration }
         })?;
     let message = Message { text, found: &scratch.found };
-    let is_cloud_event = matches!(
-        message.value(integrations.cloud_event().specversion),
-        Some(FieldValue::String(_))
-    );
-    let index = matching(integrations.rules(), &message, is_cloud_event);
+    let is_cloud_event = message.first_byte(integrations.cloud_event().specversion) == Some(b'"');
+    let is_whole = decided.is_none();
+    let index = decided.unwrap_or_else(|| matching(integrations.rules(), &message, is_cloud_event));
     let integration = integrations.get(index);
     let found =
         Found { integrations, integration, index, message, is_cloud_event, is_whole, arrival };
@@ -105,13 +104,13 @@ fn route_as_read(
 type Defect = (DeadReason, String);
 
 /// Reads the message, up to where its route is decided if it `may_stop` there; the values asked for
-/// are in `scratch` afterwards. True when it was read to its end.
+/// are in `scratch` afterwards. With the index of the integration if it stopped; `None` when it was read to its end.
 fn read<'a>(
     integrations: &Integrations,
     scratch: &mut Scratch,
     payload: &'a [u8],
     may_stop: bool,
-) -> Result<(&'a str, bool), Defect> {
+) -> Result<(&'a str, Option<usize>), Defect> {
     if payload.is_empty() {
         return Err((DeadReason::Empty, "the record has no bytes".to_owned()));
     }
@@ -122,7 +121,7 @@ fn read<'a>(
     let mut decision = Decision { integrations, text, candidate: 0 };
     let is_enough = |found: &[Option<Stretch>], slot| may_stop && decision.is_made(found, slot);
     match walk(integrations.tree(), payload, &mut scratch.found, is_enough) {
-        Ok(is_whole) => Ok((text, is_whole)),
+        Ok(is_whole) => Ok((text, (!is_whole).then_some(decision.candidate))),
         Err(broken) => Err((DeadReason::NotJson, not_json(broken, payload))),
     }
 }
@@ -177,8 +176,8 @@ impl Decision<'_> {
     fn holds(&self, rule: &Rule, message: &Message<'_>) -> Option<bool> {
         let mut is_open = false;
         if rule.only_cloud_events {
-            match message.value(self.integrations.cloud_event().specversion) {
-                Some(FieldValue::String(_)) => {}
+            match message.first_byte(self.integrations.cloud_event().specversion) {
+                Some(b'"') => {}
                 Some(_) => return Some(false),
                 None => is_open = true,
             }
@@ -198,7 +197,7 @@ impl Decision<'_> {
 fn is_complete(rule: &Rule, message: &Message<'_>) -> bool {
     let is_there = |slot: SlotId| message.found[slot.0].is_some();
     let has_time = || match rule.time {
-        Some((slot, _)) => !matches!(message.value(slot), None | Some(FieldValue::Null)),
+        Some((slot, _)) => message.first_byte(slot).is_some_and(|byte| byte != b'n'),
         None => false,
     };
     rule.entity.is_some_and(is_there) && rule.required.iter().copied().all(is_there) && has_time()
@@ -220,10 +219,17 @@ struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
+    /// The first byte of a value that is there, which says of what kind it is.
+    fn first_byte(&self, slot: SlotId) -> Option<u8> {
+        Some(self.text.as_bytes()[self.found[slot.0]?.range().start])
+    }
+
     fn value(&self, slot: SlotId) -> Option<FieldValue<'a>> {
-        let raw = &self.text[self.found[slot.0]?.range()];
+        let stretch = self.found[slot.0]?;
+        let raw = &self.text[stretch.range()];
         Some(match raw.as_bytes()[0] {
-            b'"' => FieldValue::String(unquoted(raw)),
+            b'"' if stretch.has_escapes => FieldValue::String(unescaped(raw)),
+            b'"' => FieldValue::String(Cow::Borrowed(&raw[1..raw.len() - 1])),
             b'{' => FieldValue::Object,
             b'[' => FieldValue::Array,
             b't' => FieldValue::Bool(true),
@@ -234,13 +240,11 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The content of a JSON string. Half a surrogate pair, which is JSON and not Unicode, stays as
+/// The content of a JSON string with escapes. Half a surrogate pair, which is JSON and not Unicode, stays as
 /// it is written.
-fn unquoted(raw: &str) -> Cow<'_, str> {
+#[cold]
+fn unescaped(raw: &str) -> Cow<'_, str> {
     let inside = &raw[1..raw.len() - 1];
-    if memchr::memchr(b'\\', inside.as_bytes()).is_none() {
-        return Cow::Borrowed(inside);
-    }
     let text = Scanner::new(raw.as_bytes()).string().ok();
     let meaning = text.and_then(|text| text.meaning().map(Cow::into_owned));
     meaning.map_or(Cow::Borrowed(inside), Cow::Owned)
@@ -302,7 +306,7 @@ impl Found<'_> {
     fn entity(&self) -> Result<EntityAt, Defect> {
         if let (Some(pointer), Some(slot)) = (self.integration.entity(), self.rule().entity) {
             let text = configured_entity(pointer, self.message.value(slot))?;
-            check_entity(&format_args!("the value at {pointer}"), &text)?;
+            check_entity(&format_args!("the value at {pointer}"), text.as_bytes())?;
             return Ok(self.entity_at(text));
         }
         if self.is_cloud_event
@@ -310,7 +314,7 @@ impl Found<'_> {
                 self.message.value(self.integrations.cloud_event().subject)
             && !subject.is_empty()
         {
-            check_entity("the CloudEvent's subject", &subject)?;
+            check_entity("the CloudEvent's subject", subject.as_bytes())?;
             return Ok(self.entity_at(subject));
         }
         check_entity("the partition key", self.arrival.partition_key)?;
@@ -376,7 +380,7 @@ fn configured_entity<'a>(
     }
 }
 
-fn check_entity(what: &(impl fmt::Display + ?Sized), text: &str) -> Result<(), Defect> {
+fn check_entity(what: &(impl fmt::Display + ?Sized), text: &[u8]) -> Result<(), Defect> {
     Entity::check(text)
         .map_err(|e| (DeadReason::InvalidField, format!("{what} cannot be the entity: {e}")))
 }

@@ -142,7 +142,7 @@ fn where_routing_stops_it_has_the_route_of_the_whole_message() {
          "entity":"/properties/net","time":{"pointer":"/properties/updated","format":"epoch-ms"},"required":["/properties/sig"]}]"#;
     let integrations = Integrations::compile(serde_json::from_str(configured).unwrap()).unwrap();
     let mut scratch = Scratch::new(&integrations);
-    let arrival = Arrival { partition_key: "key", arrived_at_ms: 42 };
+    let arrival = Arrival { partition_key: b"key", arrived_at_ms: 42 };
     let quakes = include_str!("../../../tests/data/earthquakes.ndjson");
     let mut stopped = 0;
     for line in quakes.lines() {

@@ -18,6 +18,8 @@ use crate::json::{Broken, Scanner, Text};
 pub(super) struct Stretch {
     start: u32,
     end: u32,
+    /// It is a string that is written with escapes.
+    pub(super) has_escapes: bool,
 }
 
 impl Stretch {
@@ -67,14 +69,16 @@ impl<E: FnMut(&[Option<Stretch>], SlotId) -> bool> Walk<'_, E> {
     fn value(&mut self, at: NodeId) -> Result<(), Stop> {
         let first = self.scanner.peek();
         let start = self.scanner.at();
+        let mut has_escapes = false;
         match first {
+            b'"' => has_escapes = self.scanner.string()?.has_escapes(),
             b'{' if !self.tree.is_leaf(at) => self.object(at)?,
             b'[' if !self.tree.is_leaf(at) => self.array(at)?,
             _ => self.scanner.skip()?,
         }
         if let Some(slot) = self.tree.slot(at) {
             let (start, end) = (start as u32, self.scanner.at() as u32);
-            self.found[slot.0] = Some(Stretch { start, end });
+            self.found[slot.0] = Some(Stretch { start, end, has_escapes });
             if (self.is_enough)(self.found, slot) {
                 return Err(Stop::Enough);
             }
@@ -90,7 +94,9 @@ impl<E: FnMut(&[Option<Stretch>], SlotId) -> bool> Walk<'_, E> {
             let key = self.scanner.key()?;
             match self.child(at, key) {
                 Some(child) => {
-                    self.found[self.tree.slots_below(child)].fill(None);
+                    if !self.tree.is_leaf(child) {
+                        self.found[self.tree.slots_below(child)].fill(None);
+                    }
                     self.value(child)?;
                 }
                 None => self.scanner.skip()?,

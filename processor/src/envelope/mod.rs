@@ -208,7 +208,9 @@ fn millis(scanner: &mut Scanner<'_>) -> Result<u64, Broken> {
     }
     let before = scanner.clone();
     let behind = match scanner.peek() {
-        b'-' | b'0'..=b'9' => scanner.number()?.parse::<i64>().ok(),
+        b'-' | b'0'..=b'9' => {
+            str::from_utf8(scanner.number()?).ok().and_then(|n| n.parse::<i64>().ok())
+        }
         _ => None,
     };
     match behind {

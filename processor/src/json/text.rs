@@ -31,6 +31,19 @@ impl<'a> Text<'a> {
         self.has_escapes
     }
 
+    /// The bytes of what it means, under the same condition: short texts are nearly always ASCII, and that is seen at a
+    /// glance.
+    #[inline]
+    pub(crate) fn meaning_bytes(self) -> Option<Cow<'a, [u8]>> {
+        if !self.has_escapes && self.raw.is_ascii() {
+            return Some(Cow::Borrowed(self.raw));
+        }
+        Some(match self.meaning()? {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        })
+    }
+
     /// What it means; `None` when that is no Unicode text: bytes that are not UTF-8, or half a
     /// surrogate pair.
     pub(crate) fn meaning(self) -> Option<Cow<'a, str>> {
