@@ -5,20 +5,21 @@
 //! the records carry lies in one arena; an [`Entry`] is plain numbers, and [`Batch`] says what they
 //! stand for, so lanes and sinks do not know the layout. Nothing here waits or does I/O.
 
+mod ack;
 mod tails;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub(crate) use ack::{Ack, AckCell, AckState};
 pub(crate) use tails::Tails;
 
 use std::cmp::Ordering as Order;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use lease_manager::{ChildShard, SequenceNumber};
 use store::{DeadReason, Entity, IntegrationName, Message, MessageId, Position};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::arena::{Records, Span, append};
@@ -233,9 +234,16 @@ impl Batch {
     /// Where the message belongs, or why the entry is not a message: for all who store or deliver.
     /// The first who asks has all messages of the batch read that routing did not read to their end.
     pub(crate) fn route(&self, entry: &Entry) -> Result<Route<'_>, &Malformed> {
-        match self.tails.broken(self, entry) {
-            Some(malformed) => Err(malformed),
-            None => self.glance(entry),
+        self.integration(entry)?;
+        self.glance(entry)
+    }
+
+    /// The same for who needs to know the message's integration alone: index into the compiled ones.
+    pub(crate) fn integration(&self, entry: &Entry) -> Result<usize, &Malformed> {
+        match (self.tails.broken(self, entry), entry.found) {
+            (Some(malformed), _) => Err(malformed),
+            (None, Found::Message { integration, .. }) => Ok(integration as usize),
+            (None, Found::Malformed(at)) => Err(&self.malformed[at as usize]),
         }
     }
 
@@ -327,79 +335,5 @@ impl LeaseCheck {
 impl std::fmt::Debug for LeaseCheck {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "LeaseCheck {{ valid: {}, lost: {} }}", self.is_valid(), self.is_lost())
-    }
-}
-
-/// What a lane owes the shard consumer for one batch: each entry settled, exactly once.
-///
-/// Dropping it before all is settled is a failure that the shard consumer sees
-/// ([`AckCell::state`] turns [`AckState::Dropped`]).
-#[derive(Debug)]
-pub(crate) struct Ack {
-    cell: Arc<AckCell>,
-}
-
-/// The shard consumer's end of an [`Ack`].
-#[derive(Debug)]
-pub(crate) struct AckCell {
-    outstanding: AtomicUsize,
-    dropped: AtomicBool,
-    progress: Arc<Notify>,
-}
-
-/// How far a lane is with one batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AckState {
-    /// Some entries are not settled yet.
-    Outstanding,
-    /// Every entry is settled.
-    Settled,
-    /// The sink let go of the batch without settling it.
-    Dropped,
-}
-
-impl Ack {
-    /// An acknowledgement of `entries` entries; `progress` is notified when it is settled or dropped.
-    pub(crate) fn new(entries: usize, progress: Arc<Notify>) -> (Ack, Arc<AckCell>) {
-        let cell = Arc::new(AckCell {
-            outstanding: AtomicUsize::new(entries),
-            dropped: AtomicBool::new(false),
-            progress,
-        });
-        (Ack { cell: Arc::clone(&cell) }, cell)
-    }
-
-    /// `n` more entries are settled in this lane.
-    pub(crate) fn settle(&self, n: usize) {
-        if n == 0 {
-            return;
-        }
-        let before = self.cell.outstanding.fetch_sub(n, Ordering::AcqRel);
-        debug_assert!(before >= n, "settled {n} entries of {before} outstanding");
-        if before == n {
-            self.cell.progress.notify_one();
-        }
-    }
-}
-
-impl Drop for Ack {
-    fn drop(&mut self) {
-        if self.cell.outstanding.load(Ordering::Acquire) > 0 {
-            self.cell.dropped.store(true, Ordering::Release);
-            self.cell.progress.notify_one();
-        }
-    }
-}
-
-impl AckCell {
-    /// How far the lane is with this batch.
-    pub(crate) fn state(&self) -> AckState {
-        if self.outstanding.load(Ordering::Acquire) == 0 {
-            AckState::Settled
-        } else if self.dropped.load(Ordering::Acquire) {
-            AckState::Dropped
-        } else {
-            AckState::Outstanding
-        }
     }
 }

@@ -122,10 +122,10 @@ impl Calls {
 /// The item as the store takes it. Only messages are queued for the store.
 fn to_store(item: &Item, integrations: &Integrations) -> Option<StoreItem> {
     let batch = &item.owner.batch.batch;
-    let route = batch.route(item.entry()).ok()?;
+    let integration = batch.integration(item.entry()).ok()?;
     Some(StoreItem {
         message: batch.message(item.entry(), integrations)?,
-        retention: integrations.get(route.integration).retention(),
+        retention: integrations.get(integration).retention(),
         fence: batch.shard.fence,
     })
 }

@@ -140,8 +140,8 @@ impl Writer {
         let first = batch.first_unsettled(owner.batch.skip_to.as_ref());
         for (index, entry) in (0u32..).zip(&batch.entries).skip(first) {
             let item = |dead| Item { owner: Arc::clone(&owner), index, attempts: 0, dead };
-            match batch.route(entry) {
-                Ok(route) if self.calls.integrations.get(route.integration).keeps_messages() => {
+            match batch.integration(entry) {
+                Ok(at) if self.calls.integrations.get(at).keeps_messages() => {
                     self.messages.queue.push(item(None), now);
                 }
                 Ok(_) => unstored += 1,

@@ -9,7 +9,7 @@ use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::item::{Head, expiry, from_item, to_item};
-use super::keys::{Key, partition};
+use super::keys::{Key, Keys, partition};
 use super::query::{Range, cursor, plan_range};
 use super::{
     Locator, Message, MessagePage, MessageQuery, MessageStore, Order, PutOutcome, PutReport,
@@ -65,9 +65,11 @@ impl DynamoMessages {
     }
 
     async fn put_small(&self, batch: &[StoreItem], small: &[usize]) -> Vec<PutOutcome> {
+        let mut keys = Keys::default();
         let planned: Vec<Planned> = small
             .iter()
-            .map(|i| planned(&batch[*i].message, batch[*i].message.payload.len()))
+            .map(|i| &batch[*i].message)
+            .map(|m| Planned { key: keys.of(m), wire_bytes: wire_bytes(m.payload.len()) })
             .collect();
         let build = |at: usize| to_item(&batch[small[at]], &planned[at].key, None);
         self.writer.write(&planned, &build).await
@@ -81,7 +83,7 @@ impl DynamoMessages {
             Ok(parts) => parts,
             Err(outcome) => return outcome,
         };
-        let head = [planned(message, 0)];
+        let head = [Planned { key: Key::of(message), wire_bytes: wire_bytes(0) }];
         let build = |at: usize| to_item(item, &head[at].key, Some(&parts));
         let mut outcomes = self.writer.write(&head, &build).await;
         outcomes.pop().unwrap_or(PutOutcome::Retry(super::RetryReason::Unprocessed))
@@ -237,10 +239,6 @@ impl MessageStore for DynamoMessages {
     ) -> BoxFuture<'a, Result<Option<Message>, StoreError>> {
         self.get_at(locator, now_ms, consistent).boxed()
     }
-}
-
-fn planned(message: &Message, payload: usize) -> Planned {
-    Planned { key: Key::of(message), wire_bytes: wire_bytes(payload) }
 }
 
 fn last_sort(last: Option<&crate::item::Item>) -> Option<String> {

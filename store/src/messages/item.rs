@@ -4,7 +4,7 @@ use super::keys::{Key, read_position};
 use super::{Message, StoreItem};
 use crate::error::StoreError;
 use crate::identity::{Entity, IntegrationName, MessageId};
-use crate::item::{EXPIRES_AT, Item, ItemReader, PK, SK, b, expires_at_s, key, n, s};
+use crate::item::{EXPIRES_AT, Item, ItemReader, PK, SK, b, expires_at_s, n, s};
 use crate::parts::PartsRef;
 
 pub(crate) const ID: &str = "id";
@@ -24,7 +24,8 @@ pub(super) fn expiry(item: &StoreItem) -> i64 {
 pub(super) fn to_item(item: &StoreItem, at: &Key, parts: Option<&PartsRef>) -> Item {
     let message = &item.message;
     let mut attributes = Item::with_capacity(12);
-    attributes.extend(key(at.partition.as_str(), at.sort.as_str()));
+    attributes.insert(PK.to_owned(), s(at.partition.as_str()));
+    attributes.insert(SK.to_owned(), s(at.sort.as_str()));
     attributes.insert(ID.to_owned(), s(message.id.as_str()));
     attributes.insert(TIME.to_owned(), n(message.time_ms));
     attributes.insert(ARRIVED_AT.to_owned(), n(message.arrived_at_ms));

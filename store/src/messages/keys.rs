@@ -5,6 +5,7 @@
 //! sequence is preceded by its length (so that numbers of any length sort by value) and index has
 //! seven digits.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -14,10 +15,13 @@ use crate::identity::{Entity, IntegrationName, Position};
 
 /// Ms from year 1 to 1970.
 const YEAR_1_TO_1970_MS: i64 = 62_135_596_800_000;
+const TIME_DIGITS: usize = 15;
 /// The last ms that 15 digits can say.
 const MAX_TIME: i64 = 999_999_999_999_999;
 /// A message's time counts up to this much after its arrival.
 const MAX_AHEAD_MS: i64 = 24 * 3_600 * 1_000;
+/// About what a sort key has: time, stream, shard, a sequence number of 56 digits, index.
+const SORT_KEY_BYTES: usize = 120;
 
 /// The time that a message is sorted by: its own, but at most a day after its arrival, so that a
 /// clock in 2099 cannot pin `latest`. The past is kept.
@@ -27,19 +31,45 @@ pub fn sort_time(time_ms: i64, arrived_at_ms: i64) -> i64 {
 
 /// The 15 digits of a time in ms since 1970; what lies outside year 1 to 33658 is moved to the edge.
 pub(crate) fn time_part(ms: i64) -> String {
-    format!("{:015}", ms.saturating_add(YEAR_1_TO_1970_MS).clamp(0, MAX_TIME))
+    let mut time = String::with_capacity(TIME_DIGITS);
+    push_time(&mut time, ms);
+    time
+}
+
+fn push_time(text: &mut String, ms: i64) {
+    let since_year_1 = ms.saturating_add(YEAR_1_TO_1970_MS).clamp(0, MAX_TIME);
+    push_number(text, since_year_1.unsigned_abs(), TIME_DIGITS);
 }
 
 /// What a position looks like within a sort key.
 pub(crate) fn sort_key(time: &str, position: &Position) -> String {
-    format!(
-        "{time}#{}#{}#{:03}{}#{:07}",
-        stream_hash(&position.stream_arn),
-        position.shard_id,
-        position.sequence.len().min(999),
-        position.sequence,
-        position.index,
-    )
+    let mut key = time.to_owned();
+    push_position(&mut key, &stream_hash(&position.stream_arn), position);
+    key
+}
+
+fn push_position(key: &mut String, stream: &str, position: &Position) {
+    let Position { shard_id, sequence, index, .. } = position;
+    let parts = ["#", stream, "#", shard_id, "#"];
+    key.reserve(parts.iter().map(|part| part.len()).sum::<usize>() + sequence.len() + 14);
+    parts.iter().for_each(|part| key.push_str(part));
+    push_number(key, sequence.len().min(999) as u64, 3);
+    key.push_str(sequence);
+    key.push('#');
+    push_number(key, u64::from(*index), 7);
+}
+
+/// A number with zeros before it, up to so many digits: made for every message, and so without formatting.
+fn push_number(text: &mut String, mut number: u64, width: usize) {
+    let mut digits = [b'0'; 20];
+    let mut at = digits.len();
+    while number > 0 {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    let digits = &digits[at.min(digits.len() - width)..];
+    text.push_str(str::from_utf8(digits).unwrap_or_default());
 }
 
 /// The position within a sort key, given the stream's ARN that is kept beside it.
@@ -63,24 +93,51 @@ fn stream_hash(arn: &str) -> String {
 }
 
 /// Where a message is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     pub(crate) partition: String,
     pub(crate) sort: String,
 }
 
+/// Sort keys end with what tells records apart.
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let sort = self.sort.as_bytes();
+        state.write(sort.last_chunk::<32>().map_or(sort, |end| end));
+    }
+}
+
 impl Key {
     /// The key of a message: the same for every reading of the same record.
     pub(crate) fn of(message: &Message) -> Key {
-        let time = time_part(sort_time(message.time_ms, message.arrived_at_ms));
-        Key {
-            partition: partition(&message.integration, &message.entity),
-            sort: sort_key(&time, &message.position),
-        }
+        Keys::default().of(message)
+    }
+}
+
+/// Makes the keys of many messages, most of which are of one stream.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    /// The stream's ARN and its hash.
+    stream: Option<(Arc<str>, String)>,
+}
+
+impl Keys {
+    /// As [`Key::of`].
+    pub(super) fn of(&mut self, message: &Message) -> Key {
+        let position = &message.position;
+        let stream = match self.stream.take() {
+            Some(known) if known.0 == position.stream_arn => known,
+            _ => (Arc::clone(&position.stream_arn), stream_hash(&position.stream_arn)),
+        };
+        let mut sort = String::with_capacity(SORT_KEY_BYTES);
+        push_time(&mut sort, sort_time(message.time_ms, message.arrived_at_ms));
+        push_position(&mut sort, &stream.1, position);
+        self.stream = Some(stream);
+        Key { partition: partition(&message.integration, &message.entity), sort }
     }
 }
 
 /// The partition of an entity. A name contains no `#`, so it reads back in one way.
 pub(super) fn partition(integration: &IntegrationName, entity: &Entity) -> String {
-    format!("{integration}#{entity}")
+    [integration.as_str(), "#", entity.as_str()].concat()
 }
