@@ -11,7 +11,7 @@
 
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
-import { generateKeyPairSync } from "node:crypto";
+import { createPublicKey, generateKeyPairSync } from "node:crypto";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 
@@ -33,16 +33,38 @@ function key(kid, alg, kind, options) {
   return { ...privateKey.export({ format: "jwk" }), kid, use: "sig", ...(alg && { alg }) };
 }
 
-async function serve() {
-  let Provider;
+async function library(name) {
   try {
     const modules = resolve(process.env.NODE_MODULES ?? "node_modules");
-    const path = createRequire(`${modules}/x.js`).resolve("oidc-provider");
-    ({ Provider } = await import(pathToFileURL(path)));
+    const path = createRequire(`${modules}/x.js`).resolve(name);
+    return await import(pathToFileURL(path));
   } catch (missing) {
     console.log(`skipped: ${missing.message.split("\n")[0]} (npm install oidc-provider)`);
     process.exit(77);
   }
+}
+
+// Forgeries of the same claims by the library that the issuer itself signs with.
+async function forgeries(issuer, claims) {
+  const { SignJWT, UnsecuredJWT } = await library("jose");
+  const { keys } = await (await fetch(`${issuer}/jwks`)).json();
+  const published = keys.find(({ kid }) => kid === "rs");
+  const pem = createPublicKey({ key: published, format: "jwk" }).export({ type: "spki", format: "pem" });
+  const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const signed = (header, key) => new SignJWT(claims).setProtectedHeader({ typ: "at+jwt", ...header }).sign(key);
+  const own = { alg: "ES256", kid: "es" };
+  return {
+    "an unsigned token": new UnsecuredJWT(claims).encode(),
+    "HS256 with the published RSA key": await signed({ alg: "HS256", kid: "rs" }, Buffer.from(pem)),
+    "another key under a published name": await signed(own, privateKey),
+    "a key of its own in the header": await signed({ ...own, jwk: publicKey.export({ format: "jwk" }) }, privateKey),
+    "a key at an address of its own": await signed({ ...own, jku: `${issuer}/jwks` }, privateKey),
+    "the path of a file as a key's name": await signed({ ...own, kid: "../../../dev/null" }, privateKey),
+  };
+}
+
+async function serve() {
+  const { Provider } = await library("oidc-provider");
   const client = (id) => ({
     client_id: id,
     client_secret: SECRET,
@@ -128,6 +150,7 @@ async function judge(issuer, api) {
     "a token for another API": await token(issuer, "partner", "https://other.example.com", read),
     "a token of a client that is bound to nobody": await token(issuer, "stranger", AUDIENCE, read),
     "an opaque token": await token(issuer, "partner", `${AUDIENCE}/opaque`, read),
+    ...(await forgeries(issuer, JSON.parse(Buffer.from(both.split(".")[1], "base64url")))),
   };
   for (const [what, bearer] of Object.entries(refused)) {
     note((await ask("/v1/me", bearer)).status === 401, `${what} is refused`);
