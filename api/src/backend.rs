@@ -16,7 +16,8 @@ use store::pattern::Reader;
 
 use crate::cursor::PageToken;
 use crate::metrics;
-use crate::options::IntegrationInfo;
+use crate::options::{IntegrationInfo, Limits};
+use crate::watches::{Watch, Watches};
 
 /// Rounds of reading for one answer while grants that look into messages leave it short.
 const MAX_ROUNDS: usize = 10;
@@ -91,6 +92,7 @@ pub(crate) struct Backend {
     signer: Signer,
     integrations: BTreeMap<IntegrationName, IntegrationInfo>,
     time: SharedTimeSource,
+    watches: Watches,
     max_page_bytes: usize,
 }
 
@@ -100,10 +102,12 @@ impl Backend {
         signer: Signer,
         integrations: Vec<IntegrationInfo>,
         time: SharedTimeSource,
-        max_page_bytes: usize,
+        limits: &Limits,
     ) -> Self {
         let integrations = integrations.into_iter().map(|info| (info.name.clone(), info)).collect();
-        Self { messages, signer, integrations, time, max_page_bytes }
+        let watches = Watches::new(Arc::clone(&messages), time.clone(), limits.max_watched);
+        let max_page_bytes = limits.max_page_bytes;
+        Self { messages, signer, integrations, time, watches, max_page_bytes }
     }
 
     /// The integrations that this client may do anything with.
@@ -187,6 +191,17 @@ impl Backend {
         let query = MessageQuery::new(integration, entity, self.now_ms());
         let (mut seen, _) = self.collect(client, query, 1).await?;
         seen.pop().ok_or(BackendError::NotFound)
+    }
+
+    /// Tells when there may be a new message of an entity; `None` if too many are waited for.
+    pub(crate) fn watch(
+        &self,
+        client: &Client,
+        integration: &str,
+        entity: &str,
+    ) -> Result<Option<Watch>, BackendError> {
+        let (integration, entity) = self.readable(client, integration, entity)?;
+        Ok(self.watches.watch(&integration, &entity))
     }
 
     /// The message behind the locator of a `self` link.

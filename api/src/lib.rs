@@ -21,6 +21,7 @@ mod service;
 #[cfg(test)]
 mod testing;
 mod timestamp;
+mod watches;
 
 pub use access::oauth::{Algorithm, ClientClaim, DocumentError, Documents, Issuer, OAuthOptions};
 pub use options::{ClientLimits, IntegrationInfo, Limits, Options, Transport};

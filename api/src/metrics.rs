@@ -68,6 +68,11 @@ pub(crate) fn store_failed(class: Class) {
     counter!("sluicegate.api.store_failures", "class" => class).increment(1);
 }
 
+/// So many entities are looked at for clients that wait.
+pub(crate) fn watched(count: usize) {
+    gauge!("sluicegate.api.watched_entities").set(count as f64);
+}
+
 fn bool_word(value: bool) -> &'static str {
     if value { "true" } else { "false" }
 }

@@ -73,6 +73,10 @@ pub struct Limits {
     pub write_stall_timeout: Duration,
     /// From the complete head to the complete answer, body upload included.
     pub request_timeout: Duration,
+    /// Longest that a request may wait for something new (`Prefer: wait`), in place of an answer that nothing is.
+    pub max_wait: Duration,
+    /// Entities that are looked at for clients that wait.
+    pub max_watched: usize,
     /// From the stop to the end of the last request; what is left then is cut.
     pub shutdown_deadline: Duration,
     /// Path and query together, in bytes.
@@ -107,6 +111,8 @@ impl Default for Limits {
             max_connection_age: Duration::from_secs(900),
             write_stall_timeout: Duration::from_secs(20),
             request_timeout: Duration::from_secs(15),
+            max_wait: Duration::from_secs(20),
+            max_watched: 1_024,
             shutdown_deadline: Duration::from_secs(10),
             max_uri_bytes: 8 * 1024,
             max_header_bytes: 16 * 1024,
@@ -173,6 +179,7 @@ impl Options {
             ("max_streams_per_connection", limits.max_streams_per_connection.into()),
             ("max_uri_bytes", limits.max_uri_bytes as u64),
             ("max_header_bytes", limits.max_header_bytes as u64),
+            ("max_watched", limits.max_watched as u64),
             ("max_page_bytes", limits.max_page_bytes as u64),
             ("max_cached_keys", limits.max_cached_keys as u64),
             ("unknown_key_lookups_per_second", limits.unknown_key_lookups_per_second.into()),

@@ -126,6 +126,7 @@ impl Service {
         let draining = async {
             stop.cancelled().await;
             self.app.readiness.not_ready("draining");
+            self.app.draining.cancel();
         };
         // Requests in work still need to know who was revoked, so the watch outlives the stop until
         // the last one ended.
@@ -147,13 +148,7 @@ fn app(options: Options, backing: Backing) -> Arc<App> {
     let Backing { messages, access, signer, documents, time } = backing;
     let tokens = Tokens::new(&options.oauth, &documents, &time);
     Arc::new(App {
-        backend: Backend::new(
-            messages,
-            signer,
-            options.integrations,
-            time.clone(),
-            limits.max_page_bytes,
-        ),
+        backend: Backend::new(messages, signer, options.integrations, time.clone(), &limits),
         authenticator: Authenticator::new(access, tokens, time, &limits),
         gates: Gates::new(limits.client, limits.max_cached_keys),
         base_url: options.base_url.unwrap_or_default(),
@@ -161,6 +156,9 @@ fn app(options: Options, backing: Backing) -> Arc<App> {
         readiness: Readiness::starting(),
         in_flight: Arc::new(Semaphore::new(limits.max_requests_in_flight)),
         request_ids: RequestIds::new(options.seed),
+        // The other half stays for those that do not wait.
+        waiting: Arc::new(Semaphore::new(limits.max_requests_in_flight / 2)),
+        draining: CancellationToken::new(),
         limits,
     })
 }

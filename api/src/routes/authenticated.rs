@@ -57,7 +57,7 @@ pub(crate) async fn authenticated(
     }
 }
 
-fn refusal(refused: &Refused) -> Problem {
+pub(super) fn refusal(refused: &Refused) -> Problem {
     match refused {
         Refused::Unauthenticated => Problem::unauthorized(),
         Refused::Overloaded => Problem::reduced_capacity(

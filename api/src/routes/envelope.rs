@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::App;
 use super::held::HeldBody;
+use super::prefer;
 use super::problem::Problem;
 use crate::metrics;
 use crate::options::Limits;
@@ -50,7 +51,7 @@ pub(crate) async fn envelope(
     let response = match enter(&app, route, &request) {
         Err(problem) => problem.into_response(),
         Ok(permit) => {
-            let response = run(&app.limits, request, next).await;
+            let response = run(&app.limits, route, request, next).await;
             response.map(|body| HeldBody::wrap(body, permit))
         }
     };
@@ -97,17 +98,19 @@ fn check_size(limits: &Limits, request: &Request) -> Result<(), Problem> {
 }
 
 /// The route's answer, or one for its silence, or for its panic.
-async fn run(limits: &Limits, request: Request, next: Next) -> Response {
+async fn run(limits: &Limits, route: &str, request: Request, next: Next) -> Response {
     let max_body_bytes = usize::try_from(limits.max_body_bytes).unwrap_or(usize::MAX);
+    let waits = super::may_wait(route).then(|| prefer::wait(request.headers(), limits.max_wait));
+    let limit = limits.request_timeout + waits.flatten().unwrap_or_default();
     let request = request.map(|body| Body::new(Limited::new(body, max_body_bytes)));
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
-    match tokio::time::timeout(limits.request_timeout, answer).await {
+    match tokio::time::timeout(limit, answer).await {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => {
             tracing::error!("a request handler panicked");
             Problem::internal().into_response()
         }
-        Err(_) => Problem::timeout(limits.request_timeout).into_response(),
+        Err(_) => Problem::timeout(limit).into_response(),
     }
 }
 

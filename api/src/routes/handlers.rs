@@ -20,7 +20,7 @@ use crate::options::IntegrationInfo;
 /// What may be kept and must be asked about again before it is used.
 const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
-type Segments = Result<Path<(String, String)>, PathRejection>;
+pub(super) type Segments = Result<Path<(String, String)>, PathRejection>;
 
 /// `GET /v1/integrations/{integration}/entities/{entity}/messages`
 pub(crate) async fn page(
@@ -51,20 +51,6 @@ pub(crate) async fn page(
         }
     }
     Ok(response)
-}
-
-/// `GET /v1/integrations/{integration}/entities/{entity}/latest`
-pub(crate) async fn latest(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    segments: Segments,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let (integration, entity) = read(segments)?;
-    params::none(&uri)?;
-    let exposed = app.backend.latest(&caller.client, &integration, &entity).await?;
-    Ok(revalidatable(&app.base_url, &headers, &exposed))
 }
 
 /// `GET /v1/integrations/{integration}/messages/{locator}`
@@ -144,14 +130,14 @@ pub(crate) async fn me(
     })))
 }
 
-fn read(segments: Segments) -> Result<(String, String), Problem> {
+pub(super) fn read(segments: Segments) -> Result<(String, String), Problem> {
     let Path(pair) = segments
         .map_err(|_| Problem::bad_request("a path segment is not UTF-8 after percent-decoding"))?;
     Ok(pair)
 }
 
 /// A message, or only its tag for a client that has it already.
-fn revalidatable(base_url: &str, headers: &HeaderMap, exposed: &Exposed) -> Response {
+pub(super) fn revalidatable(base_url: &str, headers: &HeaderMap, exposed: &Exposed) -> Response {
     let tag = conditional::tag(&exposed.version());
     let mut response = if conditional::none_match(headers, &tag) {
         StatusCode::NOT_MODIFIED.into_response()

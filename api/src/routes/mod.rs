@@ -6,7 +6,9 @@ mod envelope;
 mod handlers;
 mod health;
 pub(crate) mod held;
+mod latest;
 mod params;
+mod prefer;
 pub(crate) mod problem;
 mod render;
 #[cfg(test)]
@@ -20,6 +22,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::access::{Authenticator, Gates};
 use crate::backend::Backend;
@@ -41,6 +44,10 @@ pub(crate) struct App {
     /// A permit for every request in work.
     pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) request_ids: RequestIds,
+    /// A permit for every request that waits for something new.
+    pub(crate) waiting: Arc<Semaphore>,
+    /// Cancelled: what waits is answered as things stand.
+    pub(crate) draining: CancellationToken,
 }
 
 impl App {
@@ -66,13 +73,20 @@ impl RequestIds {
     }
 }
 
+const LATEST: &str = "/v1/integrations/{integration}/entities/{entity}/latest";
+
+/// Requests for it may be held until there is something new.
+fn may_wait(route: &str) -> bool {
+    route == LATEST
+}
+
 /// All routes over one [`App`].
 pub(crate) fn router(app: Arc<App>) -> Router {
     let guarded = Router::new()
         .route("/v1/me", get(handlers::me))
         .route("/v1/integrations", get(handlers::integrations))
         .route("/v1/integrations/{integration}/entities/{entity}/messages", get(handlers::page))
-        .route("/v1/integrations/{integration}/entities/{entity}/latest", get(handlers::latest))
+        .route(LATEST, get(latest::latest))
         .route("/v1/integrations/{integration}/messages/{locator}", get(handlers::message))
         .route_layer(from_fn_with_state(Arc::clone(&app), authenticated::authenticated));
     let routes = Router::new()

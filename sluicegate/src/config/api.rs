@@ -140,6 +140,7 @@ fn count_limits(section: &mut Section<'_>, default: Limits) -> Limits {
             default.max_streams_per_connection,
             1..=10_000,
         ),
+        max_watched: section.integer("max_watched", default.max_watched, 1..=many),
         max_cached_keys: section.integer("max_cached_keys", default.max_cached_keys, 1..=10 * many),
         unknown_key_lookups_per_second: section.integer(
             "unknown_key_lookups_per_second",
@@ -170,6 +171,7 @@ fn time_limits(section: &mut Section<'_>, default: Limits) -> Limits {
         max_connection_age: time("max_connection_age", default.max_connection_age, long.clone()),
         write_stall_timeout: time("write_stall_timeout", default.write_stall_timeout, long),
         request_timeout: time("request_timeout", default.request_timeout, short.clone()),
+        max_wait: time("max_wait", default.max_wait, seconds(1)..=seconds(300)),
         shutdown_deadline: time("shutdown_deadline", default.shutdown_deadline, short),
         ..default
     }

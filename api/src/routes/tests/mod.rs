@@ -5,6 +5,7 @@ mod edges;
 mod grants;
 mod reading;
 mod tokens;
+mod waiting;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -446,6 +446,11 @@ const API: &[Metric] = &[
         &[Label::new("ok", YES_NO)],
         "certificates taken into use, or refused",
     ),
+    gauge(
+        "sluicegate.api.watched_entities",
+        &[],
+        "entities that clients wait for, each looked at once a second",
+    ),
     counter(
         "sluicegate.api.store_failures",
         &[Label::new("class", Values::Of("retry skip fatal"))],
