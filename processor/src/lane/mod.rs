@@ -181,15 +181,16 @@ impl Lane {
 
     /// What [`Lane::take`] needs to take the batch: nothing, if nothing of it is owed.
     pub(crate) fn permit_for(&self, batch: &Batch) -> Result<Option<Permit>, NoRoom> {
-        if self.ended || self.owed(batch) == 0 {
+        if self.has_all() || self.owed(batch) == 0 {
             return Ok(None);
         }
         self.charge(batch, 0).map(Some).ok_or(NoRoom)
     }
 
-    /// Takes one more batch and offers it on at once.
+    /// Takes one more batch and offers it on at once. One that has the shard's last record takes nothing: what comes then is read
+    /// again, for another lane.
     pub(crate) fn take(&mut self, batch: &Arc<Batch>, permit: Option<Permit>, terms: &Terms) {
-        if self.ended {
+        if self.has_all() {
             return;
         }
         let owed = self.owed(batch);

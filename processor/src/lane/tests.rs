@@ -102,6 +102,21 @@ impl Rig {
 }
 
 #[test]
+fn o1_a_lane_that_has_all_of_an_ended_shard_takes_nothing_again() {
+    let mut rig = Rig::new(place(4, 0), 1_000);
+    rig.take(&batch(&[(5, 0), (6, 0)], None));
+    assert!(rig.lane.has_all() && !rig.lane.ended());
+    // The live reader begins anew for another lane, from the start of the shard.
+    rig.take(&batch(&[(3, 0), (4, 0), (5, 0)], Some(5)));
+    rig.take(&batch(&[(6, 0)], None));
+    let held = rig.sink.take();
+    assert_eq!(held.len(), 1, "5 and 6 are in flight, once");
+    held[0].ack.settle(2);
+    rig.lane.advance().unwrap();
+    assert!(rig.lane.ended());
+}
+
+#[test]
 fn c1_the_position_is_the_end_of_the_contiguous_settled_prefix() {
     let mut rig = Rig::new(Checkpoint::TrimHorizon, 1_000);
     rig.take(&batch(&[(1, 0), (2, 0)], Some(2)));

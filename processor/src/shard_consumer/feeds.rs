@@ -40,6 +40,10 @@ impl ShardConsumer {
         }
         for index in 0..self.tracks.len() {
             let track = &mut self.tracks[index];
+            // The other lane came late, and the shard is read again for it alone.
+            if track.lane.has_all() {
+                continue;
+            }
             let taken = match &mut track.feed {
                 Feed::Live => self.offer(course, index, &batch),
                 Feed::CatchingUp(catch_up) => {
