@@ -22,7 +22,6 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use store::{DeadReason, DeliveryStore};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +33,7 @@ use crate::async_delivery::lane::{LaneEnds, Retry, receive};
 use crate::async_delivery::ledger::{Job, LEASE_PAUSE, LedgerHandle};
 use crate::async_delivery::mandate::Mandate;
 use crate::async_delivery::metrics;
-use crate::async_delivery::ordered::{Chains, Chore, OpenShard, OpenShards, Order};
+use crate::async_delivery::ordered::{Chains, Chore, OpenShards, Order, ShardWatch};
 use crate::async_delivery::rate::Rate;
 use crate::async_delivery::watch::ViewWatch;
 use crate::clock::wall_ms;
@@ -92,7 +91,7 @@ pub(super) struct LaneTask {
     chains: Chains,
     /// Calls for chains.
     chores: FuturesUnordered<BoxFuture<'static, Chore>>,
-    shards: watch::Receiver<Vec<Arc<OpenShard>>>,
+    shards: ShardWatch,
     /// Jobs that wait for room in the ledger.
     backlog: VecDeque<Job>,
     wake_at: Option<Instant>,
@@ -202,7 +201,7 @@ impl LaneTask {
                 Step::Written
             }
             Ok(()) = ends.changes.changed() => Step::Changed,
-            Ok(()) = shards.changed() => Step::Shards,
+            () = shards.changed() => Step::Shards,
             () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => Step::Wake,
             () = std::future::ready(()), if may_take && is_ready => Step::Ready,
             () = sleep_until(chain_at.unwrap_or_else(Instant::now)), if chain_at.is_some() => Step::Chain,

@@ -36,7 +36,7 @@ impl LaneTask {
 
     /// Shards came or went: the chains of new ones are loaded.
     pub(super) fn see_shards(&mut self) {
-        let open = self.shards.borrow_and_update().clone();
+        let open = self.shards.look();
         self.order.prune();
         if self.keeps_order() && !self.closing {
             open.iter().for_each(|shard| self.open(shard));

@@ -23,7 +23,7 @@ use store::{ChainHead, ChainKey, ChainWrite, ChainedDelivery, DeliveryOrder, Ten
 pub(super) use board::{Board, State};
 pub(super) use group::group_of;
 pub use group::hash_key_of;
-pub(super) use shards::{OpenShard, OpenShards};
+pub(super) use shards::{OpenShard, OpenShards, ShardWatch};
 pub(super) use writer::{Chains, Chore, Letter, Op, Then};
 
 use super::delivery::{Delivery, InOrder, Live, Source, Turn};
