@@ -62,6 +62,34 @@ async fn a_chain_reads_back_in_stream_order_however_it_was_written() {
     assert_eq!(store.chain(&chain).await.unwrap(), None);
 }
 
+/// O1 over reshards: shards 0 and 1 are merged into 2, which is split again. The owner of the lower child works off what 2 left,
+/// and before that comes what 1 left, although nothing of it lies in the lower child's range.
+#[tokio::test(start_paused = true)]
+async fn what_stands_before_a_chain_is_found_also_outside_the_range() {
+    let (_aws, store) = store().await;
+    let mine = tenure(&store, 1).await.unwrap();
+    let of = |shard: u32, start, end| ChainKey {
+        start,
+        end,
+        shard: format!("shardId-{shard:012}").into(),
+    };
+    let (left_by_1, left_by_2, elsewhere) = (of(1, 50, 100), of(2, 0, 100), of(3, 101, 150));
+    for key in [&left_by_1, &left_by_2, &elsewhere] {
+        let stand = (key.clone(), ChainWrite::Stand(head(None)));
+        store.write_chains(&mine, &[stand]).await.unwrap();
+    }
+    let sub = subscription("sub_a");
+    let keys = |found: Vec<(ChainKey, ChainHead)>| -> Vec<ChainKey> {
+        let mut keys: Vec<_> = found.into_iter().map(|(key, _)| key).collect();
+        keys.sort();
+        keys
+    };
+    let lower = (0, 30);
+    assert_eq!(keys(store.chains(&sub, "arn", lower).await.unwrap()), [left_by_2.clone()]);
+    let found = store.chains_and_before(&sub, "arn", lower).await.unwrap();
+    assert_eq!(keys(found), [left_by_2, left_by_1]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_owner_that_was_replaced_writes_nothing_any_more() {
     let (_aws, store) = store().await;

@@ -136,6 +136,28 @@ impl DeliveryStore {
         Ok(found)
     }
 
+    /// Those, and what may stand before one of them: a chain of a whole shard reaches into ranges that are no part of `range`, and
+    /// there ancestors' chains may stand that come before it.
+    pub async fn chains_and_before(
+        &self,
+        subscription: &SubscriptionId,
+        stream_arn: &str,
+        range: (u128, u128),
+    ) -> Result<Vec<(ChainKey, ChainHead)>, StoreError> {
+        let mut range = range;
+        loop {
+            let found = self.chains(subscription, stream_arn, range).await?;
+            let reach = |(start, end): (u128, u128), (chain, _): &(ChainKey, ChainHead)| {
+                (start.min(chain.start), end.max(chain.end))
+            };
+            let reached = found.iter().fold(range, reach);
+            if reached == range {
+                return Ok(found);
+            }
+            range = reached;
+        }
+    }
+
     async fn heads(
         &self,
         partition: &str,

@@ -41,6 +41,11 @@ pub(in crate::async_delivery) struct Chain {
     pub(in crate::async_delivery) has_more: bool,
 }
 
+/// Where a chain stands among those that overlap it. Ids of shards grow: an ancestor's is the smaller one.
+fn order_of(key: &ChainKey) -> (&str, bool) {
+    (&key.shard, key.is_wide())
+}
+
 /// All chains that a lane knows of.
 #[derive(Debug, Default)]
 pub(in crate::async_delivery) struct Board {
@@ -139,10 +144,16 @@ impl Board {
 
     /// Nothing stands before the chain.
     fn is_first(&self, key: &ChainKey) -> bool {
-        // Ids of shards grow: an ancestor's is the smaller one.
-        let place = |key: &ChainKey| (Arc::clone(&key.shard), key.is_wide());
-        let own = place(key);
-        !self.overlapping(key).any(|other| other != key && place(other) < own)
+        !self.overlapping(key).any(|other| other != key && order_of(other) < order_of(key))
+    }
+
+    /// The shard by which we own a chain that this one, which is another's, stands before.
+    pub(in crate::async_delivery) fn behind(&self, key: &ChainKey) -> Option<Arc<str>> {
+        let mut behind = self.overlapping(key).filter(|other| order_of(other) > order_of(key));
+        behind.find_map(|other| {
+            let chain = self.chains.get(other).filter(|chain| chain.state != State::Foreign)?;
+            Some(Arc::clone(&chain.via))
+        })
     }
 
     /// The chain is looked at when it is due; does nothing for one that does not stand or is busy.

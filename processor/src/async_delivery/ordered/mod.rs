@@ -140,6 +140,7 @@ impl Order {
                 *other != id && **other > key.shard && key.start <= range.1 && range.0 <= key.end
             };
             let via = self.shards.iter().find(before).map(|(other, _)| Arc::clone(other));
+            let via = via.or_else(|| self.board.behind(&key));
             if let Some(via) = via {
                 self.board.stand(key, head, &via, true);
             }

@@ -135,7 +135,8 @@ impl Chains {
                     .take_tenure(&subscription, &shard.stream_arn, &shard.shard_id, shard.fence)
                     .await?;
                 let range = (shard.starting_hash_key, shard.ending_hash_key);
-                let found = store.chains(&subscription, &shard.stream_arn, range).await?;
+                let found =
+                    store.chains_and_before(&subscription, &shard.stream_arn, range).await?;
                 Ok((tenure, found))
             };
             let found = persist(&open, "load", load).await;
