@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::async_delivery::{
-    Courier, CourierExit, CourierHandle, CourierOptions, CourierParts, Outlets, Peers, Replayer,
-    ReplayerParts,
+    Courier, CourierExit, CourierHandle, CourierOptions, CourierParts, KinesisLogs, Outlets, Peers,
+    Replayer, ReplayerParts,
 };
 use crate::batch::{LeaseCheck, ShardContext};
 use crate::budget::Budget;
@@ -43,8 +43,8 @@ pub(crate) const ASYNC_DELIVERY: usize = 1;
 /// How often the gauges of the budgets are set.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Of the bytes that reading may hold, one in so many is for replays.
-const REPLAY_SHARE: usize = 8;
+/// Of the bytes that reading may hold, one in so many is for replays and open ranges.
+const BESIDE_SHARE: usize = 8;
 /// Deliveries that a replay parks ahead of a destination that does not keep up.
 const REPLAY_MAX_AHEAD: usize = 2_000;
 
@@ -158,10 +158,23 @@ impl Processor {
             time.clone(),
             options.seed ^ 1,
         );
+        let beside = Budget::new(options.reading_budget_bytes / BESIDE_SHARE);
+        let readers = Arc::new(Readers::new(
+            options.fan_out.clone(),
+            options.polling.clone(),
+            kinesis.into(),
+            Budget::new(options.reading_budget_bytes - options.reading_budget_bytes / BESIDE_SHARE),
+            time.clone(),
+            &options.streams,
+        ));
+        let logs = KinesisLogs::new(&readers, &beside, &options.integrations, &options.decode);
+        let delivery_budget = Budget::new(options.async_delivery_budget_bytes);
         let parts = CourierParts {
             integrations: Arc::clone(&options.integrations),
             subscriptions,
             deliveries: deliveries.clone(),
+            logs: Arc::new(logs),
+            budget: delivery_budget.clone(),
             outlets,
             peers: peers(&fleet),
             time: time.clone(),
@@ -172,22 +185,9 @@ impl Processor {
             registry: Arc::new(Registry::default()),
             writer: writer_handle,
             courier: courier_handle,
-            budgets: [
-                Budget::new(options.sync_store_budget_bytes),
-                Budget::new(options.async_delivery_budget_bytes),
-            ],
+            budgets: [Budget::new(options.sync_store_budget_bytes), delivery_budget],
             time: time.clone(),
         };
-        let for_replays = options.reading_budget_bytes / REPLAY_SHARE;
-        let readers = Readers::new(
-            options.fan_out.clone(),
-            options.polling.clone(),
-            kinesis.into(),
-            Budget::new(options.reading_budget_bytes - for_replays),
-            time.clone(),
-            &options.streams,
-        );
-        let readers = Arc::new(readers);
         let marked = deliveries.clone();
         let replayer = handle.courier.views().map(|views| {
             Replayer::new(ReplayerParts {
@@ -195,7 +195,7 @@ impl Processor {
                 deliveries,
                 views,
                 readers: Arc::clone(&readers),
-                budget: Budget::new(for_replays),
+                budget: beside,
                 max_ahead: REPLAY_MAX_AHEAD,
                 integrations: Arc::clone(&options.integrations),
                 decode: options.decode.clone(),
@@ -384,6 +384,7 @@ impl Start {
             self.handle.registry.enter(&shard, unread_since_ms, readers.retention(), now_ms);
         let validity = lease.validity();
         let check = LeaseCheck::new(move || validity.is_valid());
+        self.handle.courier.adopt(&shard, &check, &starts[1].position);
         Ok(ShardConsumer {
             check,
             live: readers.live(StartingAt::new(item.checkpoint.clone(), item.start_at_ms)),

@@ -32,6 +32,8 @@ pub struct Climate {
     pub iterators: Option<Duration>,
     /// How long the disturbed part lasts, simulated.
     pub disturbed: Duration,
+    /// Whether the receivers are down for most of it.
+    pub down_for_long: bool,
 }
 
 impl Climate {
@@ -42,6 +44,7 @@ impl Climate {
         reading: Reading::FanOut,
         iterators: None,
         disturbed: Duration::from_secs(30),
+        down_for_long: false,
     };
 
     pub fn draw(rng: &mut fastrand::Rng) -> Climate {
@@ -60,6 +63,7 @@ impl Climate {
         if climate.polls() {
             climate.iterators = Some(Duration::from_millis(rng.u64(ITERATORS_MS)));
         }
+        climate.down_for_long = rng.u32(0..4) == 0;
         climate
     }
 

@@ -7,16 +7,22 @@ use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Label, Metadata, Recorder, SharedString, Unit,
 };
 
-/// The counters that are kept, by the end of their names, and the reason where one is wanted.
-const COUNTED: [(&str, Option<&str>); 8] = [
-    ("lanes_detached", None),
-    ("lanes_attached", None),
-    ("seams_given_up", None),
-    ("catch_up_records", None),
-    ("losses", None),
-    ("polls", None),
-    ("polls_failed", Some("expired-iterator")),
-    ("polls_failed", Some("throttled")),
+/// The counters that are kept, by the end of their names, and the reason or change where one is wanted.
+const COUNTED: [(&str, Option<&str>); 14] = [
+    ("processor.lanes_detached", None),
+    ("processor.lanes_attached", None),
+    ("processor.seams_given_up", None),
+    ("processor.catch_up_records", None),
+    ("processor.losses", None),
+    ("processor.polls", None),
+    ("processor.polls_failed", Some("expired-iterator")),
+    ("processor.polls_failed", Some("throttled")),
+    ("delivery.range_changes", Some("opened")),
+    ("delivery.range_changes", Some("closed")),
+    ("delivery.range_changes", Some("spilled")),
+    ("delivery.range_changes", Some("given-up")),
+    ("delivery.range_changes", Some("gate-given-up")),
+    ("delivery.range_messages", None),
 ];
 
 /// Counts what is done on one thread, over all processes.
@@ -39,12 +45,25 @@ pub struct LanesDid {
     pub throttled: u64,
 }
 
+/// How often ranges were opened, closed, spilled and given up in part, and gates in front of them were; the messages they handed out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RangesDid {
+    pub opened: u64,
+    pub closed: u64,
+    pub spilled: u64,
+    pub given_up: u64,
+    pub gates_given_up: u64,
+    pub messages: u64,
+}
+
 impl Counts {
-    pub fn read(&self) -> LanesDid {
+    pub fn read(&self) -> (LanesDid, RangesDid) {
         let read = self.counters.each_ref().map(|counter| counter.load(Ordering::Relaxed));
-        let [detached, attached, seams_given_up, caught_up, losses, polls, expired, throttled] =
+        let [detached, attached, seams_given_up, caught_up, losses, polls, expired, throttled, ..] =
             read;
-        LanesDid {
+        let [.., opened, closed, spilled, given_up, gates_given_up, messages] = read;
+        let ranges = RangesDid { opened, closed, spilled, given_up, gates_given_up, messages };
+        let lanes = LanesDid {
             detached,
             attached,
             seams_given_up,
@@ -53,7 +72,19 @@ impl Counts {
             polls,
             expired,
             throttled,
-        }
+        };
+        (lanes, ranges)
+    }
+}
+
+impl std::ops::AddAssign for RangesDid {
+    fn add_assign(&mut self, other: RangesDid) {
+        self.opened += other.opened;
+        self.closed += other.closed;
+        self.spilled += other.spilled;
+        self.given_up += other.given_up;
+        self.gates_given_up += other.gates_given_up;
+        self.messages += other.messages;
     }
 }
 
@@ -72,8 +103,9 @@ impl std::ops::AddAssign for LanesDid {
 
 impl Recorder for Counts {
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        let name = key.name().strip_prefix("sluicegate.processor.");
-        let why = key.labels().find(|label| label.key() == "why").map(Label::value);
+        let name = key.name().strip_prefix("sluicegate.");
+        let why = key.labels().find(|label| ["why", "change"].contains(&label.key()));
+        let why = why.map(Label::value);
         let counted = COUNTED.iter().position(|(counted, reason)| {
             Some(*counted) == name && reason.is_none_or(|reason| Some(reason) == why)
         });

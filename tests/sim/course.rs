@@ -5,7 +5,7 @@ use std::time::Duration;
 use local_aws::KinesisOptions;
 
 use crate::climate::Climate;
-use crate::counts::{Counts, LanesDid};
+use crate::counts::{Counts, LanesDid, RangesDid};
 use crate::deliveries::Tally;
 use crate::faults::Weather;
 use crate::wire::Trace;
@@ -38,6 +38,7 @@ pub struct Outcome {
     pub parked: u64,
     pub dead: u64,
     pub lanes: LanesDid,
+    pub ranges: RangesDid,
 }
 
 impl std::ops::AddAssign for Outcome {
@@ -54,6 +55,7 @@ impl std::ops::AddAssign for Outcome {
         self.parked += other.parked;
         self.dead += other.dead;
         self.lanes += other.lanes;
+        self.ranges += other.ranges;
     }
 }
 
@@ -92,7 +94,8 @@ fn run_in(setup: Setup, rng: fastrand::Rng, counts: &Counts) -> (Outcome, Option
     course.disturbed();
     course.recovery();
     let trace = course.world.trace();
-    (Outcome { lanes: counts.read(), ..course.outcome() }, trace)
+    let (lanes, ranges) = counts.read();
+    (Outcome { lanes, ranges, ..course.outcome() }, trace)
 }
 
 struct Course {
@@ -110,6 +113,11 @@ struct Course {
 impl Course {
     fn disturbed(&mut self) {
         self.world.tell(format!("{:?}", self.world.climate));
+        let Climate { down_for_long, disturbed, .. } = self.world.climate;
+        for receiver in (0..self.world.receivers.count()).filter(|_| down_for_long) {
+            self.weather.down(&self.world, receiver, disturbed.mul_f64(0.8));
+            self.outcome.faults += 1;
+        }
         while self.world.now() < self.world.climate.disturbed {
             if self.workers.is_empty() {
                 self.start();

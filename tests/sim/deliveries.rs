@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::receivers::is_ordered;
+use lease_manager::SequenceNumber;
+use serde_json::Value;
+
+use crate::ranges::Ranges;
+use crate::receivers::{is_ordered, of_subscription};
 
 /// What became of one record at one receiver.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +51,7 @@ pub struct Deliveries {
     fates: Vec<Vec<Fate>>,
     /// Records whose fate is open, over all receivers.
     open: usize,
+    ranges: Ranges,
     /// Parked ones that were deleted in the step under way, which must have come to an end.
     deleted: Vec<(usize, usize)>,
     /// By receiver and group: a key, or a shard.
@@ -78,19 +83,56 @@ impl Deliveries {
         }
     }
 
-    /// Deliveries that have not come to an end.
+    /// Deliveries that have not come to an end, and ranges that are open.
     pub fn open(&self) -> usize {
-        self.open
+        self.open + self.ranges.open()
     }
 
     pub fn tally(&self) -> Tally {
         Tally { attempts: self.attempts, parked: self.parked, dead: self.dead }
     }
 
-    /// Delivered, parked or dead-lettered at every receiver: nothing more is owed by the lane.
-    pub fn is_settled(&self, record: usize) -> bool {
-        let settled = |fate: &Fate| fate.is_over() || fate.parked;
-        self.fates.iter().all(|fates| settled(&fates[record]))
+    /// Delivered, parked, dead-lettered or covered by an open range at every receiver: nothing more is owed by the lane, which passes it.
+    pub fn is_settled(&mut self, record: usize, shard: &str, sequence: &SequenceNumber) -> bool {
+        let Deliveries { fates, ranges, .. } = self;
+        fates.iter().enumerate().all(|(receiver, fates)| {
+            let fate = &fates[record];
+            let settled = fate.is_over() || fate.parked;
+            settled || ranges.covers((receiver, shard.to_owned()), sequence, record)
+        })
+    }
+
+    /// A range was written. C2: it lets go of a record only once that is settled in another way.
+    pub fn range_wrote(&mut self, item: &Value) -> Result<(), String> {
+        let let_go = self.ranges.wrote(item);
+        self.check_let_go(let_go)
+    }
+
+    /// A range was removed.
+    pub fn range_removed(&mut self, key: &Value) -> Result<(), String> {
+        let let_go = self.ranges.removed(key);
+        self.check_let_go(let_go)
+    }
+
+    fn check_let_go(&self, let_go: Option<(usize, Vec<usize>)>) -> Result<(), String> {
+        let Some((receiver, records)) = let_go else { return Ok(()) };
+        let owed = |record: &&usize| {
+            let fate = &self.fates[receiver][**record];
+            !(fate.is_over() || fate.parked)
+        };
+        match records.iter().find(owed) {
+            None => Ok(()),
+            Some(record) => Err(format!(
+                "C2: the range of receiver {receiver} lets go of record {record}, which is not settled"
+            )),
+        }
+    }
+
+    /// A receiver can be sent a record no more: it is not in the stream.
+    pub fn lost_to(&mut self, receiver: usize, record: usize) {
+        let fate = &mut self.fates[receiver][record];
+        self.open -= usize::from(!fate.is_over());
+        fate.lost = true;
     }
 
     /// An attempt begins. O1, for receivers that ask for order: everything before it in its group was delivered or given up, and nobody
@@ -161,10 +203,7 @@ impl Deliveries {
 
     /// Nobody can deliver a record any more: it is not in the stream.
     pub fn lost(&mut self, record: usize) {
-        for fates in &mut self.fates {
-            self.open -= usize::from(!fates[record].is_over());
-            fates[record].lost = true;
-        }
+        (0..self.fates.len()).for_each(|receiver| self.lost_to(receiver, record));
     }
 
     /// A parked delivery was deleted.
@@ -200,5 +239,16 @@ impl Deliveries {
             open.map(|(record, _)| record).collect()
         };
         self.fates.iter().map(open).enumerate().collect()
+    }
+}
+
+/// The receiver and the message's id of a parked delivery, by its key; that of one in a chain ends with the id.
+pub fn parked_message(item: &Value) -> Option<(usize, &str)> {
+    let (partition, sort) = (item["pk"]["S"].as_str()?, item["sk"]["S"].as_str()?);
+    let mut parts = partition.split('#');
+    match parts.next()? {
+        "parked" => Some((of_subscription(parts.next()?)?, parts.next()?)),
+        "chain" => Some((of_subscription(parts.next()?)?, sort.rsplit('#').next()?)),
+        _ => None,
     }
 }

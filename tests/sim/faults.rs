@@ -82,6 +82,11 @@ impl Weather {
         self.ail(world, receiver, mood, end);
     }
 
+    /// Nobody is there for this receiver until `end`.
+    pub fn down(&mut self, world: &World, receiver: usize, end: Duration) {
+        self.ail(world, receiver, Mood::Down, end);
+    }
+
     fn ail(&mut self, world: &World, receiver: usize, mood: Mood, end: Duration) {
         world.tell(format!("until {end:?}: receiver {receiver}: {mood:?}"));
         world.receivers.set(receiver, mood);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use lease_manager::{Checkpoint, SequenceNumber, ShardId};
 use serde_json::Value;
 
-use crate::deliveries::{Deliveries, Tenure};
+use crate::deliveries::{Deliveries, Tenure, parked_message};
 use crate::leases::{Leases, lanes};
 use crate::receivers::{is_ordered_by_shard, of_subscription};
 use crate::wire;
@@ -41,7 +41,7 @@ pub struct Ledger {
     /// Those that were parked, by the message's id.
     by_message: BTreeMap<String, usize>,
     by_key: BTreeMap<String, Vec<usize>>,
-    by_shard: BTreeMap<String, Vec<usize>>,
+    by_shard: BTreeMap<String, BTreeMap<SequenceNumber, usize>>,
     /// By shard and lane, those that no position of its lease covered yet.
     unsettled: BTreeMap<String, [BTreeMap<SequenceNumber, usize>; 2]>,
     missing: usize,
@@ -63,7 +63,7 @@ impl Ledger {
         let Put { key, payload, malformed } = put;
         let sequence = SequenceNumber::parse(sequence).expect("a sequence number");
         self.by_key.entry(key.clone()).or_default().push(index);
-        self.by_shard.entry(shard.clone()).or_default().push(index);
+        self.by_shard.entry(shard.clone()).or_default().insert(sequence.clone(), index);
         for lane in self.unsettled.entry(shard.clone()).or_default() {
             lane.insert(sequence.clone(), index);
         }
@@ -146,15 +146,23 @@ impl Ledger {
 
     /// A delivery was parked or changed, or a dead letter was written.
     pub fn delivery_wrote(&mut self, at: Duration, by: &str, item: &Value) {
-        // Heads of chains, who owns them, who fails since when, how attempts went and how far deliveries have got are no deliveries.
         let partition = item["pk"]["S"].as_str().unwrap_or_default();
-        let others = ["chains#", "failing#", "attempts#", "settled#"];
+        if partition.starts_with("range#") {
+            let done = self.deliveries.range_wrote(item);
+            return self.hold_to(at, by, done);
+        }
+        // Heads of chains and who owns them, who fails since when, how attempts went, how far shards were read and when ranges were
+        // closed are no deliveries.
+        let others = ["chains#", "failing#", "attempts#", "settled#", "closed#"];
         if others.iter().any(|kind| partition.starts_with(kind)) {
             return;
         }
         let payload = String::from_utf8(wire::bytes(&item["payload"]["B"])).expect("UTF-8");
         if item["reason"]["S"] == "lost-to-retention" {
             return self.loss(at, by, &payload);
+        }
+        if item["reason"]["S"] == "range-given-up" {
+            return self.range_loss(at, by, &payload);
         }
         let Some(index) = self.record(at, by, &payload) else { return };
         let parked = parked_message(item);
@@ -208,8 +216,38 @@ impl Ledger {
         }
     }
 
-    /// A parked delivery was deleted.
-    pub fn delivery_deleted(&mut self, key: &Value) {
+    /// What the stream has lost of a range was written down: that is so for all of it that its receiver has not.
+    fn range_loss(&mut self, at: Duration, by: &str, payload: &str) {
+        let loss: Value = serde_json::from_str(payload).expect("JSON");
+        self.tell(at, format!("{by} writes down what a range lost: {payload}"));
+        let receiver = loss["subscription"].as_str().and_then(of_subscription).expect("a receiver");
+        let number = |end: &str| {
+            SequenceNumber::parse(loss[end]["sequence"].as_str().expect("text")).expect("a number")
+        };
+        let (from, before) = (number("from"), number("upto"));
+        let shard = loss["shard"].as_str().expect("text");
+        let gone = at.checked_sub(self.retention.unwrap_or(Duration::MAX));
+        let of_shard = self.by_shard.entry(shard.to_owned()).or_default();
+        let lost: Vec<usize> = of_shard.range(from..before).map(|(_, index)| *index).collect();
+        for index in lost {
+            if gone.is_none_or(|gone| self.records[index].put_at >= gone) {
+                let line = format!("{by} loses record {index}, which the stream still has");
+                return self.breaks(at, line);
+            }
+            self.deliveries.lost_to(receiver, index);
+        }
+    }
+
+    fn hold_to(&mut self, at: Duration, by: &str, done: Result<(), String>) {
+        if let Err(broken) = done {
+            self.breaks(at, format!("{broken}; by {by}"));
+        }
+    }
+
+    /// A parked delivery was deleted, or a range.
+    pub fn delivery_deleted(&mut self, at: Duration, by: &str, key: &Value) {
+        let done = self.deliveries.range_removed(key);
+        self.hold_to(at, by, done);
         if let Some((receiver, message)) = parked_message(key)
             && let Some(index) = self.by_message.get(message)
         {
@@ -225,7 +263,10 @@ impl Ledger {
         let whole = is_ordered_by_shard(receiver);
         let group = if whole { shard.clone() } else { key.clone() };
         // Of what is ordered by the shard, all that was put into an ancestor comes before.
-        let members = if whole { &self.by_shard[shard] } else { &self.by_key[key] };
+        let members: Vec<usize> = match whole {
+            true => self.by_shard[shard].values().copied().collect(),
+            false => self.by_key[key].clone(),
+        };
         let earlier = members.iter().copied().take_while(|earlier| *earlier < index);
         let earlier = earlier.filter(|earlier| !self.records[*earlier].malformed);
         let tenure = Tenure { life, counter };
@@ -247,7 +288,9 @@ impl Ledger {
         let (mut open, mut found) = (vec![shard], Vec::new());
         while let Some(shard) = open.pop() {
             for parent in parents.get(shard).into_iter().flatten() {
-                found.extend(self.by_shard.get(*parent).into_iter().flatten().copied());
+                found.extend(
+                    self.by_shard.get(*parent).into_iter().flat_map(BTreeMap::values).copied(),
+                );
                 open.push(parent);
             }
         }
@@ -284,7 +327,7 @@ impl Ledger {
                 let index = *first.get();
                 let settled = match lane {
                     0 => self.records[index].stored_at.is_some(),
-                    _ => self.deliveries.is_settled(index),
+                    _ => self.deliveries.is_settled(index, &shard, first.key()),
                 };
                 if !settled {
                     let (lane, sequence) = (&lanes()[lane], first.key());
@@ -341,17 +384,6 @@ impl Ledger {
         assert!(all, "P1: receivers wait for {waited_for:?}");
         self.deliveries.check_end();
         self.leases.check_cover(listed);
-    }
-}
-
-/// The receiver and the message's id of a parked delivery, by its key; that of one in a chain ends with the id.
-fn parked_message(item: &Value) -> Option<(usize, &str)> {
-    let (partition, sort) = (item["pk"]["S"].as_str()?, item["sk"]["S"].as_str()?);
-    let mut parts = partition.split('#');
-    match parts.next()? {
-        "parked" => Some((of_subscription(parts.next()?)?, parts.next()?)),
-        "chain" => Some((of_subscription(parts.next()?)?, sort.rsplit('#').next()?)),
-        _ => None,
     }
 }
 

@@ -25,6 +25,7 @@ mod leases;
 mod ledger;
 mod operator;
 mod progress;
+mod ranges;
 mod reader;
 mod receivers;
 mod reshard;
@@ -59,9 +60,11 @@ fn p1_p4_p5_records_survive_seeded_faults() {
     });
     let progress = progress.into_inner().unwrap();
     println!("{progress}");
-    let lanes = progress.sum().lanes;
+    let Outcome { lanes, ranges, .. } = progress.sum();
     let polled_badly = lanes.expired > 0 && lanes.throttled > 0;
     assert!(polled_badly || seeds < SEEDS, "GetRecords was never refused: {lanes:?}");
+    let all_happened = ranges.opened > 0 && ranges.closed > 0 && ranges.spilled > 0;
+    assert!(all_happened || seeds < SEEDS, "no range was opened, closed or spilled: {ranges:?}");
 }
 
 /// Seeds that are run twice, unless `SIM_FIRST` and `SIM_SEEDS` say others: with kills, pauses and reshards among them.

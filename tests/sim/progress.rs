@@ -52,7 +52,7 @@ impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Outcome { records, calls, kills, pauses, stops, reshards, faults, lasted, .. } =
             self.sum;
-        let Outcome { attempts, parked, dead, lanes, .. } = self.sum;
+        let Outcome { attempts, parked, dead, ranges, lanes, .. } = self.sum;
         let (seeds, took) = (self.done, self.began.elapsed().as_secs_f64());
         write!(
             f,
@@ -64,7 +64,7 @@ impl fmt::Display for Progress {
             "{records} records, {calls} calls, {faults} faults, {kills} kills, {pauses} pauses, "
         )?;
         write!(f, "{attempts} attempts, {parked} parked, {dead} dead letters, ")?;
-        write!(f, "{lanes:?}, ")?;
+        write!(f, "{lanes:?}, {ranges:?}, ")?;
         write!(
             f,
             "{stops} stops, {reshards} splits and merges, {:.1} h simulated",

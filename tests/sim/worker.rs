@@ -88,5 +88,7 @@ fn options(worker: &str, stream: StreamOptions, seed: u64, receivers: usize) -> 
     options.async_delivery.sweep_interval =
         if receivers > 0 { SWEEP } else { Duration::from_secs(60) };
     options.async_delivery.watch_interval = Duration::from_secs(4);
+    // What a dead worker held of a shard that has ended comes back within a course.
+    options.async_delivery.range_claim = Duration::from_secs(10);
     options
 }

@@ -229,7 +229,7 @@ fn watch(ledger: Arc<Mutex<Ledger>>) -> impl Fn(Duration, &Traced<'_>) + Send + 
                 ledger.lock().unwrap().delivery_wrote(at, by, item);
             }
             Seen::Deleted { table, key } if table == deliveries => {
-                ledger.lock().unwrap().delivery_deleted(key);
+                ledger.lock().unwrap().delivery_deleted(at, by, key);
             }
             _ => {}
         }

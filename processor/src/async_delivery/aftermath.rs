@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::{DeadReason, Subscription};
+use store::{DeadLetter, DeadReason, ParkedDelivery, Subscription};
 
-use super::delivery::{Delivery, Live, dead_letter};
+use super::delivery::{Delivery, Live};
 use super::lane::Shared;
 use super::ledger::{GiveUp, Job, Origin, Park, Reschedule};
 use super::outcome::{Next, plan_deferral};
@@ -111,4 +111,27 @@ fn not_ours() -> Option<Job> {
 /// `now_ms` and a delay, without overflow.
 pub(super) fn later(now_ms: i64, delay: Duration) -> i64 {
     now_ms.saturating_add_unsigned(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The dead letter of a parked delivery that is given up.
+pub(super) fn dead_letter(
+    parked: ParkedDelivery,
+    reason: DeadReason,
+    detail: String,
+    at_ms: i64,
+) -> DeadLetter {
+    let message = parked.message;
+    DeadLetter {
+        integration: message.integration,
+        reason,
+        detail,
+        position: message.position,
+        partition_key: message.partition_key,
+        arrived_at_ms: message.arrived_at_ms,
+        fence: parked.fence,
+        attempts: parked.attempts,
+        payload: message.payload,
+        subscription: Some(parked.subscription),
+        at_ms,
+    }
 }

@@ -6,27 +6,30 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use aws_smithy_async::time::SharedTimeSource;
+use lease_manager::Checkpoint;
 use store::{DeliveryStore, SubscriptionStore};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::breaker::BreakerPolicy;
 use super::delivery::Gauge;
 use super::destination::{Outlets, Workshop};
 use super::estate::Estate;
 use super::events::Told;
 use super::intake::{Intake, IntakeExit, IntakeParts, Lanes};
+use super::lane::Returned;
 use super::lane_task::LaneTools;
 use super::ledger::{Ledger, LedgerHandle, Stores};
+use super::options::CourierOptions;
 use super::ordered::OpenShards;
+use super::ranges::{Adopted, Logs, RangeFigures, RangeShared, RangesParts};
 use super::share::{Peers, Share};
 use super::stats::{Counters, CourierStats};
 use super::sweeper::Sweeper;
 use super::watch::{ViewWatch, WatchPace, Watcher};
-use super::webhook::MessageLinks;
 use crate::batch::{LaneBatch, LeaseCheck, ShardContext};
+use crate::budget::Budget;
 use crate::integration::Integrations;
 use crate::lane::Sink;
 use crate::null_sink::{NullSink, SinkMode};
@@ -34,52 +37,10 @@ use crate::null_sink::{NullSink, SinkMode};
 /// After a stop, what is parked last has this long to be written.
 const LAST_WRITES: Duration = Duration::from_secs(2);
 
-/// How deliveries are made, but for what each subscription says itself.
-#[derive(Debug, Clone)]
-pub struct CourierOptions {
-    /// Whether messages are delivered, or let go of to measure the reading alone.
-    pub sink: SinkMode,
-    /// Names this worker in claims.
-    pub worker: String,
-    /// Batches accepted and not yet routed.
-    pub batch_queue: usize,
-    /// Live deliveries waiting in one destination's lane; what is above it is parked.
-    pub destination_queue: usize,
-    /// Writes waiting for the deliveries table.
-    pub ledger_queue: usize,
-    /// Between two looks for due parked deliveries while there are none.
-    pub sweep_interval: Duration,
-    /// Between two readings of the subscriptions' epoch while nothing waits for one.
-    pub watch_interval: Duration,
-    /// Between two readings while batches wait to be confirmed.
-    pub shortest_watch_interval: Duration,
-    /// Without a good reading for this long, no batch is accepted.
-    pub max_view_age: Duration,
-    /// When a destination's breaker opens.
-    pub breaker: BreakerPolicy,
-    /// Makes the links of thin webhooks; without it they are parked, and say why.
-    pub links: Option<Arc<MessageLinks>>,
-}
-
-impl CourierOptions {
-    /// The defaults for the worker of this name.
-    #[must_use]
-    pub fn new(worker: impl Into<String>) -> CourierOptions {
-        CourierOptions {
-            sink: SinkMode::Keep,
-            worker: worker.into(),
-            batch_queue: 256,
-            destination_queue: 1_024,
-            ledger_queue: 1_024,
-            sweep_interval: Duration::from_secs(1),
-            watch_interval: Duration::from_secs(1),
-            shortest_watch_interval: Duration::from_millis(250),
-            max_view_age: Duration::from_secs(2),
-            breaker: BreakerPolicy::default(),
-            links: None,
-        }
-    }
-}
+/// Shards that were taken over and not looked at yet.
+const ADOPTIONS: usize = 1_024;
+/// Messages that lanes gave back and nobody looked at yet; what is more is parked.
+const RETURNS: usize = 8_192;
 
 /// What a courier needs from outside.
 pub(crate) struct CourierParts {
@@ -89,6 +50,10 @@ pub(crate) struct CourierParts {
     pub(crate) subscriptions: SubscriptionStore,
     /// Where deliveries are parked.
     pub(crate) deliveries: DeliveryStore,
+    /// Where open ranges are read from.
+    pub(crate) logs: Arc<dyn Logs>,
+    /// What batches are charged to that are read for open ranges.
+    pub(crate) budget: Budget,
     /// What deliveries leave through.
     pub(crate) outlets: Outlets,
     /// Who else delivers.
@@ -141,6 +106,8 @@ struct Stops {
 #[derive(Clone)]
 pub(crate) struct CourierHandle {
     batches: mpsc::Sender<LaneBatch>,
+    adopted: mpsc::Sender<Adopted>,
+    ranges: Arc<RangeFigures>,
     views: ViewWatch,
     lanes: Arc<ArcSwap<Lanes>>,
     gauge: Arc<Gauge>,
@@ -166,37 +133,33 @@ impl Courier {
         let estate_of = parts.subscriptions.clone();
         let stores = Stores {
             deliveries: parts.deliveries.clone(),
-            subscriptions: parts.subscriptions,
+            subscriptions: parts.subscriptions.clone(),
             views: views.clone(),
             told: Told::default(),
         };
         let (ledger, ledger_handle) =
             Ledger::new(stores, parts.time.clone(), options.ledger_queue, rng.u64(..));
         let (sender, batches) = mpsc::channel(options.batch_queue);
+        let (adopts, adopted) = mpsc::channel(ADOPTIONS);
+        let (returns, returned) = mpsc::channel(RETURNS);
+        let figures: Arc<RangeFigures> = Arc::default();
         let lanes: Arc<ArcSwap<Lanes>> = Arc::default();
         let gauge: Arc<Gauge> = Arc::default();
         let shards = OpenShards::default();
+        let shared = RangeShared { gauge: &gauge, closed: &stops.closed, figures: &figures };
+        let ranges = RangesParts::new(&options, &parts, &shared, rng.u64(..));
+        let links = LaneLinks { ledger: &ledger_handle, views: &views, shards: &shards, returns };
+        let tools = links.tools(&options, &parts, &stops);
         let intake = Intake::new(IntakeParts {
             batches,
+            adopted,
+            returned,
             views: views.clone(),
+            ranges,
             integrations: parts.integrations,
             lanes: Arc::clone(&lanes),
             gauge: Arc::clone(&gauge),
-            tools: LaneTools {
-                workshop: Workshop {
-                    outlets: parts.outlets,
-                    links: options.links,
-                    time: parts.time.clone(),
-                },
-                time: parts.time.clone(),
-                worker: Arc::from(&*options.worker),
-                ledger: ledger_handle.clone(),
-                views: views.clone(),
-                breaker: options.breaker,
-                abort: stops.abort.clone(),
-                deliveries: parts.deliveries.clone(),
-                shards: shards.clone(),
-            },
+            tools,
             lane_queue: options.destination_queue,
             retire_all: stops.retire_all.clone(),
             seed: rng.u64(..),
@@ -216,6 +179,8 @@ impl Courier {
         let estate = Estate::beside(&sweeper, estate_of, rng.fork());
         let handle = CourierHandle {
             batches: sender,
+            adopted: adopts,
+            ranges: figures,
             views,
             lanes,
             gauge,
@@ -285,6 +250,35 @@ impl Courier {
     }
 }
 
+/// What lanes share with the other parts.
+struct LaneLinks<'a> {
+    ledger: &'a LedgerHandle,
+    views: &'a ViewWatch,
+    shards: &'a OpenShards,
+    returns: mpsc::Sender<Returned>,
+}
+
+impl LaneLinks<'_> {
+    fn tools(self, options: &CourierOptions, parts: &CourierParts, stops: &Stops) -> LaneTools {
+        LaneTools {
+            workshop: Workshop {
+                outlets: parts.outlets.clone(),
+                links: options.links.clone(),
+                time: parts.time.clone(),
+            },
+            time: parts.time.clone(),
+            worker: Arc::from(&*options.worker),
+            ledger: self.ledger.clone(),
+            returns: self.returns,
+            views: self.views.clone(),
+            breaker: options.breaker,
+            abort: stops.abort.clone(),
+            deliveries: parts.deliveries.clone(),
+            shards: self.shards.clone(),
+        }
+    }
+}
+
 enum Ended {
     Intake(IntakeExit),
     Other,
@@ -325,6 +319,21 @@ impl CourierHandle {
         self.null.is_none().then(|| self.views.clone())
     }
 
+    /// This worker has taken a shard over, under this lease, at this position of its `async-delivery` lane. The ranges that stand
+    /// open of it are read at once; should it not be heard, they are with the shard's first batch.
+    pub(crate) fn adopt(
+        &self,
+        shard: &Arc<ShardContext>,
+        lease: &LeaseCheck,
+        position: &Checkpoint,
+    ) {
+        let adopted =
+            Adopted { shard: Arc::clone(shard), lease: lease.clone(), position: position.clone() };
+        if self.null.is_none() && self.adopted.try_send(adopted).is_err() {
+            tracing::debug!(shard = %shard.shard_id, "its open ranges are read with its first batch");
+        }
+    }
+
     /// Figures for status pages.
     #[must_use]
     pub(crate) fn stats(&self) -> CourierStats {
@@ -335,6 +344,9 @@ impl CourierHandle {
             view_age_ms: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             paused: self.null.is_none() && !self.views.is_fresh(),
             ledger_in_hand: self.ledger.in_hand(),
+            ranges_open: self.ranges.open(),
+            ranges_time_to_loss_ms: self.ranges.left_ms(),
+            ranges_spilling: self.ranges.spilling(),
             discarded: self.null.as_ref().map_or(0, |null| null.entries()),
         }
     }
@@ -342,7 +354,7 @@ impl CourierHandle {
     /// What the pipeline needs and cannot use, by name, with what ails it in words; nothing is skipped
     /// meanwhile, its lanes wait.
     pub(crate) fn ailments(&self) -> impl Iterator<Item = (String, String)> {
-        [self.views.ailment(), self.ledger.ailment()].into_iter().flatten()
+        [self.views.ailment(), self.ledger.ailment(), self.ranges.ailment()].into_iter().flatten()
     }
 
     /// Takes no more batches, gives what is under way three quarters of `deadline` to finish, and

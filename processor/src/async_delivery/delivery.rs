@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use store::{
-    ChainKey, ChainedDelivery, DeadLetter, DeadReason, Entity, Message, MessageId, ParkedDelivery,
-    SubscriptionId,
+    ChainKey, ChainedDelivery, Entity, Message, MessageId, ParkedDelivery, SubscriptionId,
 };
 use tokio::sync::Notify;
 
@@ -18,6 +17,7 @@ use crate::integration::Integrations;
 
 use super::lane::Retry;
 use super::mandate::Mandate;
+use super::ranges::Receipt;
 
 /// How many batches are in this room's hands.
 #[derive(Debug, Default)]
@@ -87,7 +87,12 @@ impl Track {
     /// A delivery of the entry at `index` of [`entries`](Self::entries).
     pub(super) fn delivery(self: &Arc<Self>, index: usize) -> Live {
         self.open.fetch_add(1, Ordering::AcqRel);
-        Live { track: Arc::clone(self), index }
+        Live { track: Arc::clone(self), index, receipt: None }
+    }
+
+    /// The same of a batch that was read for a range, which the receipt is from.
+    pub(super) fn replayed(self: &Arc<Self>, index: usize, receipt: Receipt) -> Live {
+        Live { receipt: Some(receipt), ..self.delivery(index) }
     }
 
     /// The router is done with this batch.
@@ -109,11 +114,13 @@ impl Drop for Track {
     }
 }
 
-/// One message of a live batch, on its way to one destination.
+/// One message of a batch, on its way to one destination.
 #[derive(Debug)]
 pub(super) struct Live {
     track: Arc<Track>,
     index: usize,
+    /// It was read for an open range: unsettled, it goes back there.
+    receipt: Option<Receipt>,
 }
 
 /// A look at a live delivery that is in other hands: what it is of, and no right to settle it.
@@ -132,7 +139,7 @@ impl Glimpse {
         error: String,
     ) -> Option<ParkedDelivery> {
         // Nothing is opened and nothing settled by this one: it only reads.
-        let live = Live { track: Arc::clone(&self.track), index: self.index };
+        let live = Live { track: Arc::clone(&self.track), index: self.index, receipt: None };
         live.parked(subscription, 0, now_ms, now_ms, error)
     }
 }
@@ -150,7 +157,40 @@ impl Live {
 
     /// Delivered, parked or dead-lettered: nothing more is owed for it.
     pub(super) fn settle(self) {
+        if let Some(receipt) = self.receipt {
+            receipt.settle();
+        }
         self.track.close_one();
+    }
+
+    /// It was read for an open range: let go of, it is handed out again later.
+    pub(super) fn is_of_range(&self) -> bool {
+        self.receipt.is_some()
+    }
+
+    /// One before it went back to its range, and so has this one to.
+    pub(super) fn is_recalled(&self) -> bool {
+        self.receipt.as_ref().is_some_and(Receipt::is_recalled)
+    }
+
+    /// An attempt failed, and it goes back to its range.
+    pub(super) fn fail(self) {
+        if let Some(receipt) = self.receipt {
+            receipt.fail();
+        }
+    }
+
+    /// The shard that it comes from.
+    pub(super) fn shard(&self) -> &Arc<ShardContext> {
+        &self.track.batch().shard
+    }
+
+    pub(super) fn is_of(&self, track: &Arc<Track>) -> bool {
+        Arc::ptr_eq(&self.track, track)
+    }
+
+    pub(super) fn arrived_at_ms(&self) -> i64 {
+        self.track.entries()[self.index].arrived_at_ms
     }
 
     pub(super) fn lease_is_valid(&self) -> bool {
@@ -159,11 +199,6 @@ impl Live {
 
     pub(super) fn lease_is_lost(&self) -> bool {
         self.track.is_lost()
-    }
-
-    /// The shard that it comes from.
-    pub(super) fn shard(&self) -> &Arc<ShardContext> {
-        &self.track.batch().shard
     }
 
     /// The message's id; `None` if the entry is malformed, as in `message`.
@@ -305,6 +340,11 @@ impl Delivery {
         }
     }
 
+    /// It was read for an open range: let go of, it is handed out again later.
+    pub(super) fn is_of_range(&self) -> bool {
+        matches!(self, Delivery::Live(live) if live.is_of_range())
+    }
+
     /// The message as it leaves: what the subscription's owner is granted of it.
     pub(super) fn view(&self, mandate: &Mandate) -> Option<Message> {
         self.message().and_then(|message| mandate.view(message))
@@ -339,28 +379,5 @@ impl Delivery {
             Delivery::Retry(retry) => retry.claimed.delivery.attempts,
             Delivery::InOrder(in_order) => in_order.attempts,
         }
-    }
-}
-
-/// The dead letter of a parked delivery that is given up.
-pub(super) fn dead_letter(
-    parked: ParkedDelivery,
-    reason: DeadReason,
-    detail: String,
-    at_ms: i64,
-) -> DeadLetter {
-    let message = parked.message;
-    DeadLetter {
-        integration: message.integration,
-        reason,
-        detail,
-        position: message.position,
-        partition_key: message.partition_key,
-        arrived_at_ms: message.arrived_at_ms,
-        fence: parked.fence,
-        attempts: parked.attempts,
-        payload: message.payload,
-        subscription: Some(parked.subscription),
-        at_ms,
     }
 }

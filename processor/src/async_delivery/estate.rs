@@ -16,7 +16,7 @@ use store::{
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::delivery::dead_letter;
+use super::aftermath::dead_letter;
 use super::intake::Lanes;
 use super::metrics;
 use super::sweeper::Sweeper;

@@ -1,8 +1,8 @@
 //! From accepted batches to destinations' lanes.
 //!
-//! Routes each batch by the freshest view, hands its messages to lanes without waiting for any, and
-//! parks at once what a lane has no room for. A routed batch is held open until a view that was read
-//! *after* the routing confirms it: a subscription that appears in that view gets the batch's messages
+//! Routes each batch by the freshest view, and hands its messages to lanes without waiting for any; what a
+//! lane does not take opens a range (`ranges`). Nothing of a shard is routed before its open ranges are
+//! known. A routed batch is held open until a view that was read *after* the routing confirms it: a subscription that appears in that view gets the batch's messages
 //! too, so a subscription misses nothing that arrived after its creation, and no message waits for
 //! the confirmation. Owns the lanes: makes, changes and retires them.
 
@@ -11,20 +11,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
-use aws_smithy_async::time::SharedTimeSource;
 use store::{Subscription, SubscriptionId, SubscriptionSnapshot};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::aftermath::Aftermath;
-use super::delivery::{Delivery, Gauge, Live, Track};
-use super::lane::{LaneHandle, NO_ROOM_PAUSE, lane};
+use super::delivery::{Gauge, Track};
+use super::lane::{LaneHandle, Returned, lane};
 use super::lane_task::{LaneTask, LaneTools};
-use super::ledger::Job;
 use super::mandate::Mandate;
 use super::metrics;
+use super::overflow::{Overflow, refused, unload};
+use super::ranges::{Adopted, Event, Ranges, RangesParts, Routes};
 use super::router::{Asked, Known, Router, Scratch};
 use super::watch::{View, ViewWatch};
 use crate::batch::LaneBatch;
@@ -53,6 +52,11 @@ struct Unconfirmed {
 /// What the intake is made with.
 pub(super) struct IntakeParts {
     pub(super) batches: mpsc::Receiver<LaneBatch>,
+    /// Shards that this worker has taken over.
+    pub(super) adopted: mpsc::Receiver<Adopted>,
+    /// What lanes had and do not keep.
+    pub(super) returned: mpsc::Receiver<Returned>,
+    pub(super) ranges: RangesParts,
     pub(super) views: ViewWatch,
     pub(super) integrations: Arc<Integrations>,
     pub(super) lanes: Arc<ArcSwap<Lanes>>,
@@ -65,7 +69,8 @@ pub(super) struct IntakeParts {
 }
 
 pub(super) struct Intake {
-    parts: IntakeParts,
+    parts: Parts,
+    ranges: Ranges,
     known: Vec<Known>,
     snapshot: Option<Arc<SubscriptionSnapshot>>,
     router: Router<Arc<LaneHandle>>,
@@ -79,18 +84,28 @@ pub(super) struct Intake {
     rng: fastrand::Rng,
 }
 
-/// What found no room where it belongs.
-enum Overflow {
-    /// Parking, in the ledger.
-    Job(Job),
-    /// A message that must not be overtaken, in its lane.
-    InOrder(Arc<LaneHandle>, Live),
+/// What it keeps of [`IntakeParts`].
+struct Parts {
+    batches: mpsc::Receiver<LaneBatch>,
+    adopted: mpsc::Receiver<Adopted>,
+    returned: mpsc::Receiver<Returned>,
+    views: ViewWatch,
+    integrations: Arc<Integrations>,
+    lanes: Arc<ArcSwap<Lanes>>,
+    gauge: Arc<Gauge>,
+    tools: LaneTools,
+    lane_queue: usize,
+    retire_all: CancellationToken,
 }
 
 enum Step {
     End(IntakeExit),
     See(View),
     Take(LaneBatch),
+    TakeReady,
+    Adopt(Adopted),
+    TakeBack(Returned),
+    OfRanges(Event),
     Written,
 }
 
@@ -108,7 +123,19 @@ impl Intake {
         Intake {
             known: Known::all(&parts.integrations),
             rng: fastrand::Rng::with_seed(parts.seed),
-            parts,
+            ranges: Ranges::new(parts.ranges),
+            parts: Parts {
+                batches: parts.batches,
+                adopted: parts.adopted,
+                returned: parts.returned,
+                views: parts.views,
+                integrations: parts.integrations,
+                lanes: parts.lanes,
+                gauge: parts.gauge,
+                tools: parts.tools,
+                lane_queue: parts.lane_queue,
+                retire_all: parts.retire_all,
+            },
             snapshot: None,
             router: Router::compile(&[], []),
             scratch: Scratch::default(),
@@ -126,6 +153,14 @@ impl Intake {
                 Step::End(exit) => break exit,
                 Step::See(view) => self.see(view),
                 Step::Take(batch) => self.take(batch),
+                Step::TakeReady => {
+                    if let Some(batch) = self.ranges.pop_ready() {
+                        self.route_or_wait(batch);
+                    }
+                }
+                Step::Adopt(adopted) => self.ranges.adopt(adopted),
+                Step::TakeBack(returned) => self.take_back(returned),
+                Step::OfRanges(event) => self.tend_ranges(event),
                 Step::Written => {}
             }
         };
@@ -136,10 +171,11 @@ impl Intake {
     async fn step(&mut self, stop: &CancellationToken) -> Step {
         let can_take = self.pending.is_none()
             && self.overflow.is_empty()
-            && self.unconfirmed.len() < MAX_UNCONFIRMED
+            && self.unconfirmed.len() + self.ranges.waiting() < MAX_UNCONFIRMED
             && self.parts.views.is_fresh();
         let failed = |why: String| Step::End(IntakeExit::Failed(why));
-        let Intake { parts, overflow, tasks, .. } = self;
+        let is_ready = can_take && self.ranges.has_ready();
+        let Intake { parts, ranges, overflow, tasks, .. } = self;
         tokio::select! { biased;
             () = stop.cancelled() => Step::End(IntakeExit::Stopped),
             Some(Err(error)) = tasks.join_next(), if !tasks.is_empty() => {
@@ -153,6 +189,10 @@ impl Intake {
                 true => Step::Written,
                 false => failed("the ledger ended".into()),
             },
+            Some(adopted) = parts.adopted.recv() => Step::Adopt(adopted),
+            Some(returned) = parts.returned.recv() => Step::TakeBack(returned),
+            event = ranges.next() => Step::OfRanges(event),
+            () = std::future::ready(()), if is_ready => Step::TakeReady,
             Some(batch) = parts.batches.recv(), if can_take => Step::Take(batch),
         }
     }
@@ -168,10 +208,43 @@ impl Intake {
             }
         }
         while self.tasks.join_next().await.is_some() {}
+        // What lanes gave back and nobody saw is parked after all.
+        self.parts.returned.close();
+        while let Some(Returned { shared, live }) = self.parts.returned.recv().await {
+            let job = refused(&shared, live, wall_ms(&self.parts.tools.time));
+            let Some(job) = job else { continue };
+            if self.parts.tools.ledger.write(job).await.is_err() {
+                break;
+            }
+        }
+        // What lanes let go of is back in its ranges by now.
+        self.ranges.finish().await;
         self.parts.lanes.store(Arc::default());
     }
 
+    /// A batch of a shard whose ranges are not known yet waits with them.
     fn take(&mut self, batch: LaneBatch) {
+        if let Some(batch) = self.ranges.admit(batch) {
+            self.route_or_wait(batch);
+        }
+    }
+
+    fn tend_ranges(&mut self, event: Event) {
+        let lanes = self.parts.lanes.load();
+        self.ranges.act(event, &Routes { router: &self.router, lanes: &lanes });
+        self.overflow.extend(self.ranges.take_jobs().map(Overflow::Job));
+    }
+
+    /// A lane gave a message back: it waits behind its range, or is parked where there can be none.
+    fn take_back(&mut self, returned: Returned) {
+        let Err(Returned { shared, live }) = self.ranges.take_back(returned) else { return };
+        if !live.lease_is_lost() {
+            let job = refused(&shared, live, wall_ms(&self.parts.tools.time));
+            self.overflow.extend(job.map(Overflow::Job));
+        }
+    }
+
+    fn route_or_wait(&mut self, batch: LaneBatch) {
         // Between the check and the batch's arrival the view may have aged.
         if self.parts.views.is_fresh() {
             self.route(batch);
@@ -182,11 +255,7 @@ impl Intake {
 
     fn route(&mut self, batch: LaneBatch) {
         let track = Track::new(batch, &self.parts.integrations, &self.parts.gauge);
-        let given = give(&self.router, &track, &mut self.scratch, &self.parts.tools.time);
-        let unmatched = given.map_or(0, |given| {
-            self.overflow.extend(given.refused);
-            given.unmatched
-        });
+        let unmatched = self.give(None, &track);
         metrics::unmatched(unmatched);
         metrics::unreadable(self.scratch.take_unreadable());
         self.unconfirmed.push_back(Unconfirmed { track, routed_at: Instant::now() });
@@ -211,19 +280,19 @@ impl Intake {
             self.parts.views.confirm_soon();
         }
         if let Some(batch) = self.pending.take() {
-            self.take(batch);
+            self.route_or_wait(batch);
         }
     }
 
     /// Gives the subscriptions that were not known when they were routed the unconfirmed batches.
     fn catch_up(&mut self, newcomers: &Router<Arc<LaneHandle>>) {
-        let Intake { parts, scratch, .. } = self;
-        for waiting in &self.unconfirmed {
-            let given = give(newcomers, &waiting.track, scratch, &parts.tools.time);
-            self.overflow.extend(given.into_iter().flat_map(|given| given.refused));
+        let waiting: Vec<_> =
+            self.unconfirmed.iter().map(|waiting| Arc::clone(&waiting.track)).collect();
+        for track in &waiting {
+            self.give(Some(newcomers), track);
         }
         // They were counted when the batches were routed.
-        scratch.take_unreadable();
+        self.scratch.take_unreadable();
     }
 
     /// Makes lanes and router fit the snapshot; returns a router of the subscriptions never seen before.
@@ -282,97 +351,38 @@ impl Intake {
         late
     }
 
+    /// Hands every message of the batch to the lanes that want it, or to their ranges; `newcomers` are the lanes it is for, if not
+    /// all. Counts the messages that nobody wants.
+    fn give(&mut self, newcomers: Option<&Router<Arc<LaneHandle>>>, track: &Arc<Track>) -> u64 {
+        let Intake { router, ranges, scratch, overflow, .. } = self;
+        let router = newcomers.unwrap_or(router);
+        let Some(mut routing) = ranges.routing(track) else { return 0 };
+        let mut unmatched = 0;
+        let entries = if router.is_empty() { &[] } else { track.entries() };
+        for (index, entry) in entries.iter().enumerate() {
+            // What is malformed is the sync-store lane's to keep; here it is settled by being passed over.
+            let Ok(route) = track.batch().route(entry) else { continue };
+            let mut matched = false;
+            for lane in router.matches(Asked::of(track.batch(), entry, &route), scratch) {
+                matched = true;
+                // A range keeps no order over a reshard: what asks for one has chains. But one that is open when it begins to ask is
+                // worked off first.
+                if !lane.keeps_order() || routing.has_range(lane) {
+                    routing.give(lane, track, index);
+                } else if let Err(live) = lane.offer_in_order(track.delivery(index)) {
+                    overflow.push_back(Overflow::InOrder(Arc::clone(lane), live));
+                }
+            }
+            unmatched += u64::from(!matched);
+        }
+        routing.passed(track);
+        unmatched
+    }
+
     fn open_lane(&mut self, mandate: Arc<Mandate>) -> Arc<LaneHandle> {
         let retire = self.parts.retire_all.child_token();
         let (handle, ends) = lane(mandate, self.parts.lane_queue, retire);
         self.tasks.spawn(LaneTask::new(ends, self.parts.tools.clone(), self.rng.u64(..)).run());
         Arc::new(handle)
     }
-}
-
-/// What became of a batch's messages.
-#[derive(Default)]
-struct Given {
-    /// What lanes handed back.
-    refused: Vec<Overflow>,
-    unmatched: u64,
-}
-
-/// Hands every message of the batch to the lanes that want it. `None` if there is no lane at all.
-fn give(
-    router: &Router<Arc<LaneHandle>>,
-    track: &Arc<Track>,
-    scratch: &mut Scratch,
-    time: &SharedTimeSource,
-) -> Option<Given> {
-    if router.is_empty() {
-        return None;
-    }
-    let mut given = Given::default();
-    let now_ms = wall_ms(time);
-    for (index, entry) in track.entries().iter().enumerate() {
-        // What is malformed is the sync-store lane's to keep; here it is settled by being passed over.
-        let Ok(route) = track.batch().route(entry) else { continue };
-        let asked = Asked {
-            integration: route.integration,
-            entity: route.entity,
-            arrived_at_ms: entry.arrived_at_ms,
-            payload: entry.payload.bytes(&track.batch().arena),
-        };
-        let mut matched = false;
-        for lane in router.matches(asked, scratch) {
-            matched = true;
-            if lane.keeps_order() {
-                if let Err(live) = lane.offer_in_order(track.delivery(index)) {
-                    given.refused.push(Overflow::InOrder(Arc::clone(lane), live));
-                }
-            } else if let Err(live) = lane.offer(track.delivery(index)) {
-                let job = refused(lane, live, now_ms, entry.arrived_at_ms);
-                given.refused.extend(job.map(Overflow::Job));
-            }
-        }
-        given.unmatched += u64::from(!matched);
-    }
-    Some(given)
-}
-
-/// Takes the first that waits to where it belongs; false once there is nowhere left. Cancel safe.
-async fn unload(tools: &LaneTools, overflow: &mut VecDeque<Overflow>) -> bool {
-    let lane = match overflow.front() {
-        Some(Overflow::InOrder(lane, _)) => Some(Arc::clone(lane)),
-        _ => None,
-    };
-    if let Some(lane) = lane {
-        let room = lane.room().await;
-        let Some(Overflow::InOrder(_, live)) = overflow.pop_front() else { return true };
-        lane.let_in();
-        match room {
-            Some(permit) => permit.send(live),
-            // Its subscription is switched off or gone: no order is kept over that.
-            None => {
-                let job = refused(&lane, live, wall_ms(&tools.time), 0);
-                overflow.extend(job.map(Overflow::Job));
-            }
-        }
-        return true;
-    }
-    let Some(permit) = tools.ledger.room().await else { return false };
-    if let Some(Overflow::Job(job)) = overflow.pop_front() {
-        permit.send(job);
-    }
-    true
-}
-
-fn refused(lane: &LaneHandle, live: Live, now_ms: i64, spread: i64) -> Option<Job> {
-    // Arrival times spread the due times well enough, and need no generator here.
-    let jitter_unit = spread.rem_euclid(1_000) as f64 / 1_000.0;
-    let mandate = lane.shared.mandate.load();
-    let aftermath = Aftermath { shared: &lane.shared, subscription: &mandate.subscription, now_ms };
-    let delivery = Delivery::Live(live);
-    if lane.shared.admits() {
-        // A burst, not an outage: the sweeper leaves it due until there is room.
-        let delay = NO_ROOM_PAUSE.mul_f64(0.5 + jitter_unit);
-        return aftermath.park(delivery, 0, delay, String::from("its destination has no room now"));
-    }
-    aftermath.set_aside(delivery, jitter_unit, "its destination takes nothing now")
 }

@@ -12,7 +12,7 @@ use super::delivery::{Delivery, Glimpse, Live};
 /// Deliveries that wait behind their groups, above which the lane takes no new ones.
 const MAX_WAITING: usize = 1_024;
 /// Deliveries that wait behind one group; what is more goes to a chain, so that one group cannot fill the lane.
-const MAX_BEHIND_ONE: usize = 256;
+pub(super) const MAX_BEHIND_ONE: usize = 256;
 
 /// The groups of one lane.
 #[derive(Debug, Default)]

@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use store::{ClaimedDelivery, DeliveryOrder, DeliveryPolicy};
+use store::{ClaimedDelivery, DeliveryOrder, DeliveryPolicy, SubscriptionId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::{Breaker, BreakerState};
 use super::delivery::{Delivery, Live};
+use super::keys::MAX_BEHIND_ONE;
 use super::mandate::Mandate;
 use super::stats::{Counters, DestinationStats, read};
 
@@ -82,6 +83,14 @@ impl Shared {
     }
 }
 
+/// A live delivery that a lane had and does not keep: its destination takes nothing now.
+#[derive(Debug)]
+pub(super) struct Returned {
+    /// The lane's.
+    pub(super) shared: Arc<Shared>,
+    pub(super) live: Live,
+}
+
 /// A claimed delivery with its place in the lane, which is free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct Retry {
@@ -102,6 +111,7 @@ impl Drop for RetryPlace {
 /// The sending end of one lane.
 #[derive(Debug)]
 pub(super) struct LaneHandle {
+    pub(super) id: SubscriptionId,
     pub(super) shared: Arc<Shared>,
     live: mpsc::Sender<Live>,
     /// Live deliveries that wait outside for room, in their order.
@@ -132,6 +142,7 @@ pub(super) fn lane(
     let (retry_sender, retries) = mpsc::channel(MAX_RETRIES);
     let (change_sender, changes) = watch::channel(mandate);
     let handle = LaneHandle {
+        id: shared.mandate.load().subscription.id.clone(),
         shared: Arc::clone(&shared),
         live: live_sender,
         outside: AtomicUsize::new(0),
@@ -184,6 +195,22 @@ impl LaneHandle {
     /// One that waited outside does not any more.
     pub(super) fn let_in(&self) {
         self.outside.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// How many messages of an open range the lane has room for now, of which it has `held` already; there are `ranges` of them. Half of
+    /// the queue is left to live messages of other shards; a breaker that waits for a probe gets one, if none is in the queue.
+    pub(super) fn replay_room(&self, held: usize, ranges: usize) -> usize {
+        if !self.shared.admits() {
+            return 0;
+        }
+        let (free, all) = (self.live.capacity(), self.live.max_capacity());
+        if self.shared.breaker() != BreakerState::Closed {
+            return usize::from(held == 0 && free == all);
+        }
+        // Each shard gets on, and none has to wait until another has caught up.
+        let share = (all / 2 / ranges.max(1)).max(1);
+        let most = if self.keeps_order() { MAX_BEHIND_ONE.min(share) } else { share };
+        free.saturating_sub(all / 2).min(most.saturating_sub(held))
     }
 
     /// How many claimed deliveries the lane has room for now.

@@ -50,6 +50,25 @@ pub(super) fn disabled(why: &'static str) {
     counter!("sluicegate.delivery.disabled", "why" => why).increment(1);
 }
 
+/// A range was opened, closed or given up, or a gate in front of one was.
+pub(super) fn range(change: &'static str) {
+    counter!("sluicegate.delivery.range_changes", "change" => change).increment(1);
+}
+
+/// A message was handed out from an open range.
+pub(super) fn range_message() {
+    counter!("sluicegate.delivery.range_messages").increment(1);
+}
+
+/// Open ranges of this worker, and how long the stream keeps what the oldest begins with, in ms.
+pub(super) fn ranges(open: usize, left_ms: Option<i64>) {
+    gauge!("sluicegate.delivery.ranges_open").set(open as f64);
+    if let Some(left_ms) = left_ms {
+        let left = left_ms.max(0) as f64 / 1_000.0;
+        gauge!("sluicegate.delivery.range_time_to_loss_seconds").set(left);
+    }
+}
+
 /// Age of the newest confirmed reading of the subscriptions.
 pub(super) fn view_age(age: Duration) {
     gauge!("sluicegate.delivery.view_age_seconds").set(age.as_secs_f64());

@@ -19,6 +19,12 @@ pub struct CourierStats {
     pub paused: bool,
     /// Writes to the deliveries table that are under way or waiting.
     pub ledger_in_hand: usize,
+    /// Destinations that are down or behind, counted once for each shard that waits in the stream for them.
+    pub ranges_open: usize,
+    /// How long the stream still keeps what the oldest of these begins with, in ms; `None` while there are none.
+    pub ranges_time_to_loss_ms: Option<u64>,
+    /// Of these, the ones that the stream is about to lose the beginning of: it is parked, message by message.
+    pub ranges_spilling: usize,
     /// Records let go of because the pipeline keeps nothing.
     pub discarded: u64,
 }

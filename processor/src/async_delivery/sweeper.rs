@@ -18,9 +18,9 @@ use store::{
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::aftermath::dead_letter;
 use super::aftermath::later;
 use super::breaker::BreakerState;
-use super::delivery::dead_letter;
 use super::intake::Lanes;
 use super::lane::{CLAIM_ALLOWANCE, LaneHandle};
 use super::ledger::{GiveUp, Job, LedgerHandle, Origin, Reschedule};

@@ -13,7 +13,7 @@ use store::{
 };
 use tokio::time::timeout;
 
-use super::delivery::dead_letter;
+use super::aftermath::dead_letter;
 use super::events::{self, Event};
 use super::ledger::{GiveUp, Job, News, Origin, Park, Stores, Tried};
 use super::metrics;

@@ -224,6 +224,11 @@ impl Readers {
         self.streams.keys().map(String::as_str)
     }
 
+    /// How long a stream keeps records; `None` when it is not configured.
+    pub(crate) fn retention(&self, stream_arn: &str) -> Option<Duration> {
+        self.streams.get(stream_arn).map(|ways| ways.retention)
+    }
+
     /// A connection for a call that is no reading.
     pub(crate) fn connection(&self) -> Connection {
         self.connections.take()

@@ -10,10 +10,29 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Decoded, Record};
 use crate::async_delivery::{
-    AwsConfigs, Courier, CourierHandle, CourierParts, Outlets, Peers, Transports,
+    AwsConfigs, Courier, CourierHandle, CourierParts, Log, Logs, Outlets, Peers, Transports,
 };
+use crate::batch::ShardContext;
+use crate::budget::Budget;
 use crate::integration::{IntegrationError, Integrations};
+use crate::reader::StartingAt;
 use crate::{CourierOptions, DestinationStats};
+
+/// What a courier may read for open ranges; there is nothing to read.
+const BUDGET_BYTES: usize = 64 * 1024 * 1024;
+
+/// No stream is behind the events: a destination that falls behind its queue would not be caught up with.
+struct NoLogs;
+
+impl Logs for NoLogs {
+    fn open(&self, _: &Arc<ShardContext>, _: StartingAt) -> Option<Box<dyn Log>> {
+        None
+    }
+
+    fn retention(&self, _: &str) -> Option<Duration> {
+        None
+    }
+}
 
 /// A running courier, and what it is fed with.
 pub struct DeliverStage {
@@ -40,6 +59,8 @@ impl DeliverStage {
             integrations: Arc::clone(&integrations),
             subscriptions,
             deliveries,
+            logs: Arc::new(NoLogs),
+            budget: Budget::new(BUDGET_BYTES),
             outlets: Outlets { webhooks: transports, aws: AwsConfigs::unreachable() },
             peers: Peers::none(),
             time: SharedTimeSource::new(SystemTimeSource::new()),

@@ -33,6 +33,12 @@ pub(super) fn read(section: &mut Section<'_>) -> (CourierOptions, Guard) {
             interval.clone(),
         ),
         max_view_age: section.duration("max_view_age", default.max_view_age, interval),
+        range_claim: section.duration(
+            "range_claim",
+            default.range_claim,
+            seconds(10)..=seconds(3_600),
+        ),
+        spill_cap: section.integer("spill_cap", default.spill_cap, 0..=10_000_000),
         breaker: section.section("breaker", breaker),
         ..default
     };

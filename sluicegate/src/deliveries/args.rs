@@ -24,7 +24,8 @@ pub(crate) struct DeliveriesArgs {
 /// What to do with dead letters.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeliveriesCommand {
-    /// Dead letters, the newest arrival of each integration first.
+    /// Dead letters, the newest arrival of each integration first; and open ranges: what waits in the stream for a
+    /// destination that is down or behind.
     #[command(
         after_help = "Example:\n  sluicegate deliveries list --reason not-json --since 2h --config sluicegate.toml\n  sluicegate deliveries list --integration orders --output json --config sluicegate.toml | jq -r '.dead_letters[].payload'"
     )]

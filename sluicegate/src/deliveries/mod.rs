@@ -1,4 +1,4 @@
-//! `sluicegate deliveries`: what was given up, why, and sending it again.
+//! `sluicegate deliveries`: what was given up, why, and sending it again; what destinations are still owed.
 //!
 //! `args` is the command line, `select` which letters are meant, `list` how they are shown, `plan` what sending one
 //! again means, `redrive` does it; `show` says what became of one message. It works through the tables alone, whether processors run or not.
@@ -18,8 +18,8 @@ use aws_smithy_async::time::SharedTimeSource;
 use processor::{hash_key_of, wanted_by};
 use serde_json::json;
 use store::{
-    DeliveryKey, DeliveryStore, DynamoMessages, Locator, MessageStore, Signer, SubscriptionId,
-    SubscriptionStore,
+    DeliveryKey, DeliveryStore, DynamoMessages, Locator, MessageStore, OpenRange, Signer,
+    SubscriptionId, SubscriptionStore,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -69,11 +69,18 @@ async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
     }
     let more = letters.len() > limit;
     letters.truncate(limit);
+    let subscriptions = SubscriptionStore::new(clients.dynamodb.clone(), &config.app.name);
+    let ranges = open_ranges(&store, &subscriptions).await?;
     match args.common.output {
-        Output::Text => print(&list::text(&letters, more)),
+        Output::Text => {
+            print(&list::text(&letters, more));
+            print(&list::ranges_text(&ranges, now_ms));
+        }
         Output::Json => {
             let letters: Vec<_> = letters.iter().map(list::object).collect();
-            print_json(&json!({ "dead_letters": letters, "more": more }))?;
+            let ranges: Vec<_> =
+                ranges.iter().map(|range| list::range_object(range, now_ms)).collect();
+            print_json(&json!({ "dead_letters": letters, "more": more, "open_ranges": ranges }))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -121,6 +128,7 @@ async fn show_one(args: ShowArgs) -> anyhow::Result<ExitCode> {
             wanted: wanted.as_ref().map(|wanted| wanted.contains(subscription)),
             trace: deliveries.trace(&key, placed, now_ms).await?,
             settled_by_ms,
+            now_ms,
         });
     }
     match args.common.output {
@@ -138,6 +146,19 @@ fn locator_of(config: &Config, text: &str) -> anyhow::Result<Locator> {
     Locator::decode(&signer, text).context(
         "this is no link of this installation: take the self of a message, unchanged, or check secrets.link_signing_key",
     )
+}
+
+/// What is open for the subscriptions that there are, the longest open first.
+async fn open_ranges(
+    store: &DeliveryStore,
+    subscriptions: &SubscriptionStore,
+) -> anyhow::Result<Vec<OpenRange>> {
+    let mut ranges = Vec::new();
+    for subscription in subscriptions.load_all().await? {
+        ranges.extend(store.list_ranges(&subscription.id).await?);
+    }
+    ranges.sort_by_key(|range| range.opened_at_ms);
+    Ok(ranges)
 }
 
 /// The wall clock, in ms since 1970.

@@ -38,6 +38,9 @@ impl Plan {
 
 /// Decides about one letter.
 pub(super) fn plan(letter: &DeadLetter, known: &Known<'_>) -> Plan {
+    if letter.reason.is_note() {
+        return Plan::stays("it says what was lost, and is no message itself");
+    }
     let Reread { messages, malformed } = reread(letter, known.integrations, known.decode);
     let defect = malformed.first().map(|(reason, detail)| format!("{}: {detail}", reason.code()));
     let mut plan = match (messages.as_slice(), &letter.subscription, defect) {

@@ -17,6 +17,8 @@ pub(super) struct Case {
     pub(super) trace: Trace,
     /// By when everything up to this message was settled in its shard.
     pub(super) settled_by_ms: Option<i64>,
+    /// When this was looked up, in ms since 1970.
+    pub(super) now_ms: i64,
 }
 
 /// What became of it.
@@ -30,6 +32,15 @@ pub(super) enum Fate {
         by_ms: i64,
         attempts: u32,
     },
+    /// The destination took it after it had been down or behind.
+    CaughtUp {
+        /// Not before, in ms since 1970.
+        from_ms: i64,
+        /// Not after.
+        by_ms: i64,
+    },
+    /// It waits in the stream: its destination is down or behind since then, in ms since 1970.
+    InStream { since_ms: i64 },
     /// It waits for its next attempt.
     Waits,
     /// It is a dead letter.
@@ -57,6 +68,11 @@ impl Case {
             return Fate::GivenUp;
         }
         let Some(message) = message else { return Fate::NoTrace };
+        if self.wanted != Some(false)
+            && let Some(fate) = self.by_range(message)
+        {
+            return fate;
+        }
         match (last, self.wanted, self.settled_by_ms) {
             // It failed, does not wait and was not given up: a worker has it in hand.
             (Some(_), _, _) => Fate::Waits,
@@ -69,10 +85,38 @@ impl Case {
     }
 }
 
+impl Case {
+    /// What follows from a range that is open, or was when the message was passed in its shard.
+    fn by_range(&self, message: &Message) -> Option<Fate> {
+        let settled_by_ms = self.settled_by_ms?;
+        if let Some(range) = &self.trace.range {
+            let (start, at) = (&range.from, &message.position);
+            // Sequence numbers have no leading zeros.
+            let begins = (start.sequence.len(), &*start.sequence, start.index);
+            if begins <= (at.sequence.len(), &*at.sequence, at.index) {
+                return Some(Fate::InStream { since_ms: range.opened_at_ms });
+            }
+            if range.opened_at_ms <= settled_by_ms {
+                let (from_ms, by_ms) = (message.arrived_at_ms, self.now_ms);
+                return Some(Fate::CaughtUp { from_ms, by_ms });
+            }
+        }
+        let closed = self.trace.closed.filter(|closed| closed.opened_at_ms <= settled_by_ms)?;
+        let by_ms = closed.closed_at_ms.max(settled_by_ms);
+        let attempted = self.trace.attempts.last().map(|attempt| attempt.at_ms);
+        // An attempt after it was closed is of something else.
+        if attempted.is_some_and(|at_ms| at_ms > by_ms) {
+            return None;
+        }
+        Some(Fate::CaughtUp { from_ms: attempted.unwrap_or(message.arrived_at_ms), by_ms })
+    }
+}
+
 impl Fate {
     fn code(&self) -> &'static str {
         match self {
-            Fate::Delivered { .. } => "delivered",
+            Fate::Delivered { .. } | Fate::CaughtUp { .. } => "delivered",
+            Fate::InStream { .. } => "in-stream",
             Fate::Waits => "waits",
             Fate::GivenUp => "given-up",
             Fate::NotWanted => "not-wanted",
@@ -91,6 +135,15 @@ impl Fate {
             Fate::Delivered { by_ms, attempts, .. } => {
                 format!("delivered at attempt {attempts}, at {}", time(*by_ms))
             }
+            Fate::CaughtUp { from_ms, by_ms } => format!(
+                "delivered after its destination had been down or behind, between {} and {}",
+                time(*from_ms),
+                time(*by_ms)
+            ),
+            Fate::InStream { since_ms } => format!(
+                "waits in the stream: its destination is down or behind since {}",
+                time(*since_ms)
+            ),
             Fate::Waits => trace.parked.as_ref().map_or_else(
                 || "in hand of a worker".to_owned(),
                 |parked| {
@@ -187,7 +240,9 @@ fn case_object(case: &Case, message: Option<&Message>) -> Value {
         })
         .collect();
     let (from, by) = match &fate {
-        Fate::Delivered { from_ms, by_ms, .. } => (Some(time(*from_ms)), Some(time(*by_ms))),
+        Fate::Delivered { from_ms, by_ms, .. } | Fate::CaughtUp { from_ms, by_ms } => {
+            (Some(time(*from_ms)), Some(time(*by_ms)))
+        }
         _ => (None, None),
     };
     json!({
@@ -202,122 +257,5 @@ fn case_object(case: &Case, message: Option<&Message>) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use store::{DeadReason, DeliveryKey, Entity, IntegrationName, MessageId, Position};
-
-    use super::*;
-
-    fn message() -> Message {
-        let position = Position {
-            stream_arn: Arc::from("arn"),
-            shard_id: Arc::from("shardId-000000000001"),
-            sequence: Arc::from("7"),
-            index: 0,
-        };
-        Message {
-            id: MessageId::derive(&position),
-            integration: IntegrationName::parse("quakes").unwrap(),
-            entity: Entity::parse("ci").unwrap(),
-            time_ms: 0,
-            arrived_at_ms: 1_000,
-            position,
-            partition_key: Arc::from("k"),
-            payload: bytes::Bytes::from_static(b"{}"),
-        }
-    }
-
-    fn case() -> Case {
-        let trace = Trace { parked: None, dead: None, attempts: Vec::new() };
-        let subscription = SubscriptionId::parse("sub").unwrap();
-        Case { subscription, wanted: Some(true), trace, settled_by_ms: Some(61_000) }
-    }
-
-    fn attempt(number: u32, outcome: &str) -> AttemptRecord {
-        AttemptRecord {
-            delivery: DeliveryKey {
-                subscription: SubscriptionId::parse("sub").unwrap(),
-                message: message().id,
-            },
-            at_ms: 2_000,
-            number,
-            took_ms: 30,
-            outcome: outcome.to_owned(),
-            detail: "answered 500: a\u{1b}[2Jb".to_owned(),
-            worker: "w".to_owned(),
-        }
-    }
-
-    fn parked() -> ParkedSummary {
-        ParkedSummary {
-            key: attempt(1, "").delivery,
-            integration: message().integration,
-            entity: message().entity,
-            attempts: 2,
-            first_failed_at_ms: 0,
-            due_at_ms: 9_000,
-            last_error: "answered 500".to_owned(),
-        }
-    }
-
-    fn dead() -> DeadLetter {
-        let message = message();
-        DeadLetter {
-            integration: message.integration,
-            reason: DeadReason::DeliveryExhausted,
-            detail: "answered 500".to_owned(),
-            position: message.position,
-            partition_key: message.partition_key,
-            arrived_at_ms: 1_000,
-            fence: 1,
-            attempts: 10,
-            payload: message.payload,
-            subscription: None,
-            at_ms: 5_000,
-        }
-    }
-
-    #[test]
-    fn what_is_there_and_what_is_not_says_what_became_of_it() {
-        let message = message();
-        let fate = |change: &dyn Fn(&mut Case)| {
-            let mut case = case();
-            change(&mut case);
-            case.fate(Some(&message))
-        };
-        let at_once = Fate::Delivered { from_ms: 1_000, by_ms: 61_000, attempts: 1 };
-        assert_eq!(fate(&|_| {}), at_once);
-        assert_eq!(fate(&|case| case.settled_by_ms = None), Fate::NotYet);
-        assert_eq!(fate(&|case| case.wanted = Some(false)), Fate::NotWanted);
-        assert_eq!(fate(&|case| case.trace.parked = Some(parked())), Fate::Waits);
-        assert_eq!(fate(&|case| case.trace.dead = Some(dead())), Fate::GivenUp);
-        let failed = |case: &mut Case| case.trace.attempts = vec![attempt(1, "unhealthy")];
-        assert_eq!(fate(&failed), Fate::Waits, "a worker has it in hand");
-        let later = |case: &mut Case| {
-            case.trace.attempts = vec![attempt(1, "unhealthy"), attempt(2, "accepted")];
-            // A redelivery of a message that had been given up before.
-            case.trace.dead = Some(dead());
-            case.wanted = Some(false);
-        };
-        assert_eq!(fate(&later), Fate::Delivered { from_ms: 2_000, by_ms: 2_030, attempts: 2 });
-        assert_eq!(case().fate(None), Fate::NoTrace);
-    }
-
-    #[test]
-    fn it_is_said_in_words_that_stay_on_their_line() {
-        let mut failing = case();
-        failing.trace.attempts = vec![attempt(1, "unhealthy")];
-        failing.trace.parked = Some(parked());
-        let text = text(Some(&message()), &[case(), failing]);
-        assert!(text.contains("sub: delivered at its first attempt, between 1970-01-01T00:00:01Z and 1970-01-01T00:01:01Z\n"), "{text}");
-        assert!(text.contains(
-            "sub: waits after 2 attempts; due 1970-01-01T00:00:09Z; last: answered 500\n"
-        ));
-        assert!(text.contains(
-            "  attempt 1 at 1970-01-01T00:00:02Z by w, 30 ms: unhealthy: answered 500: a [2Jb\n"
-        ));
-        let object = object("msg", Some(&message()), &[case()]);
-        assert_eq!(object["deliveries"][0]["state"], "delivered");
-    }
-}
+#[path = "show_tests.rs"]
+mod tests;

@@ -1,16 +1,21 @@
 //! What is kept of one delivery by itself: that it waits, that it was given up, and how its attempts went.
 
+use std::sync::Arc;
+
 use super::chain_item::{message_sort, messages_partition};
 use super::dead_item::from_item;
 use super::keys::{dead_key_of, parked_key};
 use super::parked_item::summary;
-use super::{AttemptRecord, Chain, DeadLetter, DeliveryKey, DeliveryStore, ParkedSummary};
+use super::{
+    AttemptRecord, Chain, ClosedRange, DeadLetter, DeliveryKey, DeliveryStore, OpenRange,
+    ParkedSummary, RangeKey,
+};
 use crate::error::StoreError;
 use crate::item::{Item, ItemReader, is_expired, key};
 use crate::messages::{Key, Message};
 
 /// What is kept of one delivery by itself.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Trace {
     /// It waits for its next attempt, or in order for its turn.
     pub parked: Option<ParkedSummary>,
@@ -18,11 +23,15 @@ pub struct Trace {
     pub dead: Option<DeadLetter>,
     /// Its attempts, if the first one failed; oldest first.
     pub attempts: Vec<AttemptRecord>,
+    /// What its shard still owes the subscription, from some place on.
+    pub range: Option<OpenRange>,
+    /// The first range that was closed after it had arrived.
+    pub closed: Option<ClosedRange>,
 }
 
 impl DeliveryStore {
-    /// What is kept of a delivery at `now_ms`. Without the message, and the hash key of its partition key, neither its dead letter is
-    /// found, nor that it waits in order; nor is the latter, if its record was put with another hash key.
+    /// What is kept of a delivery at `now_ms`. Without the message, and the hash key of its partition key, neither its dead letter nor a
+    /// range is found, nor that it waits in order; nor is the latter, if its record was put with another hash key.
     pub async fn trace(
         &self,
         delivery: &DeliveryKey,
@@ -39,11 +48,22 @@ impl DeliveryStore {
                 None => None,
             },
         };
-        let dead = match message {
-            Some((message, _)) => self.letter_of(operation, delivery, message, now_ms).await?,
-            None => None,
+        let Some((message, _)) = message else {
+            return Ok(Trace { parked, attempts, ..Trace::default() });
         };
-        Ok(Trace { parked, dead, attempts })
+        let (position, subscription) = (&message.position, &delivery.subscription);
+        let at = RangeKey {
+            stream_arn: Arc::clone(&position.stream_arn),
+            shard_id: Arc::clone(&position.shard_id),
+            subscription: subscription.clone(),
+        };
+        // The range first: its closing is noted before it is removed.
+        let range = self.range(operation, &at).await?;
+        let (dead, closed) = futures::try_join!(
+            self.letter_of(operation, delivery, message, now_ms),
+            self.closed_after(subscription, position, message.arrived_at_ms),
+        )?;
+        Ok(Trace { parked, dead, attempts, range, closed })
     }
 
     /// The message where it waits in order: in a chain that stands at its hash key, of that alone or of its whole shard.
@@ -141,7 +161,7 @@ mod tests {
         assert_eq!((trace.parked, trace.dead), (None, Some(letter)));
         let other = DeliveryKey { subscription: subscription("sub_b"), ..gone.key() };
         let trace = store.trace(&other, Some((&gone.message, 7)), NOW).await.unwrap();
-        assert_eq!(trace, Trace { parked: None, dead: None, attempts: Vec::new() });
+        assert_eq!(trace, Trace::default());
         let later = NOW + 20 * 24 * 3_600 * 1_000;
         assert_eq!(
             store.trace(&gone.key(), Some((&gone.message, 7)), later).await.unwrap().dead,

@@ -4,7 +4,7 @@
 //! message for the same subscription again finds the same item, so a redelivered record never makes
 //! a second delivery. The schedule lives in an index (`byDue`) whose sort value a claim moves
 //! behind its own end: what is claimed is not due, and what a dead worker claimed becomes due again
-//! by itself. What a destination lacks of a shard can be kept as one open range (`ranges`; no processor opens one yet). Nothing here sends anything or decides when to try again (`retry_delay` does).
+//! by itself. What a destination lacks of a shard can be kept as one open range (`ranges`). Nothing here sends anything or decides when to try again (`retry_delay` does).
 //! Start at [`DeliveryStore`].
 
 mod attempts;
@@ -12,6 +12,7 @@ mod chain_item;
 #[cfg(test)]
 mod chain_tests;
 mod chains;
+mod closings;
 mod dead;
 mod dead_item;
 mod health;
@@ -37,6 +38,7 @@ pub use attempts::{ATTEMPT_RETENTION, AttemptRecord};
 pub use chains::{
     CHAIN_WRITES, Chain, ChainHead, ChainKey, ChainPage, ChainWrite, ChainedDelivery, write_target,
 };
+pub use closings::ClosedRange;
 pub(crate) use keys::{BUCKET, BY_DUE, BY_SUBSCRIPTION, SUBSCRIPTION, SUMMARY, VISIBLE_AT};
 pub use keys::{DUE_BUCKETS, due_bucket};
 pub use lookup::Trace;
@@ -258,9 +260,16 @@ dead_reasons! {
     DeliveryRejected => "delivery-rejected",
     /// Not a message: the note that records passed the stream's retention before a lane read them.
     LostToRetention => "lost-to-retention",
+    /// Not a message: the note that what an open range still owed to a subscription was given up.
+    RangeGivenUp => "range-given-up",
 }
 
 impl DeadReason {
+    /// The letter is a note about messages, and none itself: there is nothing to send again.
+    pub fn is_note(self) -> bool {
+        matches!(self, DeadReason::LostToRetention | DeadReason::RangeGivenUp)
+    }
+
     /// The reason of a code.
     pub fn from_code(code: &str) -> Option<DeadReason> {
         DeadReason::ALL.iter().copied().find(|r| r.code() == code)

@@ -312,7 +312,7 @@ impl DeliveryStore {
         Ok(ranges)
     }
 
-    async fn range(
+    pub(super) async fn range(
         &self,
         operation: &'static str,
         key: &RangeKey,

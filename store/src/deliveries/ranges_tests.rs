@@ -1,6 +1,7 @@
 //! Open ranges in an embedded DynamoDB.
 
 use super::*;
+use crate::deliveries::ClosedRange;
 use crate::testing::{APP, NOW, calls, dynamodb, fail};
 use local_aws::Effect;
 
@@ -55,6 +56,32 @@ async fn a_range_comes_back_whole_and_is_listed_beside_the_parked_deliveries() {
     store.remove_range(&open.key(), "w1").await.unwrap();
     store.remove_range(&open.key(), "w1").await.unwrap();
     assert_eq!(store.list_ranges(&open.subscription).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_trace_tells_of_the_range_that_is_open_and_of_the_one_that_was_closed() {
+    use crate::deliveries::tests::parked;
+    let (_aws, store) = store().await;
+    let delivery = parked(1, 0);
+    let position = &delivery.message.position;
+    let open = OpenRange {
+        subscription: delivery.subscription.clone(),
+        stream_arn: Arc::clone(&position.stream_arn),
+        shard_id: Arc::clone(&position.shard_id),
+        ..range("sub", "w1")
+    };
+    let trace = async || {
+        store.trace(&delivery.key(), Some((&delivery.message, 7)), NOW + 200_000).await.unwrap()
+    };
+    assert_eq!((trace().await.range, trace().await.closed), (None, None));
+    store.open_range(&open).await.unwrap();
+    assert_eq!(trace().await.range, Some(open.clone()));
+    for at_ms in [NOW + 120_000, NOW + 60_000, delivery.message.arrived_at_ms - 1] {
+        store.note_closed(&open, at_ms).await.unwrap();
+    }
+    store.remove_range(&open.key(), "w1").await.unwrap();
+    let closed = ClosedRange { opened_at_ms: NOW, closed_at_ms: NOW + 60_000 };
+    assert_eq!((trace().await.range, trace().await.closed), (None, Some(closed)));
 }
 
 #[tokio::test]

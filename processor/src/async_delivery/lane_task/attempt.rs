@@ -5,12 +5,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use store::{AttemptRecord, DeadReason, DeliveryKey};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
 use super::LaneTask;
 use super::gather::Gathered;
-use crate::async_delivery::breaker::Change;
+use crate::async_delivery::breaker::{BreakerState, Change};
 use crate::async_delivery::delivery::Delivery;
+use crate::async_delivery::lane::Returned;
 use crate::async_delivery::ledger::Job;
 use crate::async_delivery::metrics;
 use crate::async_delivery::outcome::{
@@ -76,6 +78,20 @@ impl LaneTask {
         if next == Next::Disable {
             self.backlog.push_back(Job::Disable(Arc::clone(&self.mandate.subscription)));
         }
+        let is_down = self.breaker.state() != BreakerState::Closed;
+        let delivery = match (delivery, &next) {
+            // Nothing is written for a message that its range still has.
+            (Delivery::Live(live), Next::Retry(_)) if is_down && live.is_of_range() => {
+                return live.fail();
+            }
+            (Delivery::Live(live), Next::Again) if live.is_of_range() => return drop(live),
+            // It says more about the destination than about the message: that waits with those behind it.
+            (live @ Delivery::Live(_), Next::Retry(_)) if is_down => match self.give_back(live) {
+                Ok(()) => return,
+                Err(live) => live,
+            },
+            (other, _) => other,
+        };
         let aftermath = self.aftermath();
         let job = match next {
             Next::Settled => aftermath.delivered(delivery),
@@ -87,6 +103,20 @@ impl LaneTask {
             }
         };
         self.backlog.extend(job);
+    }
+
+    /// A live delivery that its destination does not take now waits in the stream, behind a range. One that is in an order, and
+    /// one for which there is no room, comes back.
+    pub(super) fn give_back(&self, delivery: Delivery) -> Result<(), Delivery> {
+        let live = match delivery {
+            Delivery::Live(live) if !self.keeps_order() && !self.closing => live,
+            other => return Err(other),
+        };
+        let returned = Returned { shared: Arc::clone(&self.ends.shared), live };
+        self.tools.returns.try_send(returned).map_err(|refused| match refused {
+            TrySendError::Full(Returned { live, .. })
+            | TrySendError::Closed(Returned { live, .. }) => Delivery::Live(live),
+        })
     }
 
     /// What is kept of an attempt: of one that failed, and of the one by which a delivery that had to wait succeeded. One that

@@ -23,6 +23,9 @@ impl LaneTask {
             left.push(Delivery::Retry(retry));
         }
         for delivery in left {
+            if delivery.is_of_range() {
+                continue;
+            }
             let from_stream = delivery.live().is_some();
             if delivery.group().is_some() || (self.keeps_order() && from_stream) {
                 self.chain_up_left(delivery.into_stream());

@@ -7,8 +7,8 @@ use store::{ChainHead, ChainKey, ChainedDelivery, DeadReason, OnExhausted, Parke
 
 use super::LaneTask;
 use super::ordered::LOOK_MS;
-use crate::async_delivery::aftermath::later;
-use crate::async_delivery::delivery::{InOrder, Source, dead_letter};
+use crate::async_delivery::aftermath::{dead_letter, later};
+use crate::async_delivery::delivery::{InOrder, Source};
 use crate::async_delivery::events::Event;
 use crate::async_delivery::ledger::{Job, News};
 use crate::async_delivery::ordered::{Letter, Op, OpenShard, Then, fresh_head};

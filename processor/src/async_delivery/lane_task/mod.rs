@@ -22,6 +22,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use store::{DeadReason, DeliveryStore};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +30,7 @@ use crate::async_delivery::aftermath::Aftermath;
 use crate::async_delivery::breaker::{Admission, Breaker, BreakerPolicy};
 use crate::async_delivery::delivery::Delivery;
 use crate::async_delivery::destination::{Sender, Workshop};
-use crate::async_delivery::lane::{LaneEnds, Retry, receive};
+use crate::async_delivery::lane::{LaneEnds, Retry, Returned, receive};
 use crate::async_delivery::ledger::{Job, LEASE_PAUSE, LedgerHandle};
 use crate::async_delivery::mandate::Mandate;
 use crate::async_delivery::metrics;
@@ -54,6 +55,8 @@ pub(super) struct LaneTools {
     /// Who makes the attempts.
     pub(super) worker: Arc<str>,
     pub(super) ledger: LedgerHandle,
+    /// Where live deliveries go that a destination does not take now: back to whoever routes.
+    pub(super) returns: mpsc::Sender<Returned>,
     /// While it is not fresh nobody knows what is granted, and nothing is attempted.
     pub(super) views: ViewWatch,
     pub(super) breaker: BreakerPolicy,
@@ -274,6 +277,7 @@ impl LaneTask {
     fn trust(&self, delivery: &Delivery) -> Trust {
         let lease = match delivery {
             Delivery::Retry(retry) if self.claim_is_short(retry) => return Trust::None,
+            Delivery::Live(live) if live.is_recalled() => return Trust::None,
             Delivery::InOrder(in_order) => match self.owner_of(in_order) {
                 Err(()) => return Trust::None,
                 Ok(Some(open)) if open.is_over() => return Trust::None,
@@ -332,6 +336,10 @@ impl LaneTask {
             Delivery::InOrder(in_order) => return self.set_aside_in_order(in_order),
             other => other,
         };
+        if delivery.is_of_range() {
+            return;
+        }
+        let Err(delivery) = self.give_back(delivery) else { return };
         let jitter_unit = self.rng.f64();
         let job =
             self.aftermath().set_aside(delivery, jitter_unit, "the destination takes nothing now");

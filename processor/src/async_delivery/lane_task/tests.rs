@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use store::{DeliveryOrder, DeliveryPolicy, Message};
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::*;
@@ -95,6 +96,8 @@ impl Stage {
             time: world.time.clone(),
             worker: "w".into(),
             ledger: ledger_handle,
+            // Nobody routes here: what is given back is parked.
+            returns: mpsc::channel(1).0,
             views: views.clone(),
             breaker: BreakerPolicy::default(),
             abort: CancellationToken::new(),

@@ -17,6 +17,7 @@ use store::pattern::{Answers, Reader};
 use store::{IntegrationName, Message, SubscriptionId, SubscriptionSnapshot};
 
 use super::mandate::Mandate;
+use crate::batch::{Batch, Entry, Route};
 use crate::integration::{Integrations, Pointer};
 use content::Content;
 use wishes::{Draft, Wishes};
@@ -74,6 +75,18 @@ pub(crate) struct Asked<'a> {
     pub(crate) entity: &'a str,
     pub(crate) arrived_at_ms: i64,
     pub(crate) payload: &'a [u8],
+}
+
+impl<'a> Asked<'a> {
+    /// An entry of a batch, by its route.
+    pub(crate) fn of(batch: &'a Batch, entry: &'a Entry, route: &Route<'a>) -> Asked<'a> {
+        Asked {
+            integration: route.integration,
+            entity: route.entity,
+            arrived_at_ms: entry.arrived_at_ms,
+            payload: entry.payload.bytes(&batch.arena),
+        }
+    }
 }
 
 /// What routing writes into; made once for many messages.

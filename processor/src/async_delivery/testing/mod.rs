@@ -1,6 +1,8 @@
 //! What the tests of this room share: a courier over the real store in an embedded DynamoDB, with
 //! receivers that are scripted, all in simulated time.
 
+mod kept;
+mod log;
 mod receivers;
 
 use std::collections::BTreeSet;
@@ -15,8 +17,8 @@ use aws_types::sdk_config::SharedCredentialsProvider;
 use bytes::Bytes;
 use local_aws::{Clock, LocalAws};
 use store::{
-    AccessStore, Action, Change, Client, ClientId, DeadLetter, DeliveryPolicy, DeliveryStore,
-    Destination, Entity, Grant, GrantScope, IntegrationName, Message, MessageId, Pepper, Position,
+    AccessStore, Action, Change, Client, ClientId, DeliveryPolicy, DeliveryStore, Destination,
+    Entity, Grant, GrantScope, IntegrationName, Message, MessageId, Pepper, Position,
     SigningSecret, Subscription, SubscriptionEpochs, SubscriptionId, SubscriptionSnapshot,
     SubscriptionStore, WebhookDestination, WebhookUrl,
 };
@@ -26,14 +28,18 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::aws::AwsConfigs;
-use super::courier::{Courier, CourierExit, CourierHandle, CourierOptions, CourierParts};
+use super::courier::{Courier, CourierExit, CourierHandle, CourierParts};
 use super::destination::{Outgoing, Outlets, Workshop};
 use super::mandate::Mandate;
+use super::options::CourierOptions;
 use super::share::Peers;
 use crate::batch::testing::{At, BatchBuilder};
 use crate::batch::{Ack, AckCell, AckState, Batch, LaneBatch, LeaseCheck, Malformed, ShardContext};
+use crate::budget::Budget;
 use crate::clock::wall_ms;
 use crate::integration::Integrations;
+pub(super) use log::Stream;
+use log::StreamLogs;
 use receivers::ScriptedTransports;
 pub(super) use receivers::{Behaviour, Receivers};
 
@@ -147,6 +153,8 @@ pub(super) fn shard() -> ShardContext {
 pub(super) struct World {
     pub(super) aws: LocalAws,
     pub(super) receivers: Arc<Receivers>,
+    /// What was offered, and what ranges read.
+    pub(super) stream: Arc<Stream>,
     pub(super) subscriptions: SubscriptionStore,
     pub(super) access: AccessStore,
     pub(super) deliveries: DeliveryStore,
@@ -173,13 +181,22 @@ impl Offered {
 impl World {
     /// A courier whose view of these subscriptions is fresh.
     pub(super) async fn with(subscriptions: &[Subscription]) -> World {
-        World::with_queue(subscriptions, CourierOptions::new("worker").destination_queue).await
+        World::with_options(subscriptions, CourierOptions::new("worker")).await
     }
 
     /// The same with room for so many live deliveries in each lane.
     pub(super) async fn with_queue(
         subscriptions: &[Subscription],
         destination_queue: usize,
+    ) -> World {
+        let options = CourierOptions { destination_queue, ..CourierOptions::new("worker") };
+        World::with_options(subscriptions, options).await
+    }
+
+    /// The same with these options.
+    pub(super) async fn with_options(
+        subscriptions: &[Subscription],
+        courier_options: CourierOptions,
     ) -> World {
         let options = local_aws::Options::default();
         let clock = Clock::starting_at(options.epoch);
@@ -205,13 +222,16 @@ impl World {
         }
         let deliveries = DeliveryStore::new(client, "app");
         let receivers = Arc::new(Receivers::default());
+        let stream: Arc<Stream> = Arc::default();
         let integrations = Arc::new(Integrations::compile(Vec::new()).unwrap());
         let (courier, handle) = Courier::new(
-            CourierOptions { destination_queue, ..CourierOptions::new("worker") },
+            courier_options,
             CourierParts {
                 integrations: Arc::clone(&integrations),
                 subscriptions: store.clone(),
                 deliveries: deliveries.clone(),
+                logs: Arc::new(StreamLogs(Arc::clone(&stream))),
+                budget: Budget::new(64 * 1024 * 1024),
                 outlets: Outlets {
                     webhooks: Arc::new(ScriptedTransports(Arc::clone(&receivers))),
                     aws: configs(&aws, &time),
@@ -226,6 +246,7 @@ impl World {
         let world = World {
             aws,
             receivers,
+            stream,
             subscriptions: store,
             access,
             deliveries,
@@ -253,6 +274,8 @@ impl World {
                 integrations: Arc::clone(&self.integrations),
                 subscriptions: self.subscriptions.clone(),
                 deliveries: self.deliveries.clone(),
+                logs: Arc::new(StreamLogs(Arc::clone(&self.stream))),
+                budget: Budget::new(64 * 1024 * 1024),
                 outlets: Outlets {
                     webhooks: Arc::new(ScriptedTransports(Arc::clone(&self.receivers))),
                     aws: configs(&self.aws, &self.time),
@@ -358,6 +381,7 @@ impl World {
 
     /// The batch, as a lane offers it.
     pub(super) fn lane_batch(&self, batch: Arc<Batch>, lease: &LeaseCheck) -> (LaneBatch, Offered) {
+        self.stream.put(&batch);
         let (ack, cell) = Ack::new(batch.entries.len(), Arc::new(Notify::new()));
         let messages =
             batch.entries.iter().filter_map(|entry| batch.message(entry, &self.integrations));
@@ -373,32 +397,5 @@ impl World {
         let (batch, offered) = self.batch(n, &LeaseCheck::new(|| true));
         self.handle.accept(batch).expect("the courier has room");
         offered
-    }
-
-    pub(super) async fn dead_letters(&self) -> Vec<DeadLetter> {
-        let integration = IntegrationName::parse("default").unwrap();
-        self.deliveries
-            .list_dead_letters(&integration, None, 100, wall_ms(&self.time))
-            .await
-            .unwrap()
-            .letters
-    }
-
-    pub(super) async fn parked(&self, id: &str) -> usize {
-        let id = SubscriptionId::parse(id).unwrap();
-        self.deliveries.parked_count(&id, 100_000).await.unwrap().count
-    }
-
-    /// Waits until nothing is parked for the subscription.
-    pub(super) async fn until_none_parked(&self, id: &str, within: Duration) {
-        let began = Instant::now();
-        while self.parked(id).await > 0 {
-            assert!(
-                began.elapsed() < within,
-                "still parked after {within:?}: {:?}",
-                self.handle.stats()
-            );
-            sleep(Duration::from_millis(200)).await;
-        }
     }
 }

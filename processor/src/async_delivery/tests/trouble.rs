@@ -27,7 +27,7 @@ async fn while_parking_fails_nothing_is_settled_and_nothing_is_lost() {
     assert_eq!(offered.state(), AckState::Outstanding);
     assert!(world.aws.faults().clear(fault));
     world.settled(&offered, secs(10)).await;
-    assert_eq!(world.parked("sub").await, 40);
+    assert!(world.parked("sub").await < 40, "the others wait in the stream");
     world.receivers.set("receiver.example", Behaviour::Accepts);
     world
         .until("all are delivered", secs(60), || {
@@ -129,7 +129,7 @@ async fn a_stop_parks_what_is_under_way() {
 #[tokio::test(start_paused = true)]
 async fn a_record_that_is_read_again_is_parked_once() {
     let world = World::with(&[subscription("sub", "https://receiver.example/")]).await;
-    world.receivers.set("receiver.example", Behaviour::IsDown);
+    world.receivers.set("receiver.example", Behaviour::Answers(422));
     let lease = LeaseCheck::new(|| true);
     let (batch, first) = world.batch(6, &lease);
     let (again, second) = world.lane_batch(Arc::clone(&batch.batch), &lease);
@@ -141,7 +141,8 @@ async fn a_record_that_is_read_again_is_parked_once() {
     world.receivers.set("receiver.example", Behaviour::Accepts);
     world.until_none_parked("sub", secs(60)).await;
     let got = world.receivers.got("receiver.example");
-    assert_eq!(got.len(), 6, "and delivered once");
+    let accepted = got.iter().filter(|got| got.accepted).count();
+    assert_eq!(accepted, 6, "and delivered once");
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ const BATCH_ITEMS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 25.0, 50.0, 100.0
 
 const REASONS: Values = Values::Of(
     "not-json empty too-large invalid-utf8 missing-field invalid-field broken-aggregate \
-     store-rejected delivery-exhausted destination-gone not-granted delivery-rejected lost-to-retention",
+     store-rejected delivery-exhausted destination-gone not-granted delivery-rejected lost-to-retention range-given-up",
 );
 const PIPELINES: Values = Values::Of("sync-store async-delivery");
 const YES_NO: Values = Values::Of("true false");
@@ -288,6 +288,26 @@ const DELIVERY: &[Metric] = &[
         &[],
         "writes to the deliveries table that run or wait",
     ),
+    counter(
+        "sluicegate.delivery.range_changes",
+        &[Label::new("change", Values::Of("opened closed spilled given-up gate-given-up"))],
+        "ranges of shards that wait in the stream for a destination, by what became of them",
+    ),
+    counter(
+        "sluicegate.delivery.range_messages",
+        &[],
+        "messages read again from the stream for a destination that was down or behind",
+    ),
+    gauge(
+        "sluicegate.delivery.ranges_open",
+        &[],
+        "shards that wait in the stream for a destination, counted once for each destination",
+    ),
+    in_seconds(gauge(
+        "sluicegate.delivery.range_time_to_loss_seconds",
+        &[],
+        "how long the stream still keeps what the oldest open range begins with",
+    )),
 ];
 
 const STORE: &[Metric] = &[
