@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use lease_manager::{LaneName, LeaseRecord, ShardId, WorkerId, invariants};
+use lease_manager::{HashRange, LaneName, LeaseRecord, ShardId, WorkerId, invariants};
 use processor::PIPELINES;
 use serde_json::Value;
 
@@ -23,6 +23,8 @@ pub struct Leases {
     /// The leases that name a shard as their parent.
     children: BTreeMap<ShardId, BTreeSet<String>>,
     deleted: BTreeSet<String>,
+    /// The hash keys of every shard, also of leases that are gone.
+    ranges: BTreeMap<String, HashRange>,
     /// How often each lease came to another owner.
     moves: BTreeMap<String, u64>,
     /// The last owner of each lease that had one.
@@ -43,6 +45,9 @@ impl Leases {
         }
         for parent in &lease.parents {
             self.children.entry(parent.clone()).or_default().insert(key.clone());
+        }
+        if let Some(range) = lease.hash_range {
+            self.ranges.insert(key.clone(), range);
         }
         let before = self.now.remove(&key);
         if lease.owner.is_some() && self.owners.get(&key) != lease.owner.as_ref() {
@@ -98,6 +103,12 @@ impl Leases {
             }
         }
         parents
+    }
+
+    /// Whether the shards have a hash key in common.
+    pub fn overlap(&self, one: &str, other: &str) -> bool {
+        let [one, other] = [one, other].map(|shard| self.ranges[shard]);
+        one.start <= other.end && other.start <= one.end
     }
 
     /// How often each lease came to another owner since the last time this was asked.

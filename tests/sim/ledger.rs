@@ -262,7 +262,7 @@ impl Ledger {
         let counter = self.leases.counter(shard);
         let whole = is_ordered_by_shard(receiver);
         let group = if whole { shard.clone() } else { key.clone() };
-        // Of what is ordered by the shard, all that was put into an ancestor comes before.
+        // Of what is ordered by the shard, what was put into its ancestors comes before.
         let members: Vec<usize> = match whole {
             true => self.by_shard[shard].values().copied().collect(),
             false => self.by_key[key].clone(),
@@ -282,16 +282,20 @@ impl Ledger {
         }
     }
 
-    /// Messages that were put into the shard's ancestors.
-    fn before(&self, shard: &str) -> Vec<usize> {
+    /// Messages that were put into the shard's ancestors, as far as these have a hash key in common with it. Halves of a stream that were
+    /// merged and split again descend from each other, and nothing that was put into one can be of a key of the other.
+    fn before(&self, of: &str) -> Vec<usize> {
         let parents = self.leases.parents();
-        let (mut open, mut found) = (vec![shard], Vec::new());
+        let (mut open, mut found) = (vec![of], Vec::new());
         while let Some(shard) = open.pop() {
             for parent in parents.get(shard).into_iter().flatten() {
+                open.push(parent);
+                if !self.leases.overlap(of, parent) {
+                    continue;
+                }
                 found.extend(
                     self.by_shard.get(*parent).into_iter().flat_map(BTreeMap::values).copied(),
                 );
-                open.push(parent);
             }
         }
         found.retain(|index| !self.records[*index].malformed);

@@ -85,7 +85,10 @@ async fn what_stands_before_a_chain_is_found_also_outside_the_range() {
         keys
     };
     let lower = (0, 30);
-    assert_eq!(keys(store.chains(&sub, "arn", lower).await.unwrap()), [left_by_2.clone()]);
+    assert_eq!(
+        keys(store.chains(&sub, "arn", lower).await.unwrap()),
+        std::slice::from_ref(&left_by_2)
+    );
     let found = store.chains_and_before(&sub, "arn", lower).await.unwrap();
     assert_eq!(keys(found), [left_by_2, left_by_1]);
 }
