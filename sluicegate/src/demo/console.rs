@@ -30,7 +30,8 @@ pub(crate) struct Frame {
     pub(crate) store_throttled: bool,
     pub(crate) delivered: u64,
     pub(crate) parked_now: u64,
-    pub(crate) parked_ever: u64,
+    /// Shards from which the destination is owed what it did not get: it is down, or behind.
+    pub(crate) open_ranges: usize,
     pub(crate) delivery_lag_ms: u64,
     pub(crate) breaker: String,
     pub(crate) dead_letters: u64,
@@ -59,10 +60,10 @@ pub(crate) fn render(frame: &Frame, width: usize) -> Vec<String> {
             frame.store_retried
         ),
         format!(
-            "  async-delivery {} delivered   {} parked now ({} ever)   lag {}   breaker {}",
+            "  async-delivery {} delivered   {} parked{}   lag {}   breaker {}",
             frame.delivered,
             frame.parked_now,
-            frame.parked_ever,
+            owed(frame.open_ranges),
             lag(frame.delivery_lag_ms),
             frame.breaker
         ),
@@ -99,6 +100,14 @@ pub(crate) fn summary(frame: &Frame) -> String {
         frame.received.duplicates,
         frame.dead_letters
     )
+}
+
+fn owed(open_ranges: usize) -> String {
+    match open_ranges {
+        0 => String::new(),
+        1 => "   the rest waits in 1 shard".to_owned(),
+        shards => format!("   the rest waits in {shards} shards"),
+    }
 }
 
 fn written(frame: &Frame) -> String {

@@ -131,7 +131,10 @@ fn keys(terminal: bool, stop: CancellationToken) -> mpsc::Receiver<Key> {
 impl Frame {
     /// Every event went the whole way.
     fn is_done(&self) -> bool {
-        self.total == Some(self.written) && self.missing() == 0 && self.parked_now == 0
+        self.total == Some(self.written)
+            && self.missing() == 0
+            && self.parked_now == 0
+            && self.open_ranges == 0
     }
 
     /// Events that are not stored, or not delivered.

@@ -58,12 +58,13 @@ pub(crate) struct Stage {
     parts: Vec<Part>,
 }
 
-/// The count of parked deliveries, asked for once a second.
+/// What waits for the receiver, asked for once a second.
 struct Parked {
     deliveries: DeliveryStore,
     subscription: SubscriptionId,
     due: Instant,
     now: u64,
+    open_ranges: usize,
 }
 
 impl Stage {
@@ -88,6 +89,7 @@ impl Stage {
             subscription: SubscriptionId::parse(subscription)?,
             due: Instant::now(),
             now: 0,
+            open_ranges: 0,
         };
         let api_address = api.handle().address();
         let processor_handle = processor.handle();
@@ -169,7 +171,7 @@ impl Stage {
             store_throttled: self.throttle.is_some(),
             delivered: destinations.iter().map(|d| d.delivered).sum(),
             parked_now: self.parked.now,
-            parked_ever: destinations.iter().map(|d| d.parked).sum(),
+            open_ranges: self.parked.open_ranges,
             delivery_lag_ms: lag(processor::PIPELINES[1]),
             breaker: destinations
                 .first()
@@ -226,6 +228,9 @@ impl Parked {
         self.due = Instant::now() + COUNT_PARKED_EVERY;
         if let Ok(count) = self.deliveries.parked_count(&self.subscription, MOST_PARKED).await {
             self.now = count.count as u64;
+        }
+        if let Ok(ranges) = self.deliveries.list_ranges(&self.subscription).await {
+            self.open_ranges = ranges.len();
         }
     }
 }
