@@ -163,6 +163,20 @@ impl Platform {
         self.aws.count(&self.table("deliveries"), Some("parked#")).await
     }
 
+    /// Shards from which a destination is owed what it did not get.
+    pub async fn open_ranges(&self) -> usize {
+        self.aws.count(&self.table("deliveries"), Some("range#")).await
+    }
+
+    /// The ids of the messages that are parked now.
+    pub async fn parked_ids(&self) -> Vec<String> {
+        let items = self.aws.scan(&self.table("deliveries")).await;
+        let parked = items
+            .iter()
+            .filter(|item| text(item, "pk").is_some_and(|pk| pk.starts_with("parked#")));
+        parked.map(|item| text(item, "id").unwrap_or_default().to_owned()).collect()
+    }
+
     /// What is parked now.
     pub async fn parked_payloads(&self) -> Vec<Vec<u8>> {
         let items = self.aws.scan(&self.table("deliveries")).await;
