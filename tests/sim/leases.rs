@@ -105,10 +105,13 @@ impl Leases {
         parents
     }
 
-    /// Whether the shards have a hash key in common.
+    /// Whether the shards have a hash key in common, as far as their leases say which they have: without that a shard counts as all of
+    /// the stream, as it does for its owner.
     pub fn overlap(&self, one: &str, other: &str) -> bool {
-        let [one, other] = [one, other].map(|shard| self.ranges[shard]);
-        one.start <= other.end && other.start <= one.end
+        match [one, other].map(|shard| self.ranges.get(shard)) {
+            [Some(one), Some(other)] => one.start <= other.end && other.start <= one.end,
+            _ => true,
+        }
     }
 
     /// How often each lease came to another owner since the last time this was asked.
