@@ -1,7 +1,7 @@
 //! Order that survives failures: what a lane knows of its shards, of the chains that stand there, and what waits to be written.
 //!
 //! A message of an ordered subscription is attempted when everything before it in its group (a partition key, or the whole
-//! shard) was delivered or given up. While the group is well, that is a matter of memory ([`Keys`](super::keys::Keys)). When an
+//! shard) was delivered or given up. While the group is well, that is a matter of memory ([`Keys`]). When an
 //! attempt fails, the message and what waits behind it become a durable *chain*, and whatever comes later is appended to it
 //! unattempted. Chains are worked off by the shard's owner alone: whoever acquires a shard takes the tenure of its chains,
 //! which ends that of every owner before, and loads them, those of the shard's ancestors included, before it attempts
