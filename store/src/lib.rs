@@ -22,6 +22,7 @@ mod messages;
 mod metrics;
 mod parts;
 pub mod pattern;
+mod pointer;
 mod replays;
 mod signer;
 mod subscriptions;
@@ -49,6 +50,7 @@ pub use messages::{
     Cursor, DynamoMessages, Locator, MAX_PAGE, Message, MessagePage, MessageQuery, MessageStore,
     Order, PutOutcome, PutReport, RetryReason, StoreItem, sort_time,
 };
+pub use pointer::{Pointer, PointerError};
 pub use replays::{
     DEFAULT_REPLAY_RATE, MAX_REPLAY_MESSAGES, REPLAY_RETENTION, Replay, ReplayClaim, ReplayCounts,
     ReplayId, ReplayOf, ReplayPart, ReplayPlace, ReplaySource, ReplayState, ReplayStore,

@@ -8,7 +8,6 @@
 
 mod compiled;
 mod condition;
-mod pointer;
 mod time;
 mod tree;
 mod units;
@@ -25,7 +24,7 @@ pub(crate) use compiled::Rule;
 pub use compiled::{IntegrationError, Integrations};
 pub(crate) use condition::FieldValue;
 pub use condition::{CloudEventAttribute, Condition, ConditionError, Field, Scalar, Test};
-pub use pointer::{Pointer, PointerError};
+pub use store::{Pointer, PointerError};
 pub(crate) use time::parse_rfc3339_ms;
 pub use time::{TimeField, TimeFormat};
 pub(crate) use tree::{NodeId, SlotId, Tree};

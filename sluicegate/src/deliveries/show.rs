@@ -88,7 +88,6 @@ impl Case {
 impl Case {
     /// What follows from a range that is open, or was when the message was passed in its shard.
     fn by_range(&self, message: &Message) -> Option<Fate> {
-        let settled_by_ms = self.settled_by_ms?;
         if let Some(range) = &self.trace.range {
             let (start, at) = (&range.from, &message.position);
             // Sequence numbers have no leading zeros.
@@ -96,11 +95,12 @@ impl Case {
             if begins <= (at.sequence.len(), &*at.sequence, at.index) {
                 return Some(Fate::InStream { since_ms: range.opened_at_ms });
             }
-            if range.opened_at_ms <= settled_by_ms {
+            if self.settled_by_ms.is_some_and(|settled_by_ms| range.opened_at_ms <= settled_by_ms) {
                 let (from_ms, by_ms) = (message.arrived_at_ms, self.now_ms);
                 return Some(Fate::CaughtUp { from_ms, by_ms });
             }
         }
+        let settled_by_ms = self.settled_by_ms?;
         let closed = self.trace.closed.filter(|closed| closed.opened_at_ms <= settled_by_ms)?;
         let by_ms = closed.closed_at_ms.max(settled_by_ms);
         let attempted = self.trace.attempts.last().map(|attempt| attempt.at_ms);
@@ -149,13 +149,13 @@ impl Fate {
                 |parked| {
                     let ParkedSummary { attempts, due_at_ms, last_error, .. } = parked;
                     let due = time(*due_at_ms);
-                    format!("waits after {attempts} attempts; due {due}; last: {last_error}")
+                    format!("waits after {}; due {due}; last: {last_error}", times(*attempts))
                 },
             ),
             Fate::GivenUp => trace.dead.as_ref().map_or_else(String::new, |dead| {
                 let DeadLetter { reason, attempts, at_ms, detail, .. } = dead;
                 let at = time(*at_ms);
-                format!("given up at {at} after {attempts} attempts: {}: {detail}", reason.code())
+                format!("given up at {at} after {}: {}: {detail}", times(*attempts), reason.code())
             }),
             Fate::NotWanted => {
                 "not for it: it does not ask for it, its client is not granted it, it is switched off, or it was made later".to_owned()
@@ -167,6 +167,13 @@ impl Fate {
                 "nothing is found of it: it was delivered at its first attempt, never for it, or waits in order behind another; its link would tell which".to_owned()
             }
         }
+    }
+}
+
+fn times(attempts: u32) -> String {
+    match attempts {
+        1 => "1 attempt".to_owned(),
+        attempts => format!("{attempts} attempts"),
     }
 }
 

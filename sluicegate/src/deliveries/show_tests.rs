@@ -124,6 +124,10 @@ fn what_a_range_covers_waits_in_the_stream_and_is_delivered_when_it_is_closed() 
     };
     let open = |sequence, at_ms| fate(&|trace| trace.range = Some(range(sequence, at_ms)));
     assert_eq!(open("7", 500), Fate::InStream { since_ms: 500 });
+    let mut young = case();
+    (young.settled_by_ms, young.trace.range) = (None, Some(range("7", 500)));
+    let waits = Fate::InStream { since_ms: 500 };
+    assert_eq!(young.fate(Some(&message)), waits, "before the minute's mark");
     assert_eq!(open("10", 500), Fate::CaughtUp { from_ms: 1_000, by_ms: 900_000 });
     let at_once = Fate::Delivered { from_ms: 1_000, by_ms: 61_000, attempts: 1 };
     assert_eq!(open("10", 62_000), at_once, "opened after it was settled");

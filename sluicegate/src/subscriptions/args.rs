@@ -123,7 +123,7 @@ pub(crate) struct CreateArgs {
     /// Only messages with this content, as JSON or @FILE (docs/filters.md).
     #[arg(long, value_name = "JSON", value_parser = filter::parse)]
     pub(crate) filter: Option<Pattern>,
-    /// In which order: none, or that of the stream for each partition key.
+    /// In which order: none; that of the stream for each partition key (key); or for each shard (shard).
     #[arg(long, value_name = "ORDER", default_value = "none", value_parser = order)]
     pub(crate) order: DeliveryOrder,
     /// Most attempts a second.

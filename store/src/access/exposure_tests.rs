@@ -86,11 +86,11 @@ fn a_mask_says_what_is_no_field() {
     let none: [&str; 0] = [];
     assert_eq!(FieldMask::new(&none), Err(FieldMaskError::Count { found: 0 }));
     for bad in ["", "a", "/a~2", "/a~", "/a/b~x"] {
-        let found = bad.to_owned();
-        assert_eq!(FieldMask::new(&[bad]), Err(FieldMaskError::Pointer { found }), "{bad}");
+        let refused = FieldMask::new(&[bad]);
+        assert!(matches!(refused, Err(FieldMaskError::Pointer(_))), "{bad}: {refused:?}");
     }
     assert!(FieldMask::new(&vec!["/a"; MAX_MASK_FIELDS + 1]).is_err());
-    assert!(FieldMask::new(&["/a".repeat(17)]).is_err());
+    assert!(FieldMask::new(&["/a".repeat(33)]).is_err());
     let parsed: FieldMask = serde_json::from_str("[\"/a\",\"/b/c\"]").unwrap();
     assert_eq!(serde_json::to_string(&parsed).unwrap(), "[\"/a\",\"/b/c\"]");
     assert!(serde_json::from_str::<FieldMask>("[]").is_err());

@@ -12,12 +12,10 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::pointer::{Pointer, PointerError};
+
 /// The most fields of one mask.
 pub const MAX_MASK_FIELDS: usize = 64;
-/// The most bytes of one pointer.
-const MAX_POINTER_BYTES: usize = 512;
-/// The most reference tokens of one pointer.
-const MAX_TOKENS: usize = 16;
 /// Arrays directly inside each other that are passed through; what lies deeper is not shown.
 const MAX_NESTED_ARRAYS: usize = 8;
 
@@ -33,20 +31,14 @@ pub enum FieldMaskError {
         found: usize,
     },
     /// A field is no JSON Pointer to a member.
-    #[error(
-        "`{found}` is no field: a JSON Pointer to a member is allowed, such as `/properties/mag`, of up to \
-         {MAX_POINTER_BYTES} bytes and {MAX_TOKENS} levels"
-    )]
-    Pointer {
-        /// The text, cut to 100 characters.
-        found: String,
-    },
+    #[error(transparent)]
+    Pointer(#[from] PointerError),
 }
 
 /// The fields that may be seen. See the module.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FieldMask {
-    pointers: Vec<Box<str>>,
+    pointers: Vec<Pointer>,
     root: Node,
 }
 
@@ -71,21 +63,18 @@ impl FieldMask {
         if pointers.is_empty() || pointers.len() > MAX_MASK_FIELDS {
             return Err(FieldMaskError::Count { found: pointers.len() });
         }
+        let parsed = pointers.iter().map(|pointer| Pointer::parse(pointer.as_ref()));
+        let pointers: Vec<Pointer> = parsed.collect::<Result<_, _>>()?;
         let mut root = Node::default();
-        for pointer in pointers {
-            let pointer = pointer.as_ref();
-            let tokens = tokens(pointer).ok_or_else(|| FieldMaskError::Pointer {
-                found: pointer.chars().take(100).collect(),
-            })?;
-            root.show(&tokens);
+        for pointer in &pointers {
+            root.show(&pointer.tokens().collect::<Vec<_>>());
         }
-        let pointers = pointers.iter().map(|pointer| pointer.as_ref().into()).collect();
         Ok(FieldMask { pointers, root })
     }
 
     /// The pointers, as they were given.
     pub fn pointers(&self) -> impl Iterator<Item = &str> {
-        self.pointers.iter().map(AsRef::as_ref)
+        self.pointers.iter().map(Pointer::as_str)
     }
 
     /// A short name of this choice of fields, whatever their order.
@@ -114,13 +103,13 @@ impl FieldMask {
 }
 
 impl Node {
-    fn show(&mut self, tokens: &[Box<str>]) {
+    fn show(&mut self, tokens: &[&str]) {
         let [first, rest @ ..] = tokens else { return };
         if rest.is_empty() {
-            self.members.insert(first.clone(), Shown::Whole);
+            self.members.insert((*first).into(), Shown::Whole);
             return;
         }
-        let member = self.members.entry(first.clone());
+        let member = self.members.entry((*first).into());
         if let Shown::Part(node) = member.or_insert_with(|| Shown::Part(Node::default())) {
             node.show(rest);
         }
@@ -222,28 +211,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
         }
         deserializer.deserialize_map(Collect).map(Members)
     }
-}
-
-/// The reference tokens of a pointer to a member; `None` if it is none.
-fn tokens(pointer: &str) -> Option<Vec<Box<str>>> {
-    let rest = pointer.strip_prefix('/').filter(|_| pointer.len() <= MAX_POINTER_BYTES)?;
-    let tokens: Vec<Box<str>> = rest.split('/').map(unescaped).collect::<Option<_>>()?;
-    (tokens.len() <= MAX_TOKENS).then_some(tokens)
-}
-
-/// A token with `~1` and `~0` undone; `None` when a tilde stands before anything else.
-fn unescaped(token: &str) -> Option<Box<str>> {
-    let mut pieces = token.split('~');
-    let mut plain = pieces.next()?.to_owned();
-    for piece in pieces {
-        plain.push(match piece.chars().next()? {
-            '0' => '~',
-            '1' => '/',
-            _ => return None,
-        });
-        plain.push_str(&piece[1..]);
-    }
-    Some(plain.into())
 }
 
 impl Serialize for FieldMask {

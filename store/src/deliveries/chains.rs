@@ -191,15 +191,8 @@ impl DeliveryStore {
     /// Where one chain stands; `None` if it does not.
     pub async fn chain(&self, chain: &Chain) -> Result<Option<ChainHead>, StoreError> {
         let operation = "look at a chain";
-        let call = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .set_key(Some(head_key(chain)))
-            .consistent_read(true);
-        let answer =
-            Box::pin(call.send()).await.map_err(|e| StoreError::from_sdk(operation, &e))?;
-        answer.item.map(|item| read_head(operation, item).map(|(_, head)| head)).transpose()
+        let item = self.item_at(operation, head_key(chain)).await?;
+        item.map(|item| read_head(operation, item).map(|(_, head)| head)).transpose()
     }
 
     /// The first messages of a chain, at most `limit`.

@@ -48,15 +48,9 @@ impl DeliveryStore {
         let reader = ItemReader::new(operation, row);
         let (partition, sort) = (reader.text(PK)?, reader.text(SK)?);
         let Some(chain) = read_chain(partition) else { return Ok(None) };
-        let call = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .set_key(Some(key(partition, sort)))
-            .consistent_read(true);
-        let answer =
-            Box::pin(call.send()).await.map_err(|e| StoreError::from_sdk(operation, &e))?;
-        let Some(item) = answer.item else { return Ok(None) };
+        let Some(item) = self.item_at(operation, key(partition, sort)).await? else {
+            return Ok(None);
+        };
         let mut chained = read_message(operation, item)?;
         if let Some(parts) = &chained.parts {
             chained.delivery.message.payload = self.parts.read(operation, parts, true).await?;

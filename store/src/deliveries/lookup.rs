@@ -12,7 +12,7 @@ use super::{
 };
 use crate::error::StoreError;
 use crate::item::{Item, ItemReader, is_expired, key};
-use crate::messages::{Key, Message};
+use crate::messages::Message;
 
 /// What is kept of one delivery by itself.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,7 +39,8 @@ impl DeliveryStore {
         now_ms: i64,
     ) -> Result<Trace, StoreError> {
         let operation = "trace delivery";
-        let waiting = self.item_at(operation, parked_key(delivery));
+        let at = parked_key(delivery);
+        let waiting = self.item_at(operation, key(at.partition, at.sort));
         let (waiting, attempts) = futures::try_join!(waiting, self.attempts(delivery, now_ms))?;
         let parked = match waiting {
             Some(item) => Some(summary(&ItemReader::new(operation, item))?),
@@ -75,11 +76,11 @@ impl DeliveryStore {
     ) -> Result<Option<ParkedSummary>, StoreError> {
         let (subscription, position) = (&delivery.subscription, &message.position);
         let stand = self.chains(subscription, &position.stream_arn, (hash_key, hash_key)).await?;
-        for (key, head) in stand.into_iter().filter(|(key, _)| key.shard == position.shard_id) {
+        for (of, head) in stand.into_iter().filter(|(of, _)| of.shard == position.shard_id) {
             let stream_arn = position.stream_arn.clone();
-            let chain = Chain { subscription: subscription.clone(), stream_arn, key };
+            let chain = Chain { subscription: subscription.clone(), stream_arn, key: of };
             let sort = message_sort(position, &message.id);
-            let at = Key { partition: messages_partition(&chain), sort };
+            let at = key(messages_partition(&chain), sort);
             let Some(item) = self.item_at(operation, at).await? else { continue };
             let mut found = summary(&ItemReader::new(operation, item))?;
             if head.message.as_ref() == Some(&message.id) {
@@ -105,7 +106,9 @@ impl DeliveryStore {
             &message.position,
             Some(&delivery.subscription),
         );
-        let Some(item) = self.item_at(operation, at).await? else { return Ok(None) };
+        let Some(item) = self.item_at(operation, key(at.partition, at.sort)).await? else {
+            return Ok(None);
+        };
         let head = from_item(operation, item)?;
         if is_expired(head.expires_at_s, now_ms) {
             return Ok(None);
@@ -113,13 +116,14 @@ impl DeliveryStore {
         self.complete(operation, head).await.map(Some)
     }
 
-    async fn item_at(&self, operation: &'static str, at: Key) -> Result<Option<Item>, StoreError> {
-        let call = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .set_key(Some(key(at.partition, at.sort)))
-            .consistent_read(true);
+    /// One item of the table, read consistently.
+    pub(super) async fn item_at(
+        &self,
+        operation: &'static str,
+        at: Item,
+    ) -> Result<Option<Item>, StoreError> {
+        let call =
+            self.client.get_item().table_name(&self.table).set_key(Some(at)).consistent_read(true);
         let answer =
             Box::pin(call.send()).await.map_err(|e| StoreError::from_sdk(operation, &e))?;
         Ok(answer.item)

@@ -317,10 +317,8 @@ impl DeliveryStore {
         operation: &'static str,
         key: &RangeKey,
     ) -> Result<Option<OpenRange>, StoreError> {
-        let call = self.client.get_item().table_name(&self.table).set_key(Some(item_key(key)));
-        let answer =
-            Box::pin(call.send()).await.map_err(|e| StoreError::from_sdk(operation, &e))?;
-        answer.item.map(|item| from_item(ItemReader::new(operation, item))).transpose()
+        let item = self.item_at(operation, item_key(key)).await?;
+        item.map(|item| from_item(ItemReader::new(operation, item))).transpose()
     }
 
     /// The keys of all that a query finds.

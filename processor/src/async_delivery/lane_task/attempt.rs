@@ -168,13 +168,13 @@ impl LaneTask {
             Change::Opened => {
                 let result = outcomes.first().map_or("none", Outcome::code);
                 metrics::breaker("opened");
-                tracing::warn!(subscription = %id, result, "destination fails: its deliveries are parked");
+                tracing::warn!(subscription = %id, result, "destination fails: its deliveries wait");
             }
             Change::Closed => {
                 metrics::breaker("closed");
                 self.ends.shared.recovering.store(true, Ordering::Release);
                 self.order.board.all_due(wall_ms(&self.tools.time));
-                tracing::info!(subscription = %id, "destination is back: its parked deliveries become due");
+                tracing::info!(subscription = %id, "destination is back: what waits for it goes on");
             }
         }
     }

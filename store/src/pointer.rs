@@ -74,7 +74,7 @@ impl Pointer {
     }
 
     /// The pointer to a member of the message itself. `name` is short and needs no escapes.
-    pub(super) fn to_member(name: &str) -> Pointer {
+    pub fn to_member(name: &str) -> Pointer {
         Pointer { text: format!("/{name}").into(), tokens: Box::new([name.into()]) }
     }
 
