@@ -25,5 +25,6 @@ mod watches;
 
 pub use access::oauth::{Algorithm, ClientClaim, DocumentError, Documents, Issuer, OAuthOptions};
 pub use options::{ClientLimits, IntegrationInfo, Limits, Options, Transport};
+pub use routes::openapi::document as openapi;
 pub use server::{ClientCertificates, TlsError, TlsReloader};
 pub use service::{Backing, Error, Exit, Handle, Service, Stats};

@@ -69,6 +69,12 @@ pub(crate) enum Command {
         after_help = "Example:\n  sluicegate filter '{\"properties\":{\"mag\":[{\"numeric\":[\">=\",4.5]}]}}' earthquakes.ndjson\n\nThe language is described in docs/filters.md."
     )]
     Filter(FilterArgs),
+    /// Prints the API's OpenAPI 3.1 document, as /openapi.json serves it.
+    #[command(
+        name = "openapi",
+        after_help = "Example:\n  sluicegate openapi > api/openapi.json\n\nThe API shows it to people at /docs."
+    )]
+    OpenApi,
     /// Gives a subscription messages again, or for the first time although they are old: straight from the stream.
     #[command(after_help = replay::AFTER_HELP)]
     Replay(Box<ReplayArgs>),

@@ -69,6 +69,10 @@ async fn run(cli: Cli) -> ExitCode {
         Some(Command::Init(args)) => Box::pin(commands::init(args)).await,
         Some(Command::Leases(args)) => Box::pin(leases::run(args, stop)).await,
         Some(Command::Filter(args)) => filter::run(&args),
+        Some(Command::OpenApi) => {
+            commands::print(&api::openapi());
+            Ok(ExitCode::SUCCESS)
+        }
         Some(Command::Deliveries(args)) => Box::pin(deliveries::run(args, stop)).await,
         Some(Command::Subscriptions(args)) => Box::pin(subscriptions::run(args)).await,
         Some(Command::Clients(args)) => Box::pin(access::run(args)).await,

@@ -7,12 +7,15 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use serde_json::{Value, json};
-use store::{Action, Client, GrantScope};
+use store::{Action, Client};
 
 use super::authenticated::Caller;
+use super::described::{
+    FieldsJson, GrantJson, IntegrationJson, IntegrationsJson, LimitsJson, MeJson, RemainingJson,
+};
 use super::params::{self, PageParams};
 use super::problem::Problem;
+use super::render::{PageJson, Revalidated};
 use super::{App, conditional, render};
 use crate::backend::{BackendError, Exposed, PageQuestion};
 use crate::options::IntegrationInfo;
@@ -22,7 +25,22 @@ const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 pub(super) type Segments = Result<Path<(String, String)>, PathRejection>;
 
-/// `GET /v1/integrations/{integration}/entities/{entity}/messages`
+/// An entity's messages, a page at a time
+///
+/// Newest first unless `order=oldest`. `next` is the cursor of the next page, and stands in `Link` too; without it this is the last page.
+#[utoipa::path(get, path = "/v1/integrations/{integration}/entities/{entity}/messages", tag = "messages",
+    operation_id = "listMessages",
+    params(
+        ("integration" = String, Path, description = "Name of the integration"),
+        ("entity" = String, Path, description = "The entity, percent-encoded", min_length = 1, max_length = 512),
+        ("from" = Option<String>, Query, description = "Earliest time, inclusive: RFC 3339, or milliseconds since 1970"),
+        ("to" = Option<String>, Query, description = "Latest time, exclusive: RFC 3339, or milliseconds since 1970"),
+        ("order" = Option<String>, Query, description = "Which end comes first: `newest` (default) or `oldest`", pattern = "^(newest|oldest)$"),
+        ("limit" = Option<u32>, Query, description = "Messages in the page; 50 by default", minimum = 1, maximum = 500),
+        ("cursor" = Option<String>, Query, description = "`next` of an earlier page of this entity, unchanged"),
+    ),
+    responses((status = 200, description = "A page", body = PageJson,
+        headers(("link" = String, description = "Where the next page is, if there is one")))))]
 pub(crate) async fn page(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -53,7 +71,14 @@ pub(crate) async fn page(
     Ok(response)
 }
 
-/// `GET /v1/integrations/{integration}/messages/{locator}`
+/// One message, by its `self` link
+#[utoipa::path(get, path = "/v1/integrations/{integration}/messages/{locator}", tag = "messages", operation_id = "getMessage",
+    params(
+        ("integration" = String, Path, description = "Name of the integration"),
+        ("locator" = String, Path, description = "The last segment of a message's `self`"),
+        ("if-none-match" = Option<String>, Header, description = "An `ETag` that the client has already"),
+    ),
+    responses(Revalidated))]
 pub(crate) async fn message(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -67,7 +92,9 @@ pub(crate) async fn message(
     Ok(revalidatable(&app.base_url, &headers, &exposed))
 }
 
-/// `GET /v1/integrations`
+/// The integrations that this client may do anything with
+#[utoipa::path(get, path = "/v1/integrations", tag = "messages", operation_id = "listIntegrations",
+    responses((status = 200, description = "All of them", body = IntegrationsJson)))]
 pub(crate) async fn integrations(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -75,59 +102,44 @@ pub(crate) async fn integrations(
 ) -> Result<Response, Problem> {
     params::none(&uri)?;
     let seen = app.backend.integrations(&caller.client);
-    let described: Vec<Value> =
-        seen.into_iter().map(|info| describe(info, &caller.client)).collect();
-    Ok(render::json(&json!({ "integrations": described })))
+    let integrations = seen.into_iter().map(|info| describe(info, &caller.client)).collect();
+    Ok(render::json(&IntegrationsJson { integrations }))
 }
 
-fn describe(info: &IntegrationInfo, client: &Client) -> Value {
+fn describe<'a>(info: &'a IntegrationInfo, client: &Client) -> IntegrationJson<'a> {
     let actions = [Action::Read, Action::Publish, Action::Subscribe];
-    let granted: Vec<Action> =
-        actions.into_iter().filter(|action| client.may_see(*action, &info.name)).collect();
-    json!({
-        "name": info.name,
-        "description": info.description,
-        "retentionSeconds": info.retention.as_secs(),
-        "fields": { "entity": info.entity_pointer, "time": info.time_pointer },
-        "actions": granted,
-    })
+    IntegrationJson {
+        name: info.name.as_str(),
+        description: info.description.as_deref(),
+        retention_seconds: info.retention.as_secs(),
+        fields: FieldsJson {
+            entity: info.entity_pointer.as_deref(),
+            time: info.time_pointer.as_deref(),
+        },
+        actions: actions.into_iter().filter(|action| client.may_see(*action, &info.name)).collect(),
+    }
 }
 
-/// `GET /v1/me`
+/// Who is asking, what it may do, and what is left of its limits
+#[utoipa::path(get, path = "/v1/me", tag = "client", operation_id = "getMe",
+    responses((status = 200, description = "The client that the key or token is for", body = MeJson)))]
 pub(crate) async fn me(
     Extension(caller): Extension<Caller>,
     uri: Uri,
 ) -> Result<Response, Problem> {
     params::none(&uri)?;
     let (client, standing) = (&caller.client, caller.standing);
-    let grants: Vec<Value> = client
-        .grants
-        .iter()
-        .map(|grant| {
-            let integration = match &grant.integration {
-                GrantScope::All => "*",
-                GrantScope::One(name) => name.as_str(),
-            };
-            json!({
-                "integration": integration,
-                "action": grant.action,
-                "entityPrefix": grant.entity_prefix,
-                "filter": grant.filter,
-                "fields": grant.fields,
-            })
-        })
-        .collect();
-    Ok(render::json(&json!({
-        "id": client.id,
-        "name": client.name,
-        "grants": grants,
-        "limits": {
-            "requestsPerSecond": standing.limits.rate_per_second,
-            "burst": standing.limits.burst,
-            "concurrentRequests": standing.limits.concurrent,
+    Ok(render::json(&MeJson {
+        id: client.id.as_str(),
+        name: &client.name,
+        grants: client.grants.iter().map(GrantJson::of).collect(),
+        limits: LimitsJson {
+            requests_per_second: standing.limits.rate_per_second,
+            burst: standing.limits.burst,
+            concurrent_requests: standing.limits.concurrent,
         },
-        "remaining": { "requests": standing.remaining },
-    })))
+        remaining: RemainingJson { requests: standing.remaining },
+    }))
 }
 
 pub(super) fn read(segments: Segments) -> Result<(String, String), Problem> {

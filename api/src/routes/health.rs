@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::App;
 use super::problem::Problem;
@@ -21,19 +22,33 @@ pub(crate) fn is_health(route: &str) -> bool {
     route == HEALTHZ || route == READYZ
 }
 
-/// Alive: it answers.
-pub(crate) async fn healthz() -> Response {
-    render::json(&json!({ "status": "alive" }))
+/// How this task is.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Health)]
+pub(crate) struct HealthJson {
+    /// `alive` or `ready`.
+    status: &'static str,
 }
 
-/// Ready: told so by the app, and able to see who was revoked.
+/// Whether this task is alive
+#[utoipa::path(get, path = "/healthz", tag = "health", operation_id = "getHealth",
+    responses((status = 200, description = "It is", body = HealthJson)))]
+pub(crate) async fn healthz() -> Response {
+    render::json(&HealthJson { status: "alive" })
+}
+
+/// Whether this task can serve
+///
+/// It can when it was told so by the app and sees who was revoked; `detail` says why it cannot.
+#[utoipa::path(get, path = "/readyz", tag = "health", operation_id = "getReadiness",
+    responses((status = 200, description = "It can", body = HealthJson)))]
 pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response {
     let reason = app.readiness.reason().or_else(|| {
         let blind = !app.authenticator.sees_changes();
         blind.then(|| "changes of access cannot be read from the store".to_owned())
     });
     match reason {
-        None => render::json(&json!({ "status": "ready" })),
+        None => render::json(&HealthJson { status: "ready" }),
         Some(reason) => Problem::unavailable(&reason).into_response(),
     }
 }

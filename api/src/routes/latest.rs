@@ -13,11 +13,22 @@ use tokio::time::Instant;
 use super::authenticated::{Caller, refusal};
 use super::handlers::{Segments, read, revalidatable};
 use super::problem::Problem;
+use super::render::Revalidated;
 use super::{App, params, prefer};
 use crate::access::Peer;
 use crate::backend::BackendError;
 
-/// See the module.
+/// An entity's newest message, at once or when it comes
+///
+/// With `Prefer: wait=20` the answer is held until there is a message that the client does not have (by `If-None-Match`), or the time is over.
+#[utoipa::path(get, path = "/v1/integrations/{integration}/entities/{entity}/latest", tag = "messages", operation_id = "getLatest",
+    params(
+        ("integration" = String, Path, description = "Name of the integration"),
+        ("entity" = String, Path, description = "The entity, percent-encoded", min_length = 1, max_length = 512),
+        ("if-none-match" = Option<String>, Header, description = "An `ETag` that the client has already"),
+        ("prefer" = Option<String>, Header, description = "`wait=20`: how many seconds the client is willing to wait"),
+    ),
+    responses(Revalidated))]
 pub(crate) async fn latest(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,

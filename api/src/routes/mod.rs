@@ -2,11 +2,14 @@
 
 mod authenticated;
 mod conditional;
+mod described;
+mod docs;
 mod envelope;
 mod handlers;
 mod health;
 pub(crate) mod held;
 mod latest;
+pub(crate) mod openapi;
 mod params;
 mod prefer;
 pub(crate) mod problem;
@@ -20,9 +23,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::access::{Authenticator, Gates};
 use crate::backend::Backend;
@@ -82,18 +86,26 @@ fn may_wait(route: &str) -> bool {
 
 /// All routes over one [`App`].
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let guarded = Router::new()
-        .route("/v1/me", get(handlers::me))
-        .route("/v1/integrations", get(handlers::integrations))
-        .route("/v1/integrations/{integration}/entities/{entity}/messages", get(handlers::page))
-        .route(LATEST, get(latest::latest))
-        .route("/v1/integrations/{integration}/messages/{locator}", get(handlers::message))
-        .route_layer(from_fn_with_state(Arc::clone(&app), authenticated::authenticated));
-    let routes = Router::new()
-        .route(health::HEALTHZ, get(health::healthz))
-        .route(health::READYZ, get(health::readyz))
-        .merge(guarded);
+    let (guarded, _) = guarded().split_for_parts();
+    let (open, _) = open().split_for_parts();
+    let authenticated = from_fn_with_state(Arc::clone(&app), authenticated::authenticated);
+    let routes = open.merge(docs::routes()).merge(guarded.route_layer(authenticated));
     enveloped(routes, app)
+}
+
+/// The operations that need a client.
+fn guarded() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(handlers::me))
+        .routes(routes!(handlers::integrations))
+        .routes(routes!(handlers::page))
+        .routes(routes!(latest::latest))
+        .routes(routes!(handlers::message))
+}
+
+/// The operations that anybody may call.
+fn open() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(health::healthz)).routes(routes!(health::readyz))
 }
 
 /// What holds for every request, around these routes and around the lack of one.

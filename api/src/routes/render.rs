@@ -6,33 +6,58 @@ use data_encoding::BASE64;
 use http::{HeaderValue, header};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::{IntoResponses, ToSchema};
 
 use crate::backend::Exposed;
 use crate::timestamp;
 
-/// A message on the wire.
-#[derive(Serialize)]
+/// A message.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct MessageJson<'a> {
+#[schema(as = Message)]
+pub(crate) struct MessageJson<'a> {
+    /// The same wherever the message is seen, pushed or read.
     id: &'a str,
     integration: &'a str,
     entity: &'a str,
+    /// When it happened, by the message itself.
+    #[schema(format = DateTime)]
     time: String,
+    /// When it arrived in the stream.
+    #[schema(format = DateTime)]
     arrived_at: String,
+    /// Where this message can be read again, for as long as it is kept.
     #[serde(rename = "self")]
     link: String,
+    /// The message as it was written, or the fields of it that this client may see.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Value>)]
     data: Option<&'a RawValue>,
     /// Instead of `data`, if the payload is no JSON after all: nothing is lost.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     data_base64: Option<String>,
 }
 
-/// A page on the wire.
-#[derive(Serialize)]
-struct PageJson<'a> {
+/// A page of messages.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Page)]
+pub(crate) struct PageJson<'a> {
     messages: Vec<MessageJson<'a>>,
+    /// The cursor of the next page; null on the last one.
     next: Option<&'a str>,
+}
+
+/// A message that the client may have already.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "describes what `handlers::revalidatable` answers")]
+pub(crate) enum Revalidated {
+    /// The message
+    #[response(status = 200, headers(("etag" = String, description = "Names this message, with the fields that this client may see")))]
+    Message(MessageJson<'static>),
+    /// The client has it already
+    #[response(status = 304, headers(("etag" = String)))]
+    NotModified,
 }
 
 /// The path of a message, behind `base`.

@@ -74,7 +74,11 @@ impl Answer {
             .unwrap_or_else(|_| panic!("{} {:?}", self.status, self.body))
     }
 
-    fn header(&self, name: &str) -> &str {
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 

@@ -1,0 +1,184 @@
+//! The OpenAPI document: what the handlers say of themselves, and what holds for all of them.
+//!
+//! Each handler describes what is its own; what the envelope and the authentication add to every answer is put here, in one
+//! place, as it is in the code. Start at [`document`].
+
+use serde_json::{Map, Value, json};
+use utoipa::OpenApi;
+
+use super::problem::MEDIA_TYPE;
+use super::{guarded, open};
+
+#[cfg(test)]
+mod tests;
+
+/// What stands in front of the operations.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Sluicegate",
+        description = "Recent messages of the integrations that a client was granted, over HTTPS. Every error is a problem (RFC 9457); what is not granted is answered like what does not exist.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    tags(
+        (name = "messages", description = "What was published, for as long as it is kept"),
+        (name = "client", description = "The client itself"),
+        (name = "health", description = "For load balancers"),
+    )
+)]
+struct Frame;
+
+/// Refusals that any operation may answer: status, description, whether it says when to come back.
+const ALWAYS: [(&str, &str, bool); 6] = [
+    ("400", "A parameter or a header cannot be read", false),
+    ("414", "Path and query are too long", false),
+    ("431", "The header is too large", false),
+    ("500", "A defect on this side", false),
+    ("503", "Not now, through no fault of the client", true),
+    ("504", "No answer in time", false),
+];
+/// Further ones of an operation that needs a client.
+const GUARDED: [(&str, &str, bool); 2] = [
+    ("401", "No key or token that works", false),
+    ("429", "More than the client's limits allow", true),
+];
+/// Of one that names something in its path.
+const NAMED: (&str, &str, bool) = ("404", "It does not exist, or not for this client", false);
+/// Of one that takes a body.
+const WITH_BODY: (&str, &str, bool) = ("413", "The body is too large", false);
+
+/// The document, as JSON for people: the same in every build of a version.
+pub fn document() -> String {
+    let mut frame = Frame::openapi();
+    let mut guarded_paths = guarded().split_for_parts().1;
+    let mut document = {
+        let open_paths = open().split_for_parts().1;
+        let listed: Vec<String> = guarded_paths.paths.paths.keys().cloned().collect();
+        guarded_paths.merge(open_paths);
+        // The parts' own frames are empty: ours is kept.
+        frame.merge(guarded_paths);
+        let mut document = serde_json::to_value(&frame).unwrap_or_default();
+        for (path, item) in members(&mut document, "paths") {
+            let is_guarded = listed.contains(path);
+            for operation in item.as_object_mut().into_iter().flat_map(Map::values_mut) {
+                complete(operation, path, is_guarded);
+            }
+        }
+        document
+    };
+    let components = members(&mut document, "components");
+    components.insert("securitySchemes".into(), security_schemes());
+    components.insert("headers".into(), headers());
+    let schemas = components.entry("schemas").or_insert_with(|| json!({}));
+    schemas["Problem"] = problem();
+    let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+fn members<'a>(value: &'a mut Value, name: &str) -> &'a mut Map<String, Value> {
+    let member = &mut value[name];
+    if !member.is_object() {
+        *member = json!({});
+    }
+    match member {
+        Value::Object(members) => members,
+        _ => unreachable!("it was made an object above"),
+    }
+}
+
+/// Adds to an operation what holds for all of its kind.
+fn complete(operation: &mut Value, path: &str, is_guarded: bool) {
+    let takes_body = operation.get("requestBody").is_some();
+    let mut refusals: Vec<_> = ALWAYS.to_vec();
+    if is_guarded {
+        refusals.extend(GUARDED);
+        operation["security"] = json!([{ "apiKey": [] }, { "bearer": [] }]);
+    } else {
+        operation["security"] = json!([]);
+    }
+    if is_guarded && path.contains('{') {
+        refusals.push(NAMED);
+    }
+    if takes_body {
+        refusals.push(WITH_BODY);
+    }
+    let responses = members(operation, "responses");
+    for (status, description, comes_back) in refusals {
+        let answer = responses.entry(status).or_insert_with(|| refusal(description));
+        if comes_back {
+            answer["headers"]["retry-after"] = header("RetryAfter");
+        }
+    }
+    for (status, answer) in responses.iter_mut() {
+        answer["headers"]["x-request-id"] = header("RequestId");
+        // Known only once it is known who asks.
+        if is_guarded && !matches!(status.as_str(), "401" | "414" | "431" | "503" | "504") {
+            for name in ["RateLimit-Policy", "RateLimit"] {
+                answer["headers"][name.to_lowercase()] = header(&name.replace('-', ""));
+            }
+        }
+        if status == "401" {
+            answer["headers"]["www-authenticate"] = header("WwwAuthenticate");
+        }
+    }
+}
+
+fn refusal(description: &str) -> Value {
+    let schema = json!({ "$ref": "#/components/schemas/Problem" });
+    json!({ "description": description, "content": { MEDIA_TYPE: { "schema": schema } } })
+}
+
+fn header(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/headers/{name}") })
+}
+
+fn headers() -> Value {
+    let text =
+        |description: &str| json!({ "description": description, "schema": { "type": "string" } });
+    json!({
+        "RequestId": text("Names this request; to be told to support"),
+        "RateLimitPolicy": text("The client's limits (draft-ietf-httpapi-ratelimit-headers)"),
+        "RateLimit": text("What is left of them"),
+        "WwwAuthenticate": text("How to authenticate"),
+        "RetryAfter": {
+            "description": "Not worth trying again before so many seconds",
+            "schema": { "type": "integer", "minimum": 0 },
+        },
+    })
+}
+
+fn security_schemes() -> Value {
+    json!({
+        "apiKey": { "type": "apiKey", "in": "header", "name": "x-api-key" },
+        "bearer": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An API key, or an access token of an issuer that the operator trusts (OAuth 2.0 client credentials)",
+        },
+    })
+}
+
+/// The body of every error: `problem::Problem` writes it.
+fn problem() -> Value {
+    let text = |description: &str| json!({ "type": "string", "description": description });
+    json!({
+        "type": "object",
+        "description": "What went wrong (RFC 9457)",
+        "required": ["type", "title", "status"],
+        "properties": {
+            "type": text("Names the kind of problem; `about:blank` where the status says all"),
+            "title": text("The kind, in words"),
+            "status": { "type": "integer", "minimum": 400, "maximum": 599 },
+            "detail": text("This problem, in words"),
+            "parameter": text("Which parameter is wrong"),
+            "found": text("What it was"),
+            "allowed": text("What it may be"),
+            "violated-policies": {
+                "type": "array",
+                "items": { "type": "string" },
+                "description": "Which of the client's limits are used up",
+            },
+        },
+    })
+}
