@@ -111,6 +111,32 @@ impl EpochTable {
         Ok(found)
     }
 
+    /// Some items of a partition in the order of their sort keys, behind `after`, read consistently, at most `limit`;
+    /// and whether there are more.
+    pub(crate) async fn some(
+        &self,
+        operation: &'static str,
+        partition: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<ItemReader>, bool), StoreError> {
+        let call = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("#pk = :pk")
+            .expression_attribute_names("#pk", crate::item::PK)
+            .expression_attribute_values(":pk", crate::item::s(partition))
+            .set_exclusive_start_key(after.map(|sort| key(partition, sort)))
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .consistent_read(true);
+        let answer =
+            Box::pin(call.send()).await.map_err(|e| StoreError::from_sdk(operation, &e))?;
+        let more = answer.last_evaluated_key.is_some();
+        let items = answer.items.unwrap_or_default().into_iter();
+        Ok((items.map(|item| ItemReader::new(operation, item)).collect(), more))
+    }
+
     /// Puts an item that changes nothing for anybody: without the epoch.
     pub(crate) async fn put_quietly(
         &self,
@@ -223,6 +249,18 @@ impl EpochTable {
             .build();
         let put = put.map_err(|e| not_built(operation, &e))?;
         Ok(TransactWriteItem::builder().put(put).build())
+    }
+
+    /// Deletes an item, if there is one.
+    pub(crate) fn delete_any(
+        &self,
+        operation: &'static str,
+        partition: &str,
+        sort: &str,
+    ) -> Result<TransactWriteItem, StoreError> {
+        let delete = Delete::builder().table_name(&self.table).set_key(Some(key(partition, sort)));
+        let delete = delete.build().map_err(|e| not_built(operation, &e))?;
+        Ok(TransactWriteItem::builder().delete(delete).build())
     }
 
     /// Deletes an item that must exist.

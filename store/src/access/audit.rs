@@ -1,4 +1,4 @@
-//! What is written down about every change of access, in the transaction that makes it.
+//! What is written down about every change of access and of what is pushed, in the transaction that makes it.
 
 use crate::error::StoreError;
 use crate::item::{Item, ItemReader, key, n, s};
@@ -26,9 +26,9 @@ pub struct AuditEntry {
     pub at_ms: i64,
     /// Who.
     pub by: String,
-    /// What was done, e.g. `key.issue`.
+    /// What was done, e.g. `key.issue` or `subscription.create`.
     pub action: String,
-    /// To what: a client's id or a key's id. Never a secret.
+    /// To what: the id of a client, a key, a subscription or a replay. Never a secret.
     pub subject: String,
 }
 
@@ -38,7 +38,7 @@ pub(super) fn partition(day: i64) -> String {
 }
 
 /// The entry of a change.
-pub(super) fn to_item(change: &Change<'_>, action: &str, subject: &str) -> Item {
+pub(crate) fn to_item(change: &Change<'_>, action: &str, subject: &str) -> Item {
     let sort = format!("{}#{action}#{subject}", time_part(change.at_ms));
     let mut item = key(partition(change.at_ms.div_euclid(DAY_MS)), sort);
     item.insert(AT.to_owned(), n(change.at_ms));

@@ -106,7 +106,7 @@ pub(super) fn list_partition(client: &ClientId) -> String {
 }
 
 /// Partition of a list of what belongs to a client.
-pub(super) fn list_partition_of(kind: &str, client: &ClientId) -> String {
+pub(crate) fn list_partition_of(kind: &str, client: &ClientId) -> String {
     format!("{kind}#{client}")
 }
 

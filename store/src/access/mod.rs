@@ -5,7 +5,7 @@
 //! leaves an audit entry in the same transaction. Nothing here caches or knows HTTP.
 //! Start at [`authorise`], then [`AccessStore`].
 
-mod audit;
+pub(crate) mod audit;
 mod document;
 mod dynamodb;
 mod exposure;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use audit::{AuditEntry, Change};
-pub(crate) use document::{CLIENTS, read_client};
+pub(crate) use document::{CLIENTS, list_partition_of, read_client};
 pub use dynamodb::AccessStore;
 pub(crate) use dynamodb::{EPOCH, MAX_CLIENTS};
 pub use exposure::Exposure;

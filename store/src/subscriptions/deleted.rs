@@ -1,7 +1,11 @@
 //! Subscriptions that were deleted, for as long as something may be left of them: what waits in chains is found by its subscription's id
 //! alone.
 
+use aws_sdk_dynamodb::types::TransactWriteItem;
+
+use super::owned::owned_partition;
 use super::{SubscriptionId, SubscriptionStore};
+use crate::access::{Change, audit};
 use crate::error::StoreError;
 use crate::item::{ItemReader, SK, key, n};
 
@@ -22,13 +26,37 @@ pub struct DeletedSubscription {
 impl SubscriptionStore {
     /// Deletes a subscription, and notes at `now_ms` that it was; false if there was none.
     pub async fn delete(&self, id: &SubscriptionId, now_ms: i64) -> Result<bool, StoreError> {
+        self.delete_with(id, now_ms, Vec::new()).await
+    }
+
+    /// The same, and it is written down who did it.
+    pub async fn delete_as(
+        &self,
+        id: &SubscriptionId,
+        change: &Change<'_>,
+    ) -> Result<bool, StoreError> {
+        let entry = audit::to_item(change, "subscription.delete", id.as_str());
+        let entry = self.table.put_any("delete subscription", entry)?;
+        self.delete_with(id, change.at_ms, vec![entry]).await
+    }
+
+    async fn delete_with(
+        &self,
+        id: &SubscriptionId,
+        now_ms: i64,
+        mut changes: Vec<TransactWriteItem>,
+    ) -> Result<bool, StoreError> {
         let operation = "delete subscription";
-        let delete = self.table.delete(operation, super::document::PARTITION, id.as_str())?;
+        // Its owner is read for its place in the owner's list; an owner never changes.
+        let Some(found) = self.get(id).await? else { return Ok(false) };
         let mut note = key(PARTITION, id.as_str());
         note.insert(DELETED_AT.to_owned(), n(now_ms));
-        let note = self.table.put_any(operation, note)?;
-        match self.table.commit(operation, &format!("subscription {id}"), vec![delete, note]).await
-        {
+        changes.extend([
+            self.table.delete(operation, super::document::PARTITION, id.as_str())?,
+            self.table.delete_any(operation, &owned_partition(&found.client), id.as_str())?,
+            self.table.put_any(operation, note)?,
+        ]);
+        match self.table.commit(operation, &format!("subscription {id}"), changes).await {
             Ok(()) => Ok(true),
             Err(error) if error.is_conflict() => Ok(false),
             Err(error) => Err(error),

@@ -5,9 +5,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use aws_sdk_dynamodb::types::TransactWriteItem;
+
 use super::document::{PARTITION, from_item, to_item};
+use super::owned::owned_row;
 use super::{DeliveryOrder, Destination, Subscription, SubscriptionId};
-use crate::access::{self, Client, ClientId};
+use crate::access::{self, Change, Client, ClientId, audit};
 use crate::epoch::EpochTable;
 use crate::error::StoreError;
 
@@ -60,12 +63,33 @@ impl SubscriptionStore {
     /// Stores a subscription if nobody changed it since its version was read (0: it must be new), and
     /// gives it back with its new version. [`StoreError::Conflict`] if somebody did.
     pub async fn put(&self, subscription: &Subscription) -> Result<Subscription, StoreError> {
+        self.put_with(subscription, Vec::new()).await
+    }
+
+    /// The same, and it is written down who did it: `action` says what, such as `subscription.create`.
+    pub async fn put_as(
+        &self,
+        subscription: &Subscription,
+        action: &str,
+        change: &Change<'_>,
+    ) -> Result<Subscription, StoreError> {
+        let entry = audit::to_item(change, action, subscription.id.as_str());
+        self.put_with(subscription, vec![self.table.put_any("put subscription", entry)?]).await
+    }
+
+    async fn put_with(
+        &self,
+        subscription: &Subscription,
+        mut changes: Vec<TransactWriteItem>,
+    ) -> Result<Subscription, StoreError> {
         let operation = "put subscription";
         check(subscription).map_err(|detail| StoreError::Invalid { operation, detail })?;
         self.check_order(operation, subscription).await?;
-        let put = self.table.put(operation, to_item(subscription)?, subscription.version)?;
+        changes.push(self.table.put(operation, to_item(subscription)?, subscription.version)?);
+        // Whatever there was: it says the same, and one that was not listed yet is from now on.
+        changes.push(self.table.put_any(operation, owned_row(subscription))?);
         let what = format!("subscription {}", subscription.id);
-        self.table.commit(operation, &what, vec![put]).await?;
+        self.table.commit(operation, &what, changes).await?;
         let version = subscription.version.saturating_add(1);
         Ok(Subscription { version, ..subscription.clone() })
     }

@@ -8,6 +8,7 @@ mod aws;
 mod deleted;
 mod document;
 mod dynamodb;
+mod owned;
 mod retry;
 mod rotation;
 mod secret;

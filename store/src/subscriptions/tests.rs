@@ -6,7 +6,7 @@ use super::*;
 use crate::testing::{APP, NOW, calls, dynamodb, fail, integration, random};
 use crate::{AccessStore, Change, Class, Client, Pepper, StoreError};
 
-fn subscription(id: &str) -> Subscription {
+pub(super) fn subscription(id: &str) -> Subscription {
     Subscription {
         id: SubscriptionId::parse(id).unwrap(),
         client: ClientId::parse("cl_1").unwrap(),
@@ -27,7 +27,7 @@ fn subscription(id: &str) -> Subscription {
     }
 }
 
-async fn store() -> (local_aws::LocalAws, SubscriptionStore) {
+pub(super) async fn store() -> (local_aws::LocalAws, SubscriptionStore) {
     let (aws, client) = dynamodb().await;
     (aws, SubscriptionStore::new(client, APP))
 }

@@ -147,6 +147,12 @@ pub(super) struct Target {
 }
 
 impl Guard {
+    /// The same without the private places that the operator vouches for.
+    #[must_use]
+    pub fn public_only(&self) -> Guard {
+        Guard { allowed_private: Vec::new(), allowed_ports: self.allowed_ports.clone() }
+    }
+
     /// Decides on the URL alone: scheme, user information, host, port.
     pub(super) fn plan_dial(&self, uri: &Uri) -> Result<Target, Refusal> {
         let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {

@@ -83,13 +83,16 @@ impl Webhook {
     ) -> Webhook {
         let transports = &workshop.outlets.webhooks;
         let token_channel = || {
-            let channel = Channel { connections: 1, identity: None, whole_answers: true };
+            let public_only = destination.public_only;
+            let channel =
+                Channel { connections: 1, identity: None, whole_answers: true, public_only };
             transports.for_destination(&channel)
         };
         let channel = Channel {
             connections: policy.concurrency as usize,
             identity: destination.identity.as_ref(),
             whole_answers: false,
+            public_only: destination.public_only,
         };
         Webhook {
             uri: destination.url.uri().clone(),

@@ -37,6 +37,18 @@ async fn static_headers_and_fixed_authorization_go_with_every_message() {
 }
 
 #[tokio::test]
+async fn what_its_client_entered_does_not_reach_the_places_that_operators_vouch_for() {
+    let receiver = Receiver::answering(200).await;
+    let mut sent = Sent::with(json!({}), &receiver);
+    sent.public_only = true;
+    let failure = sent.failure().await;
+    assert!(failure.detail.contains("refused"), "{}", failure.detail);
+    assert!(receiver.got.lock().unwrap().is_empty());
+    sent.public_only = false;
+    assert_eq!(sent.outcome().await, Outcome::Accepted);
+}
+
+#[tokio::test]
 async fn what_a_receiver_echoes_is_kept_without_our_secrets() {
     let echo = |request: &Request<()>| {
         let mut body = String::from("you sent: ");

@@ -133,6 +133,7 @@ struct Sent {
     roots: rustls::RootCertStore,
     timeout_ms: u64,
     settings: Value,
+    public_only: bool,
 }
 
 impl Sent {
@@ -143,6 +144,7 @@ impl Sent {
             roots: rustls::RootCertStore::empty(),
             timeout_ms: 5_000,
             settings: json!({}),
+            public_only: false,
         }
     }
 
@@ -162,6 +164,7 @@ impl Sent {
         );
         let settings = serde_json::from_value(self.settings.clone()).unwrap();
         destination.configure(&settings).unwrap();
+        destination.public_only = self.public_only;
         let workshop = Workshop {
             outlets: Outlets {
                 webhooks: Arc::new(HttpTransports::new(guard, trust(self.roots.clone()))),

@@ -77,6 +77,8 @@ pub struct Channel<'a> {
     pub identity: Option<&'a ClientIdentity>,
     /// Every answer is kept up to its limit: it is read by a program.
     pub whole_answers: bool,
+    /// The private places that the operator vouches for are not for this one.
+    pub public_only: bool,
 }
 
 /// Makes a transport for each destination, so that none can take another's connections, or be taken for another.
@@ -88,6 +90,8 @@ pub trait Transports: Send + Sync {
 /// Real connections, guarded.
 pub struct HttpTransports {
     guard: Arc<Guard>,
+    /// The same for destinations that may be at public places only.
+    public: Arc<Guard>,
     tls: Arc<rustls::ClientConfig>,
 }
 
@@ -95,7 +99,7 @@ impl HttpTransports {
     /// `tls` carries the trusted roots and must name no ALPN protocol: webhooks speak HTTP/1.1.
     #[must_use]
     pub fn new(guard: Guard, tls: Arc<rustls::ClientConfig>) -> HttpTransports {
-        HttpTransports { guard: Arc::new(guard), tls }
+        HttpTransports { public: Arc::new(guard.public_only()), guard: Arc::new(guard), tls }
     }
 
     /// The same verification of receivers, with a certificate of our own.
@@ -134,7 +138,8 @@ impl Transports for HttpTransports {
             Ok(tls) => tls,
             Err(why) => return Arc::new(Unusable(why)),
         };
-        let connector = Connector::new(Arc::clone(&self.guard), tls);
+        let guard = if channel.public_only { &self.public } else { &self.guard };
+        let connector = Connector::new(Arc::clone(guard), tls);
         let client = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(channel.connections)
             .pool_idle_timeout(POOL_IDLE)

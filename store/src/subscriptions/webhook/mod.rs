@@ -39,6 +39,8 @@ pub struct WebhookDestination {
     pub auth: Option<Box<WebhookAuth>>,
     /// The certificate that it shows where it is asked for one.
     pub identity: Option<ClientIdentity>,
+    /// It was entered by its client, not by an operator: the private places that operators vouch for are none of its.
+    pub public_only: bool,
 }
 
 impl WebhookDestination {
@@ -52,6 +54,7 @@ impl WebhookDestination {
             headers: StaticHeaders::default(),
             auth: None,
             identity: None,
+            public_only: false,
         }
     }
 
@@ -91,6 +94,8 @@ pub(super) struct WebhookDocument {
     secrets: Vec<KeyDocument>,
     #[serde(default, skip_serializing_if = "WebhookSettings::is_default")]
     settings: WebhookSettings,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    public_only: bool,
 }
 
 /// A key as it is kept; one that is not replaced is its text alone.
@@ -127,6 +132,7 @@ impl From<&WebhookDestination> for WebhookDocument {
             url: webhook.url.as_str().to_owned(),
             secrets: webhook.keys.iter().map(KeyDocument::from).collect(),
             settings: WebhookSettings::of(webhook),
+            public_only: webhook.public_only,
         }
     }
 }
@@ -143,6 +149,7 @@ impl WebhookDocument {
             headers: checked.headers,
             auth: checked.auth,
             identity: checked.identity,
+            public_only: self.public_only,
         })
     }
 }
