@@ -1,17 +1,18 @@
 //! The HTTPS API: recent messages, exposed to those who were granted them, and to nobody else.
 //!
-//! It reads what the other service stored and never writes a message; it knows neither streams nor
-//! leases. The app gives it stores, a signer, a clock, a certificate, a way to fetch issuers' keys
+//! It reads what the other service stored and never writes a message; it writes what clients manage of
+//! their own subscriptions. It knows neither streams nor leases. The app gives it stores, a signer, a clock, a certificate, a way to fetch issuers' keys
 //! and options; it reads no environment and makes no client.
 //!
 //! Three layers, each of which does not know the one before it: `server` (sockets, TLS, deadlines),
 //! `routes` (paths, parameters, problem details) over `access` (who asks, how much), and `backend`
-//! (what they may read). Start at [`Service`], then `routes::router`, then `backend`.
+//! (what they may read) and `manage` (what they have pushed). Start at [`Service`], then `routes::router`, then `backend`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod access;
 mod backend;
 mod cursor;
+mod manage;
 mod metrics;
 mod options;
 mod readiness;
@@ -24,6 +25,7 @@ mod timestamp;
 mod watches;
 
 pub use access::oauth::{Algorithm, ClientClaim, DocumentError, Documents, Issuer, OAuthOptions};
+pub use manage::{DeliveryRules, Managing, RandomFill};
 pub use options::{ClientLimits, IntegrationInfo, Limits, Options, Transport};
 pub use routes::openapi::document as openapi;
 pub use server::{ClientCertificates, TlsError, TlsReloader};

@@ -88,6 +88,8 @@ pub struct Limits {
     /// Payload bytes in one page of messages; a page is cut short before it gets larger (but holds
     /// at least one).
     pub max_page_bytes: usize,
+    /// Subscriptions of one client. Counted before each is made: requests at the same moment may exceed it by as many.
+    pub max_subscriptions: usize,
     /// API keys kept in memory, and, counted apart, key ids known not to exist; and so many access
     /// tokens, and OAuth clients, again.
     pub max_cached_keys: usize,
@@ -118,6 +120,7 @@ impl Default for Limits {
             max_header_bytes: 16 * 1024,
             max_body_bytes: 1024 * 1024,
             max_page_bytes: 4 * 1024 * 1024,
+            max_subscriptions: 50,
             max_cached_keys: 10_000,
             unknown_key_lookups_per_second: 50,
             failed_authentications_per_second: 200,
@@ -181,6 +184,7 @@ impl Options {
             ("max_header_bytes", limits.max_header_bytes as u64),
             ("max_watched", limits.max_watched as u64),
             ("max_page_bytes", limits.max_page_bytes as u64),
+            ("max_subscriptions", limits.max_subscriptions as u64),
             ("max_cached_keys", limits.max_cached_keys as u64),
             ("unknown_key_lookups_per_second", limits.unknown_key_lookups_per_second.into()),
             ("failed_authentications_per_second", limits.failed_authentications_per_second.into()),

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::access::oauth::{Documents, Tokens};
 use crate::access::{Authenticator, Gates};
 use crate::backend::Backend;
+use crate::manage::{Manager, Managing};
 use crate::options::Options;
 use crate::readiness::Readiness;
 use crate::routes::{App, RequestIds, router};
@@ -34,6 +35,8 @@ pub struct Backing {
     pub signer: Signer,
     /// Fetches the keys of the issuers of access tokens.
     pub documents: Arc<dyn Documents>,
+    /// Subscriptions and deliveries, which clients manage.
+    pub managing: Managing,
     /// The wall clock.
     pub time: SharedTimeSource,
 }
@@ -145,9 +148,11 @@ impl Service {
 
 fn app(options: Options, backing: Backing) -> Arc<App> {
     let limits = options.limits;
-    let Backing { messages, access, signer, documents, time } = backing;
+    let Backing { messages, access, signer, documents, managing, time } = backing;
     let tokens = Tokens::new(&options.oauth, &documents, &time);
+    let has_base_url = options.base_url.is_some();
     Arc::new(App {
+        manager: Manager::new(managing, &options.integrations, has_base_url, &limits, time.clone()),
         backend: Backend::new(messages, signer, options.integrations, time.clone(), &limits),
         authenticator: Authenticator::new(access, tokens, time, &limits),
         gates: Gates::new(limits.client, limits.max_cached_keys),

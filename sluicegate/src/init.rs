@@ -16,6 +16,8 @@ use crate::{random, streams};
 const DEV_SHARDS: u32 = 2;
 /// Who made it, for the audit log.
 const BY: &str = "sluicegate init --dev";
+/// What it does with subscriptions, likewise.
+const SUBSCRIBED: &str = "subscription.create";
 
 /// What is to exist afterwards.
 #[derive(Debug)]
@@ -157,12 +159,13 @@ async fn make_dev(app: &str, dev: Dev, clients: &Clients) -> anyhow::Result<DevR
             filter: dev.filter,
             ..everything(&client.id, destination, now_ms)
         };
-        let subscription = subscriptions.put(&subscription).await?;
+        let subscription = subscriptions.put_as(&subscription, SUBSCRIBED, &change).await?;
         report.subscription = Some(subscription.id.to_string());
         report.signing_secret = Some(secret.expose());
     }
     for destination in dev.aws {
-        let subscription = subscriptions.put(&everything(&client.id, destination, now_ms)).await?;
+        let subscription = everything(&client.id, destination, now_ms);
+        let subscription = subscriptions.put_as(&subscription, SUBSCRIBED, &change).await?;
         report.aws_subscriptions.push(subscription.id.to_string());
     }
     Ok(report)

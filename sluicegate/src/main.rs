@@ -25,6 +25,7 @@ mod operator;
 mod preflight;
 mod random;
 mod replay;
+mod rules;
 mod screen;
 mod services;
 mod signals;

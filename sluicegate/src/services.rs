@@ -24,7 +24,7 @@ use crate::documents::HttpsDocuments;
 use crate::operator::Operated;
 use crate::preflight::require_tables;
 use crate::streams::StreamState;
-use crate::{load, random, streams};
+use crate::{load, random, rules, streams};
 
 /// What pipelines may hold together is a share of this where no container sets a limit.
 const MEMORY_WITHOUT_LIMIT: u64 = 2 * 1024 * 1024 * 1024;
@@ -298,7 +298,8 @@ impl ApiService {
                 (Transport::Tls(tls), Some(files))
             }
         };
-        let tables = ["-messages", "-access"].map(|name| format!("{}{name}", config.app.name));
+        let tables = ["-messages", "-deliveries", "-access"]
+            .map(|name| format!("{}{name}", config.app.name));
         require_tables(&clients.dynamodb, &tables).await?;
         let secrets = &config.secrets;
         let pepper = secrets.pepper.as_ref().context("secrets.pepper is not set")?;
@@ -314,6 +315,7 @@ impl ApiService {
             signer: Signer::new(link_key.expose())
                 .context("secrets.link_signing_key is too short")?,
             documents: Arc::new(HttpsDocuments::new(public_tls()?)),
+            managing: rules::managing(config, clients),
             time: clients.time.clone(),
         };
         let (service, handle) = api::Service::bind(api_options(config, transport), backing).await?;

@@ -1,4 +1,4 @@
-//! Conditional requests: strong entity tags and `If-None-Match` (RFC 9110, 13.1.2). Pure.
+//! Conditional requests: strong entity tags, `If-None-Match` and `If-Match` (RFC 9110, 13.1). Pure.
 
 use http::{HeaderMap, header};
 
@@ -22,16 +22,40 @@ pub(crate) fn none_match(headers: &HeaderMap, tag: &str) -> bool {
         .any(|found| found == "*" || found.strip_prefix("W/").unwrap_or(found) == tag)
 }
 
+/// Whether a change may be made to what has this `tag` now: the client asked for no certain version, or for this one.
+pub(crate) fn matches(headers: &HeaderMap, tag: &str) -> bool {
+    let mut given = headers.get_all(header::IF_MATCH).iter().peekable();
+    given.peek().is_none()
+        || given
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .take(MAX_TAGS)
+            .map(str::trim)
+            .any(|found| found == "*" || found == tag)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn matches(values: &[&'static str]) -> bool {
+    fn headers(name: header::HeaderName, values: &[&'static str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for value in values {
-            headers.append(header::IF_NONE_MATCH, http::HeaderValue::from_static(value));
+            headers.append(&name, http::HeaderValue::from_static(value));
         }
-        none_match(&headers, &tag("msg_a"))
+        headers
+    }
+
+    fn matches(values: &[&'static str]) -> bool {
+        none_match(&headers(header::IF_NONE_MATCH, values), &tag("msg_a"))
+    }
+
+    #[test]
+    fn a_change_is_held_to_the_version_that_was_read_and_to_no_weak_one() {
+        let may =
+            |values: &[&'static str]| super::matches(&headers(header::IF_MATCH, values), "\"3\"");
+        assert!(may(&[]) && may(&["*"]) && may(&["\"2\", \"3\""]));
+        assert!(!may(&["\"2\""]) && !may(&["W/\"3\""]) && !may(&["3"]) && !may(&[""]));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The routes: what HTTP asks, put to a backend that does not know HTTP. Start at [`router`].
 
 mod authenticated;
+mod body;
 mod conditional;
 mod described;
 mod docs;
@@ -14,6 +15,7 @@ mod params;
 mod prefer;
 pub(crate) mod problem;
 mod render;
+mod subscriptions;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -30,6 +32,7 @@ use utoipa_axum::routes;
 
 use crate::access::{Authenticator, Gates};
 use crate::backend::Backend;
+use crate::manage::Manager;
 use crate::options::Limits;
 use crate::readiness::Readiness;
 use problem::Problem;
@@ -37,6 +40,7 @@ use problem::Problem;
 /// What the routes share.
 pub(crate) struct App {
     pub(crate) backend: Backend,
+    pub(crate) manager: Manager,
     pub(crate) authenticator: Authenticator,
     pub(crate) gates: Gates,
     pub(crate) limits: Limits,
@@ -101,6 +105,15 @@ fn guarded() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(handlers::page))
         .routes(routes!(latest::latest))
         .routes(routes!(handlers::message))
+        .merge(managed())
+}
+
+/// What a client manages of what is pushed to it.
+fn managed() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(subscriptions::list, subscriptions::create))
+        .routes(routes!(subscriptions::show, subscriptions::change, subscriptions::delete))
+        .routes(routes!(subscriptions::rotate))
 }
 
 /// The operations that anybody may call.

@@ -22,6 +22,7 @@ mod tests;
     ),
     tags(
         (name = "messages", description = "What was published, for as long as it is kept"),
+        (name = "subscriptions", description = "What is pushed to the client, and where to"),
         (name = "client", description = "The client itself"),
         (name = "health", description = "For load balancers"),
     )
@@ -45,7 +46,8 @@ const GUARDED: [(&str, &str, bool); 2] = [
 /// Of one that names something in its path.
 const NAMED: (&str, &str, bool) = ("404", "It does not exist, or not for this client", false);
 /// Of one that takes a body.
-const WITH_BODY: (&str, &str, bool) = ("413", "The body is too large", false);
+const WITH_BODY: [(&str, &str, bool); 2] =
+    [("413", "The body is too large", false), ("415", "The body is of another media type", false)];
 
 /// The document, as JSON for people: the same in every build of a version.
 pub fn document() -> String {
@@ -101,7 +103,7 @@ fn complete(operation: &mut Value, path: &str, is_guarded: bool) {
         refusals.push(NAMED);
     }
     if takes_body {
-        refusals.push(WITH_BODY);
+        refusals.extend(WITH_BODY);
     }
     let responses = members(operation, "responses");
     for (status, description, comes_back) in refusals {
@@ -111,6 +113,10 @@ fn complete(operation: &mut Value, path: &str, is_guarded: bool) {
         }
     }
     for (status, answer) in responses.iter_mut() {
+        // What an operation says of a refusal is its description: the body is that of all.
+        if matches!(status.as_bytes(), [b'4' | b'5', ..]) && answer.get("content").is_none() {
+            answer["content"] = refusal("")["content"].take();
+        }
         answer["headers"]["x-request-id"] = header("RequestId");
         // Known only once it is known who asks.
         if is_guarded && !matches!(status.as_str(), "401" | "414" | "431" | "503" | "504") {
@@ -172,6 +178,7 @@ fn problem() -> Value {
             "status": { "type": "integer", "minimum": 400, "maximum": 599 },
             "detail": text("This problem, in words"),
             "parameter": text("Which parameter is wrong"),
+            "pointer": text("Which field of the body is wrong, as a JSON Pointer"),
             "found": text("What it was"),
             "allowed": text("What it may be"),
             "violated-policies": {

@@ -10,6 +10,8 @@ use crate::timestamp;
 
 /// Messages of a page when the client does not say.
 const DEFAULT_LIMIT: usize = 50;
+/// Most entries of a page of anything but messages.
+const MAX_LIST: usize = 100;
 /// Parameters that a request may have, known or not.
 const MAX_PARAMETERS: usize = 32;
 
@@ -62,6 +64,61 @@ impl PageParams {
     pub(crate) fn limit(&self) -> usize {
         self.limit.unwrap_or(DEFAULT_LIMIT)
     }
+}
+
+/// The parameters of a list: how many, from where on, and what else its route names.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct ListParams {
+    limit: Option<usize>,
+    /// Where to go on.
+    pub(crate) cursor: Option<String>,
+    others: Vec<(String, String)>,
+}
+
+impl ListParams {
+    /// Reads the query of a request; what is neither `limit`, `cursor` nor one of `others`, and what comes twice, is an
+    /// error.
+    pub(crate) fn read(uri: &Uri, others: &[&str]) -> Result<Self, Problem> {
+        let mut params = Self::default();
+        for (name, value) in pairs(uri)? {
+            let fresh = match name.as_str() {
+                "limit" => params.limit.replace(list_limit(&value)?).is_none(),
+                "cursor" => params.cursor.replace(value.clone()).is_none(),
+                other if others.contains(&other) => {
+                    let fresh = params.get(other).is_none();
+                    params.others.push((name.clone(), value.clone()));
+                    fresh
+                }
+                _ => {
+                    return Err(unknown(
+                        &name,
+                        &[&["limit", "cursor"], others].concat().join(", "),
+                    ));
+                }
+            };
+            if !fresh {
+                return Err(Problem::invalid_parameter(&name, &value, "to be given once"));
+            }
+        }
+        Ok(params)
+    }
+
+    /// The limit that holds.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit.unwrap_or(DEFAULT_LIMIT)
+    }
+
+    /// What was given for one of the others.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.others.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+}
+
+fn list_limit(value: &str) -> Result<usize, Problem> {
+    let plain = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+    let number = plain.then(|| value.parse().ok()).flatten();
+    let allowed = || Problem::invalid_parameter("limit", value, &format!("1 to {MAX_LIST}"));
+    number.filter(|limit| (1..=MAX_LIST).contains(limit)).ok_or_else(allowed)
 }
 
 /// Refuses any parameter, for resources that take none.

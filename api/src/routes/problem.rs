@@ -13,6 +13,7 @@ pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 const REDUCED_CAPACITY: &str =
     "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
+const INVALID_FIELD: &str = "urn:sluicegate:problem:invalid-field";
 const INVALID_PARAMETER: &str = "urn:sluicegate:problem:invalid-parameter";
 
 /// One problem: what is answered instead of the resource.
@@ -62,6 +63,16 @@ impl Problem {
         problem
     }
 
+    /// 400: a field of the body, by its JSON Pointer, with what was found and what is allowed.
+    pub(crate) fn invalid_field(pointer: &str, detail: &str) -> Self {
+        let mut problem =
+            Self::plain(StatusCode::BAD_REQUEST).detail(format!("{pointer}: {detail}"));
+        problem.kind = INVALID_FIELD;
+        problem.title = "Invalid field";
+        problem.extensions.insert("pointer".into(), pointer.into());
+        problem
+    }
+
     /// 400: the request as a whole cannot be read.
     pub(crate) fn bad_request(detail: &str) -> Self {
         Self::plain(StatusCode::BAD_REQUEST).detail(detail)
@@ -83,6 +94,17 @@ impl Problem {
         Self::plain(StatusCode::METHOD_NOT_ALLOWED)
     }
 
+    /// 409: it does not fit the state that things are in; in words.
+    pub(crate) fn conflict(detail: &str) -> Self {
+        Self::plain(StatusCode::CONFLICT).detail(detail)
+    }
+
+    /// 412: the thing is not at the version that the client asked for.
+    pub(crate) fn precondition_failed() -> Self {
+        Self::plain(StatusCode::PRECONDITION_FAILED)
+            .detail("it is not at the version of If-Match: read it again")
+    }
+
     /// 413: the body is larger than `limit_bytes`.
     pub(crate) fn body_too_large(limit_bytes: u64) -> Self {
         Self::plain(StatusCode::PAYLOAD_TOO_LARGE)
@@ -99,6 +121,12 @@ impl Problem {
     pub(crate) fn header_too_large(limit_bytes: usize) -> Self {
         Self::plain(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
             .detail(format!("header names and values together may have up to {limit_bytes} bytes"))
+    }
+
+    /// 415: the body is of another media type.
+    pub(crate) fn unsupported_media_type(allowed: &str) -> Self {
+        Self::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+            .detail(format!("a body with content-type {allowed} is allowed"))
     }
 
     /// 429: the client used up these of its policies.

@@ -25,6 +25,8 @@ pub(crate) struct ApiConfig {
     pub(crate) public_url: Option<String>,
     /// Whether browsers are told to use HTTPS from now on.
     pub(crate) hsts: bool,
+    /// Whether clients may have webhooks at the private places that operators vouch for.
+    pub(crate) private_webhooks: bool,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub(crate) trusted_proxies: Vec<Network>,
     /// Whose access tokens are taken.
@@ -72,6 +74,7 @@ pub(super) fn read(section: &mut Section<'_>) -> ApiConfig {
     let public_url =
         section.optional("public_url", allowed, |text| url(text).filter(|_| !text.ends_with('/')));
     let hsts = section.boolean("hsts", true);
+    let private_webhooks = section.boolean("private_webhooks", false);
     let network = "a network such as \"10.0.0.0/8\"";
     let trusted_proxies = section.list(
         "trusted_proxies",
@@ -83,7 +86,16 @@ pub(super) fn read(section: &mut Section<'_>) -> ApiConfig {
     let oauth = section.section("oauth", oauth::read);
     let client = section.section("client_limits", client_limits);
     let limits = section.section("limits", |section| limits(section, client));
-    ApiConfig { listen, transport, public_url, hsts, trusted_proxies, oauth, limits }
+    ApiConfig {
+        listen,
+        transport,
+        public_url,
+        hsts,
+        private_webhooks,
+        trusted_proxies,
+        oauth,
+        limits,
+    }
 }
 
 /// A path that may be one.
@@ -141,6 +153,11 @@ fn count_limits(section: &mut Section<'_>, default: Limits) -> Limits {
             1..=10_000,
         ),
         max_watched: section.integer("max_watched", default.max_watched, 1..=many),
+        max_subscriptions: section.integer(
+            "max_subscriptions",
+            default.max_subscriptions,
+            1..=10_000,
+        ),
         max_cached_keys: section.integer("max_cached_keys", default.max_cached_keys, 1..=10 * many),
         unknown_key_lookups_per_second: section.integer(
             "unknown_key_lookups_per_second",

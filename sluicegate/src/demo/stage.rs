@@ -279,6 +279,7 @@ fn configuration(
         set("api.hsts", "false".to_owned()),
         set("api.tls.cert", directory.certificate().display().to_string()),
         set("api.tls.key", key.display().to_string()),
+        set("api.private_webhooks", "true".to_owned()),
         set("async_delivery.allowed_private", receiver.address().to_string()),
     ];
     let secret = |name: &str| {

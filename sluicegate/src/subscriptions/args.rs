@@ -195,6 +195,9 @@ pub(crate) struct ConfigureArgs {
 pub(crate) struct CommonArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
+    /// Who does it, for the audit log.
+    #[arg(long, value_name = "NAME", default_value = "sluicegate subscriptions", global = true)]
+    pub(crate) by: String,
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,

@@ -42,7 +42,8 @@ pub(super) async fn run(args: ConfigureArgs) -> anyhow::Result<ExitCode> {
     if let Err(why) = usable(webhook, &config) {
         return refused(output, &format!("{}: {why}", args.file.display()));
     }
-    let subscription = store.put(&subscription).await?;
+    let by = store::Change { by: &args.common.by, at_ms: wall_ms(&clients.time) };
+    let subscription = store.put_as(&subscription, "subscription.change", &by).await?;
     let object = view::object(&subscription, wall_ms(&clients.time));
     match output {
         Output::Text => print(&view::words(&object)),

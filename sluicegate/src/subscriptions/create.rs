@@ -67,7 +67,8 @@ pub(super) async fn run(args: CreateArgs) -> anyhow::Result<ExitCode> {
         version: 0,
         enabled: true,
     };
-    let subscription = store.put(&subscription).await?;
+    let by = store::Change { by: &args.common.by, at_ms: now_ms };
+    let subscription = store.put_as(&subscription, "subscription.create", &by).await?;
     let mut object = view::object(&subscription, now_ms);
     if let Some(secret) = signed {
         object["secret"] = secret.expose().into();
@@ -109,14 +110,18 @@ pub(super) async fn change(args: ChangeArgs, change: Change) -> anyhow::Result<E
     let Some(found) = store.get(&args.id).await? else {
         return refused(output, &format!("there is no subscription {}", args.id));
     };
+    let by = store::Change { by: &args.common.by, at_ms: wall_ms(&clients.time) };
     let object = match change {
-        Change::Delete => deleted(&store, &found, wall_ms(&clients.time)).await?,
+        Change::Delete => deleted(&store, &found, &by).await?,
         Change::Enable | Change::Disable => {
             let enabled = change == Change::Enable;
             let changed = match found.enabled == enabled {
                 true => found,
                 // On the version that was read: what somebody else changed meanwhile is not undone.
-                false => store.put(&Subscription { enabled, ..found }).await?,
+                false => {
+                    let switched = Subscription { enabled, ..found };
+                    store.put_as(&switched, "subscription.change", &by).await?
+                }
             };
             view::object(&changed, wall_ms(&clients.time))
         }
@@ -127,9 +132,9 @@ pub(super) async fn change(args: ChangeArgs, change: Change) -> anyhow::Result<E
 async fn deleted(
     store: &SubscriptionStore,
     found: &Subscription,
-    now_ms: i64,
+    by: &store::Change<'_>,
 ) -> anyhow::Result<serde_json::Value> {
-    let deleted = store.delete(&found.id, now_ms).await?;
+    let deleted = store.delete_as(&found.id, by).await?;
     Ok(serde_json::json!({ "id": found.id.as_str(), "deleted": deleted }))
 }
 

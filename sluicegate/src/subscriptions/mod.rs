@@ -35,7 +35,7 @@ pub(crate) async fn run(args: SubscriptionsArgs) -> anyhow::Result<ExitCode> {
         SubscriptionsCommand::Disable(args) => create::change(args, Change::Disable).await,
         SubscriptionsCommand::Delete(args) => create::change(args, Change::Delete).await,
         SubscriptionsCommand::RotateSecret(args) => rotate_secret(args).await,
-        SubscriptionsCommand::Configure(args) => configure::run(args).await,
+        SubscriptionsCommand::Configure(args) => Box::pin(configure::run(args)).await,
     }
 }
 
@@ -105,7 +105,8 @@ async fn rotate_secret(args: RotateArgs) -> anyhow::Result<ExitCode> {
         Err(why) => return refused(output, &why.to_string()),
     }
     // A write on the version that was read: what somebody else changed meanwhile is not undone.
-    let subscription = store.put(&subscription).await?;
+    let by = store::Change { by: &args.common.by, at_ms: now_ms };
+    let subscription = store.put_as(&subscription, "subscription.rotate", &by).await?;
     let made = view::made(&subscription, &secret, now_ms);
     match output {
         Output::Text => print(&view::words(&made)),

@@ -132,6 +132,7 @@ async fn a_bad_option_is_refused_with_what_is_allowed() {
         access: world.access.clone(),
         signer: store::Signer::new(&[5; 32]).unwrap(),
         documents: std::sync::Arc::new(world.published.clone()),
+        managing: world.managing.clone(),
         time: aws_smithy_async::time::SharedTimeSource::new(world.wall.clone()),
     };
     let options = || Options::new(Transport::PlainBehindLoadBalancer, vec![]);

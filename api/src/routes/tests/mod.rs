@@ -3,6 +3,7 @@
 mod access;
 mod edges;
 mod grants;
+mod managing;
 mod reading;
 mod tokens;
 mod waiting;
@@ -53,6 +54,7 @@ pub(crate) struct World {
     aws: LocalAws,
     access: AccessStore,
     messages: DynamoMessages,
+    managing: crate::Managing,
     router: Router,
     pub(crate) handle: Handle,
     wall: WallClock,
@@ -103,17 +105,19 @@ impl World {
         let dynamodb = dynamodb(&aws);
         store::create_tables(&dynamodb, "test").await.unwrap();
         let access = AccessStore::new(dynamodb.clone(), "test", Pepper::new(&[3; 32]).unwrap());
-        let messages = DynamoMessages::new(dynamodb, "test");
+        let messages = DynamoMessages::new(dynamodb.clone(), "test");
         let wall = WallClock(Arc::new(AtomicI64::new(NOW_MS)));
         let integrations = vec![integration("quakes"), integration("flights")];
         let mut options = Options::new(Transport::PlainBehindLoadBalancer, integrations);
         change(&mut options);
         let published = Published::default();
+        let managing = managing::over(&dynamodb);
         let backing = Backing {
             messages: Arc::new(messages.clone()),
             access: access.clone(),
             signer: Signer::new(&[5; 32]).unwrap(),
             documents: Arc::new(published.clone()),
+            managing: managing.clone(),
             time: SharedTimeSource::new(wall.clone()),
         };
         let (service, handle) = Service::bind(options, backing).await.unwrap();
@@ -123,6 +127,7 @@ impl World {
             aws,
             access,
             messages,
+            managing,
             router,
             handle,
             wall,
@@ -194,8 +199,23 @@ impl World {
         self.send(Request::get(path).header("x-api-key", key.expose())).await
     }
 
+    /// Sends a request with this as its JSON body.
+    pub(crate) async fn send_json(
+        &self,
+        request: http::request::Builder,
+        key: &ApiKey,
+        body: &Value,
+    ) -> Answer {
+        let request = request.header("x-api-key", key.expose());
+        let request = request.header("content-type", "application/json");
+        self.send_whole(request.body(Body::from(body.to_string())).unwrap()).await
+    }
+
     pub(crate) async fn send(&self, request: http::request::Builder) -> Answer {
-        let request = request.body(Body::empty()).unwrap();
+        self.send_whole(request.body(Body::empty()).unwrap()).await
+    }
+
+    async fn send_whole(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
