@@ -14,7 +14,7 @@ async fn verify(name: &str) {
     let sluicegate = env!("CARGO_BIN_EXE_sluicegate");
     // Built beside it in a workspace build; only these need it.
     let loadtest = Path::new(sluicegate).with_file_name("loadtest");
-    if matches!(name, "signatures" | "cloudevents" | "aws-destinations" | "kcl")
+    if matches!(name, "signatures" | "cloudevents" | "aws-destinations" | "kcl" | "openapi")
         && !loadtest.exists()
     {
         println!("skipped {name}: {} is not built", loadtest.display());
@@ -71,4 +71,9 @@ async fn the_kcl_reads_our_leases_takes_them_over_and_gives_them_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_of_a_certified_issuer_are_taken_and_others_are_not() {
     verify("oidc").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_answers_as_the_openapi_document_says() {
+    verify("openapi").await;
 }

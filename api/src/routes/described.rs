@@ -112,3 +112,14 @@ enum ActionName {
     Publish,
     Subscribe,
 }
+
+/// A time as a client may write it: RFC 3339, or milliseconds since 1970.
+#[derive(ToSchema)]
+#[schema(as = Time)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes what `timestamp::parse` reads")]
+pub(crate) enum TimeText {
+    #[schema(format = DateTime)]
+    Written(String),
+    Ms(i64),
+}

@@ -12,6 +12,7 @@ use store::{Action, Client};
 use super::authenticated::Caller;
 use super::described::{
     FieldsJson, GrantJson, IntegrationJson, IntegrationsJson, LimitsJson, MeJson, RemainingJson,
+    TimeText,
 };
 use super::params::{self, PageParams};
 use super::problem::Problem;
@@ -33,8 +34,8 @@ pub(super) type Segments = Result<Path<(String, String)>, PathRejection>;
     params(
         ("integration" = String, Path, description = "Name of the integration"),
         ("entity" = String, Path, description = "The entity, percent-encoded", min_length = 1, max_length = 512),
-        ("from" = Option<String>, Query, description = "Earliest time, inclusive: RFC 3339, or milliseconds since 1970"),
-        ("to" = Option<String>, Query, description = "Latest time, exclusive: RFC 3339, or milliseconds since 1970"),
+        ("from" = inline(Option<TimeText>), Query, description = "Earliest time, inclusive: RFC 3339, or milliseconds since 1970"),
+        ("to" = inline(Option<TimeText>), Query, description = "Latest time, exclusive: RFC 3339, or milliseconds since 1970"),
         ("order" = Option<String>, Query, description = "Which end comes first: `newest` (default) or `oldest`", pattern = "^(newest|oldest)$"),
         ("limit" = Option<u32>, Query, description = "Messages in the page; 50 by default", minimum = 1, maximum = 500),
         ("cursor" = Option<String>, Query, description = "`next` of an earlier page of this entity, unchanged"),

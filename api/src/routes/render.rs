@@ -45,6 +45,7 @@ pub(crate) struct MessageJson<'a> {
 pub(crate) struct PageJson<'a> {
     messages: Vec<MessageJson<'a>>,
     /// The cursor of the next page; null on the last one.
+    #[schema(required = true)]
     next: Option<&'a str>,
 }
 

@@ -3,7 +3,7 @@
 "use strict";
 
 const METHODS = ["get", "post", "put", "patch", "delete"];
-/// An answer is shown as far as a person would read.
+// An answer is shown as far as a person would read.
 const SHOWN = 20000;
 
 function make(tag, attributes = {}, ...children) {
@@ -14,6 +14,11 @@ function make(tag, attributes = {}, ...children) {
   }
   element.append(...children.filter((child) => child !== null && child !== undefined));
   return element;
+}
+
+// Words between backticks are code.
+function prose(text) {
+  return (text ?? "").split("`").map((part, at) => (at % 2 ? make("code", {}, part) : part));
 }
 
 function resolve(spec, value) {
@@ -78,9 +83,9 @@ function shapeTable(spec, name, schema) {
   const rows = Object.entries(members).map(([member, value]) => make("tr", {},
     make("td", {}, make("code", {}, member), required.includes(member) ? "" : make("span", { class: "dim" }, " optional")),
     make("td", {}, make("code", {}, typeOf(spec, value)), limitsOf(value)),
-    make("td", {}, value.description ?? "")));
+    make("td", {}, ...prose(value.description))));
   const what = rows.length ? make("table", {}, make("tbody", {}, ...rows)) : make("p", {}, make("code", {}, typeOf(spec, schema)));
-  return make("div", {}, make("p", {}, make("b", {}, name), " ", make("span", { class: "dim" }, schema.description ?? "")), what);
+  return make("div", {}, make("p", {}, make("b", {}, name), " ", make("span", { class: "dim" }, ...prose(schema.description))), what);
 }
 
 function headersFor() {
@@ -96,7 +101,7 @@ function operation(spec, path, method, described) {
     inputs.set(parameter, input);
     return make("tr", {},
       make("td", {}, make("code", {}, parameter.name), make("span", { class: "dim" }, ` ${parameter.in}`)),
-      make("td", {}, parameter.description ?? "", limitsOf(parameter.schema ?? {})),
+      make("td", {}, ...prose(parameter.description), limitsOf(parameter.schema ?? {})),
       make("td", {}, input));
   });
   const content = resolve(spec, described.requestBody).content ?? {};
@@ -161,7 +166,7 @@ function operation(spec, path, method, described) {
   const answers = Object.entries(described.responses ?? {}).map(([status, one]) => {
     const answer = resolve(spec, one);
     const schema = Object.values(answer.content ?? {})[0]?.schema;
-    return make("tr", {}, make("td", {}, make("code", {}, status)), make("td", {}, answer.description ?? ""),
+    return make("tr", {}, make("td", {}, make("code", {}, status)), make("td", {}, ...prose(answer.description)),
       make("td", {}, schema ? make("code", {}, typeOf(spec, schema)) : ""));
   });
   const found = new Map();
@@ -171,9 +176,9 @@ function operation(spec, path, method, described) {
   }
   const id = described.operationId ?? `${method}-${path}`;
   return make("article", { id },
-    make("h3", {}, described.summary ?? id),
+    make("h3", {}, ...prose(described.summary ?? id)),
     make("p", { class: "path" }, make("span", { class: `method ${method}` }, method.toUpperCase()), path),
-    described.description ? make("p", {}, described.description) : null,
+    described.description ? make("p", {}, ...prose(described.description)) : null,
     parameterRows.length ? make("table", {}, make("tbody", {}, ...parameterRows)) : null,
     body ? make("p", { class: "dim" }, `Body: ${mediaTypes.join(" or ")}`) : null, body,
     make("p", {}, make("button", { type: "button", onclick: send }, "Try it"), " ", make("button", { type: "button", onclick: curl }, "As curl")),
@@ -197,7 +202,7 @@ function page(spec) {
     }
     if (!here.length) continue;
     document.getElementById("contents").append(make("h2", { title: description }, tag),
-      ...here.map(([, , one]) => make("a", { href: `#${one.operationId}` }, one.summary)));
+      ...here.map(([, , one]) => make("a", { href: `#${one.operationId}` }, ...prose(one.summary))));
     document.getElementById("operations").append(...here.map(([path, method, one]) => operation(spec, path, method, one)));
   }
 }
