@@ -18,6 +18,7 @@ mod buffer;
 mod clock;
 mod decode;
 mod envelope;
+mod examine;
 mod fan_out;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -50,6 +51,7 @@ pub use async_delivery::{
     Transports, check_identity, count_replay, hash_key_of, wanted_by,
 };
 pub use decode::{DecodeOptions, OutOfRange};
+pub use examine::{Unfit, examine};
 pub use fan_out::FanOutOptions;
 pub use handle::ProcessorHandle;
 pub use latency::LatencyStatus;

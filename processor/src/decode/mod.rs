@@ -26,8 +26,8 @@ use crate::buffer::Buffer;
 use crate::integration::Integrations;
 
 use kpl::Splitter;
-pub(crate) use route::Arrival;
-use route::{EntityAt, Route};
+use route::Route;
+pub(crate) use route::{Arrival, EntityAt};
 
 pub(crate) use metrics::malformed as count_malformed;
 pub(crate) use route::{Scratch, read_to_end, route};

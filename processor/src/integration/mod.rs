@@ -88,6 +88,10 @@ pub struct Integration {
     /// Where its messages are kept; empty for an integration that is only delivered.
     #[serde(default = "default_stores")]
     pub(crate) stores: Vec<StoreKind>,
+    /// The stream that messages published through the API are put into, by name or ARN. Not needed where one
+    /// stream is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) publish_to: Option<String>,
 }
 
 /// A kind of store that messages can be kept in.
@@ -113,6 +117,7 @@ impl Integration {
             max_message_bytes: default_max_message_bytes(),
             required: Vec::new(),
             stores: default_stores(),
+            publish_to: None,
         }
     }
 
@@ -159,6 +164,11 @@ impl Integration {
     /// Where its messages are kept.
     pub fn stores(&self) -> &[StoreKind] {
         &self.stores
+    }
+
+    /// The stream that published messages are put into, when the configuration says.
+    pub fn publish_to(&self) -> Option<&str> {
+        self.publish_to.as_deref()
     }
 
     /// Whether its messages are kept where the API reads them, and not only delivered.
