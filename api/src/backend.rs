@@ -118,6 +118,18 @@ impl Backend {
         self.integrations.values().filter(|info| seen(&info.name)).collect()
     }
 
+    /// The integration of this name, if it exists for this client to publish to.
+    pub(crate) fn publishable(
+        &self,
+        client: &Client,
+        integration: &str,
+    ) -> Result<IntegrationName, BackendError> {
+        let name = IntegrationName::parse(integration).map_err(|_| BackendError::NotFound)?;
+        let exists = self.integrations.contains_key(&name);
+        let granted = exists && client.may_see(Action::Publish, &name);
+        granted.then_some(name).ok_or(BackendError::NotFound)
+    }
+
     /// One page of an entity's messages.
     pub(crate) async fn page(
         &self,

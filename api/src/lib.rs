@@ -1,7 +1,8 @@
 //! The HTTPS API: recent messages, exposed to those who were granted them, and to nobody else.
 //!
-//! It reads what the other service stored and never writes a message; it writes what clients manage of
-//! their own subscriptions. It knows neither streams nor leases. The app gives it stores, a signer, a clock, a certificate, a way to fetch issuers' keys
+//! It reads what the other service stored and never writes a message itself: what clients publish it hands to
+//! a [`Publisher`]; it writes what clients manage of their own subscriptions. It knows neither streams nor
+//! leases. The app gives it stores, a signer, a clock, a certificate, a way to fetch issuers' keys
 //! and options; it reads no environment and makes no client.
 //!
 //! Three layers, each of which does not know the one before it: `server` (sockets, TLS, deadlines),
@@ -15,6 +16,7 @@ mod cursor;
 mod manage;
 mod metrics;
 mod options;
+mod publish;
 mod readiness;
 mod routes;
 mod server;
@@ -27,6 +29,7 @@ mod watches;
 pub use access::oauth::{Algorithm, ClientClaim, DocumentError, Documents, Issuer, OAuthOptions};
 pub use manage::{DeliveryRules, Managing, RandomFill};
 pub use options::{ClientLimits, IntegrationInfo, Limits, Options, Transport};
+pub use publish::{Outcome, Outgoing, PublishLimits, Publisher, Refusal, Taken, Unfit};
 pub use routes::openapi::document as openapi;
 pub use server::{ClientCertificates, TlsError, TlsReloader};
 pub use service::{Backing, Error, Exit, Handle, Service, Stats};

@@ -68,6 +68,11 @@ pub(crate) fn store_failed(class: Class) {
     counter!("sluicegate.api.store_failures", "class" => class).increment(1);
 }
 
+/// A client's message was sent, or could not be.
+pub(crate) fn message_published(outcome: &'static str) {
+    counter!("sluicegate.api.messages_published", "outcome" => outcome).increment(1);
+}
+
 /// So many entities are looked at for clients that wait.
 pub(crate) fn watched(count: usize) {
     gauge!("sluicegate.api.watched_entities").set(count as f64);

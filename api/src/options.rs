@@ -7,6 +7,7 @@ use std::time::Duration;
 use store::{IntegrationName, Network};
 
 use crate::access::oauth::OAuthOptions;
+use crate::publish::PublishLimits;
 use crate::server::TlsReloader;
 
 /// How connections are protected. Plain HTTP exists only when the app asks for it by name.
@@ -83,7 +84,7 @@ pub struct Limits {
     pub max_uri_bytes: usize,
     /// All header names and values together, in bytes.
     pub max_header_bytes: usize,
-    /// A request's body, in bytes.
+    /// A request's body, in bytes; one that publishes has a limit of its own.
     pub max_body_bytes: u64,
     /// Payload bytes in one page of messages; a page is cut short before it gets larger (but holds
     /// at least one).
@@ -99,6 +100,8 @@ pub struct Limits {
     pub failed_authentications_per_second: u32,
     /// For a client whose record sets none.
     pub client: ClientLimits,
+    /// For what clients publish.
+    pub publish: PublishLimits,
 }
 
 impl Default for Limits {
@@ -125,6 +128,7 @@ impl Default for Limits {
             unknown_key_lookups_per_second: 50,
             failed_authentications_per_second: 200,
             client: ClientLimits::default(),
+            publish: PublishLimits::default(),
         }
     }
 }
@@ -204,6 +208,7 @@ impl Options {
                 ));
             }
         }
+        limits.publish.check()?;
         self.oauth.check()?;
         check_base_url(self.base_url.as_deref())
     }

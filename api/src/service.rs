@@ -17,6 +17,7 @@ use crate::access::{Authenticator, Gates};
 use crate::backend::Backend;
 use crate::manage::{Manager, Managing};
 use crate::options::Options;
+use crate::publish::{Publisher, Publishing};
 use crate::readiness::Readiness;
 use crate::routes::{App, RequestIds, router};
 use crate::server::Server;
@@ -39,6 +40,8 @@ pub struct Backing {
     pub managing: Managing,
     /// The wall clock.
     pub time: SharedTimeSource,
+    /// Where published messages go; `None`: nowhere, nothing can be published.
+    pub publisher: Option<Arc<dyn Publisher>>,
 }
 
 /// The API cannot start.
@@ -148,7 +151,7 @@ impl Service {
 
 fn app(options: Options, backing: Backing) -> Arc<App> {
     let limits = options.limits;
-    let Backing { messages, access, signer, documents, managing, time } = backing;
+    let Backing { messages, access, signer, documents, managing, time, publisher } = backing;
     let tokens = Tokens::new(&options.oauth, &documents, &time);
     let has_base_url = options.base_url.is_some();
     Arc::new(App {
@@ -164,6 +167,7 @@ fn app(options: Options, backing: Backing) -> Arc<App> {
         // The other half stays for those that do not wait.
         waiting: Arc::new(Semaphore::new(limits.max_requests_in_flight / 2)),
         draining: CancellationToken::new(),
+        publishing: publisher.map(|publisher| Publishing::new(publisher, limits.publish)),
         limits,
     })
 }

@@ -23,6 +23,7 @@ mod leases;
 mod load;
 mod operator;
 mod preflight;
+mod publish;
 mod random;
 mod replay;
 mod rules;

@@ -24,7 +24,7 @@ use crate::documents::HttpsDocuments;
 use crate::operator::Operated;
 use crate::preflight::require_tables;
 use crate::streams::StreamState;
-use crate::{load, random, rules, streams};
+use crate::{load, publish, random, rules, streams};
 
 /// What pipelines may hold together is a share of this where no container sets a limit.
 const MEMORY_WITHOUT_LIMIT: u64 = 2 * 1024 * 1024 * 1024;
@@ -317,6 +317,7 @@ impl ApiService {
             documents: Arc::new(HttpsDocuments::new(public_tls()?)),
             managing: rules::managing(config, clients),
             time: clients.time.clone(),
+            publisher: publish::publisher(config, clients),
         };
         let (service, handle) = api::Service::bind(api_options(config, transport), backing).await?;
         Ok(ApiService { service, handle, reload })

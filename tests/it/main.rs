@@ -23,6 +23,7 @@ mod kill;
 mod leases;
 mod malformed;
 mod pressure;
+mod publishing;
 mod queues;
 mod replay;
 mod subscriptions;

@@ -23,7 +23,7 @@ pub(super) async fn read<T: DeserializeOwned>(
     if !MEDIA_TYPES.iter().any(|known| known.eq_ignore_ascii_case(media_type)) {
         return Err(Problem::unsupported_media_type("application/json"));
     }
-    let bytes = bytes(app, body).await?;
+    let bytes = bytes(body, app.limits.max_body_bytes).await?;
     // An array would be taken for the fields in their order.
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return Err(Problem::bad_request(
@@ -45,11 +45,12 @@ pub(super) async fn read_or_default<T: DeserializeOwned + Default>(
     }
 }
 
-async fn bytes(app: &App, body: Body) -> Result<axum::body::Bytes, Problem> {
+/// The whole body; `limit_bytes` are held to already.
+pub(super) async fn bytes(body: Body, limit_bytes: u64) -> Result<axum::body::Bytes, Problem> {
     match body.collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) => Err(match is_too_large(&error) {
-            true => Problem::body_too_large(app.limits.max_body_bytes),
+            true => Problem::body_too_large(limit_bytes),
             false => Problem::bad_request("the body did not arrive whole"),
         }),
     }

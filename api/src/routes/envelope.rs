@@ -33,6 +33,8 @@ pub(crate) struct RequestContext {
     pub(crate) id: String,
     /// Who asks, once that is known.
     pub(crate) client: OnceLock<ClientId>,
+    /// Until when it must be answered.
+    pub(crate) deadline: Instant,
 }
 
 /// The outermost layer of every route.
@@ -42,16 +44,18 @@ pub(crate) async fn envelope(
     next: Next,
 ) -> Response {
     let started = Instant::now();
-    let context = Arc::new(RequestContext { id: app.next_request_id(), client: OnceLock::new() });
     let method = request.method().clone();
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let (id, time) = (app.next_request_id(), time_limit(&app.limits, route, &request));
+    let context =
+        Arc::new(RequestContext { id, client: OnceLock::new(), deadline: started + time });
     request.extensions_mut().insert(Arc::clone(&context));
 
     let response = match enter(&app, route, &request) {
         Err(problem) => problem.into_response(),
         Ok(permit) => {
-            let response = run(&app.limits, route, request, next).await;
+            let response = run(&app.limits, route, time, request, next).await;
             response.map(|body| HeldBody::wrap(body, permit))
         }
     };
@@ -67,7 +71,7 @@ fn enter(
     route: &str,
     request: &Request,
 ) -> Result<Option<OwnedSemaphorePermit>, Problem> {
-    check_size(&app.limits, request)?;
+    check_size(&app.limits, route, request)?;
     if super::health::is_health(route) {
         return Ok(None);
     }
@@ -77,7 +81,7 @@ fn enter(
         .map_err(|_| Problem::reduced_capacity("too many requests in work", Duration::from_secs(1)))
 }
 
-fn check_size(limits: &Limits, request: &Request) -> Result<(), Problem> {
+fn check_size(limits: &Limits, route: &str, request: &Request) -> Result<(), Problem> {
     let uri = request.uri();
     if uri.path_and_query().map_or(0, |text| text.as_str().len()) > limits.max_uri_bytes {
         return Err(Problem::uri_too_long(limits.max_uri_bytes));
@@ -91,17 +95,29 @@ fn check_size(limits: &Limits, request: &Request) -> Result<(), Problem> {
         .headers()
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|bytes| bytes > limits.max_body_bytes) {
-        return Err(Problem::body_too_large(limits.max_body_bytes));
+    let max_body_bytes = super::max_body_bytes(route, limits);
+    if declared.is_some_and(|bytes| bytes > max_body_bytes) {
+        return Err(Problem::body_too_large(max_body_bytes));
     }
     Ok(())
 }
 
-/// The route's answer, or one for its silence, or for its panic.
-async fn run(limits: &Limits, route: &str, request: Request, next: Next) -> Response {
-    let max_body_bytes = usize::try_from(limits.max_body_bytes).unwrap_or(usize::MAX);
+/// The time that a request has.
+fn time_limit(limits: &Limits, route: &str, request: &Request) -> Duration {
     let waits = super::may_wait(route).then(|| prefer::wait(request.headers(), limits.max_wait));
-    let limit = limits.request_timeout + waits.flatten().unwrap_or_default();
+    limits.request_timeout + waits.flatten().unwrap_or_default()
+}
+
+/// The route's answer, or one for its silence, or for its panic.
+async fn run(
+    limits: &Limits,
+    route: &str,
+    limit: Duration,
+    request: Request,
+    next: Next,
+) -> Response {
+    let max_body_bytes = super::max_body_bytes(route, limits);
+    let max_body_bytes = usize::try_from(max_body_bytes).unwrap_or(usize::MAX);
     let request = request.map(|body| Body::new(Limited::new(body, max_body_bytes)));
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
     match tokio::time::timeout(limit, answer).await {

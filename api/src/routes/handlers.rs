@@ -20,6 +20,7 @@ use super::render::{PageJson, Revalidated};
 use super::{App, conditional, render};
 use crate::backend::{BackendError, Exposed, PageQuestion};
 use crate::options::IntegrationInfo;
+use crate::publish::Publishing;
 
 /// What may be kept and must be asked about again before it is used.
 const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no-cache");
@@ -103,12 +104,18 @@ pub(crate) async fn integrations(
 ) -> Result<Response, Problem> {
     params::none(&uri)?;
     let seen = app.backend.integrations(&caller.client);
-    let integrations = seen.into_iter().map(|info| describe(info, &caller.client)).collect();
+    let integrations = seen.into_iter().map(|info| describe(&app, info, &caller.client)).collect();
     Ok(render::json(&IntegrationsJson { integrations }))
 }
 
-fn describe<'a>(info: &'a IntegrationInfo, client: &Client) -> IntegrationJson<'a> {
+fn describe<'a>(app: &App, info: &'a IntegrationInfo, client: &Client) -> IntegrationJson<'a> {
     let actions = [Action::Read, Action::Publish, Action::Subscribe];
+    let has_way = |publishing: &Publishing| publishing.publisher.takes(&info.name);
+    let may = |action: &Action| match action {
+        // A grant for what cannot be done is of no use.
+        Action::Publish if !app.publishing.as_ref().is_some_and(has_way) => false,
+        action => client.may_see(*action, &info.name),
+    };
     IntegrationJson {
         name: info.name.as_str(),
         description: info.description.as_deref(),
@@ -117,7 +124,7 @@ fn describe<'a>(info: &'a IntegrationInfo, client: &Client) -> IntegrationJson<'
             entity: info.entity_pointer.as_deref(),
             time: info.time_pointer.as_deref(),
         },
-        actions: actions.into_iter().filter(|action| client.may_see(*action, &info.name)).collect(),
+        actions: actions.into_iter().filter(may).collect(),
     }
 }
 
@@ -144,8 +151,7 @@ pub(crate) async fn me(
 }
 
 pub(super) fn read(segments: Segments) -> Result<(String, String), Problem> {
-    let Path(pair) = segments
-        .map_err(|_| Problem::bad_request("a path segment is not UTF-8 after percent-decoding"))?;
+    let Path(pair) = segments.map_err(|_| params::not_utf8())?;
     Ok(pair)
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod openapi;
 mod params;
 mod prefer;
 pub(crate) mod problem;
+mod publish;
 mod render;
 mod subscriptions;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use crate::access::{Authenticator, Gates};
 use crate::backend::Backend;
 use crate::manage::Manager;
 use crate::options::Limits;
+use crate::publish::Publishing;
 use crate::readiness::Readiness;
 use problem::Problem;
 
@@ -56,6 +58,8 @@ pub(crate) struct App {
     pub(crate) waiting: Arc<Semaphore>,
     /// Cancelled: what waits is answered as things stand.
     pub(crate) draining: CancellationToken,
+    /// `None`: nothing can be published.
+    pub(crate) publishing: Option<Publishing>,
 }
 
 impl App {
@@ -83,9 +87,16 @@ impl RequestIds {
 
 const LATEST: &str = "/v1/integrations/{integration}/entities/{entity}/latest";
 
+const PUBLISH: &str = "/v1/integrations/{integration}/messages";
+
 /// Requests for it may be held until there is something new.
 fn may_wait(route: &str) -> bool {
     route == LATEST
+}
+
+/// The bytes that a request's body may have.
+fn max_body_bytes(route: &str, limits: &Limits) -> u64 {
+    if route == PUBLISH { limits.publish.max_body_bytes } else { limits.max_body_bytes }
 }
 
 /// All routes over one [`App`].
@@ -105,6 +116,7 @@ fn guarded() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(handlers::page))
         .routes(routes!(latest::latest))
         .routes(routes!(handlers::message))
+        .routes(routes!(publish::publish))
         .merge(managed())
 }
 

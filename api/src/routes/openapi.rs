@@ -181,6 +181,13 @@ fn problem() -> Value {
             "pointer": text("Which field of the body is wrong, as a JSON Pointer"),
             "found": text("What it was"),
             "allowed": text("What it may be"),
+            "reason": text("What is wrong with a message, as a short name"),
+            "line": { "type": "integer", "minimum": 1, "description": "The line of that message in a batch" },
+            "messages": {
+                "type": "array",
+                "items": { "$ref": "#/components/schemas/PublishedMessage" },
+                "description": "What became of each message, where none is known to be taken",
+            },
             "violated-policies": {
                 "type": "array",
                 "items": { "type": "string" },

@@ -6,6 +6,7 @@ use http::Uri;
 use store::{MAX_PAGE, Order};
 
 use super::problem::Problem;
+use crate::publish::MAX_KEY_CHARS;
 use crate::timestamp;
 
 /// Messages of a page when the client does not say.
@@ -129,6 +130,28 @@ pub(crate) fn none(uri: &Uri) -> Result<(), Problem> {
     }
 }
 
+/// The partition key of messages to publish, if the request gives one.
+pub(crate) fn partition_key(uri: &Uri) -> Result<Option<String>, Problem> {
+    let mut key = None;
+    for (name, value) in pairs(uri)? {
+        if name != "partition_key" {
+            return Err(unknown(&name, "partition_key"));
+        }
+        if !(1..=MAX_KEY_CHARS).contains(&value.chars().count()) {
+            return Err(Problem::invalid_parameter(&name, &value, "1 to 256 characters"));
+        }
+        if key.replace(value.clone()).is_some() {
+            return Err(Problem::invalid_parameter(&name, &value, "to be given once"));
+        }
+    }
+    Ok(key)
+}
+
+/// A path of which a part is no text.
+pub(crate) fn not_utf8() -> Problem {
+    Problem::bad_request("a path segment is not UTF-8 after percent-decoding")
+}
+
 fn unknown(name: &str, allowed: &str) -> Problem {
     Problem::invalid_parameter("query", name, allowed)
 }
@@ -189,6 +212,18 @@ mod tests {
         assert_eq!((params.order, params.limit), (Some(Order::Oldest), Some(500)));
         assert_eq!(params.cursor.as_deref(), Some("abc"));
         assert_eq!(read("from=1970-01-01T01:00:01%2B01:00").unwrap().from_ms, Some(1_000));
+    }
+
+    #[test]
+    fn a_partition_key_has_a_length_and_comes_once() {
+        let read = |query: &str| partition_key(&format!("/x?{query}").parse().unwrap());
+        assert_eq!(read("").unwrap(), None);
+        assert_eq!(read("partition_key=a%20%C3%A4").unwrap().as_deref(), Some("a \u{e4}"));
+        assert!(read(&format!("partition_key={}", "%C3%A4".repeat(256))).is_ok());
+        let long = format!("partition_key={}", "k".repeat(257));
+        for bad in ["partition_key=", "key=a", "partition_key=a&partition_key=a", &long] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

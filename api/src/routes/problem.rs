@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// The media type of every error.
@@ -15,6 +16,8 @@ const REDUCED_CAPACITY: &str =
     "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
 const INVALID_FIELD: &str = "urn:sluicegate:problem:invalid-field";
 const INVALID_PARAMETER: &str = "urn:sluicegate:problem:invalid-parameter";
+const INVALID_MESSAGE: &str = "urn:sluicegate:problem:invalid-message";
+const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 
 /// One problem: what is answered instead of the resource.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +28,8 @@ pub(crate) struct Problem {
     detail: Option<String>,
     extensions: Map<String, Value>,
     retry_after_s: Option<u64>,
+    /// What a body may be, where it was something else.
+    accept_post: Option<&'static str>,
 }
 
 impl Problem {
@@ -37,6 +42,7 @@ impl Problem {
             detail: None,
             extensions: Map::new(),
             retry_after_s: None,
+            accept_post: None,
         }
     }
 
@@ -129,6 +135,44 @@ impl Problem {
             .detail(format!("a body with content-type {allowed} is allowed"))
     }
 
+    /// 415: what is posted is of a type, or coded in a way, that is not taken; `allowed` are.
+    pub(crate) fn not_postable(detail: String, allowed: &'static str) -> Self {
+        let mut problem = Self::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE).detail(detail);
+        problem.accept_post = Some(allowed);
+        problem
+    }
+
+    /// 400 or 422: a message that cannot be published, so that none of its request was.
+    pub(crate) fn invalid_message(
+        status: StatusCode,
+        line: Option<usize>,
+        reason: &'static str,
+        found: &str,
+        allowed: &str,
+    ) -> Self {
+        let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
+        let mut problem = Self::plain(status)
+            .detail(format!("{place}found {found}, allowed is {allowed}; nothing was sent"));
+        problem.kind = INVALID_MESSAGE;
+        problem.title = "Invalid message";
+        if let Some(line) = line {
+            problem.extensions.insert("line".into(), line.into());
+        }
+        for (key, value) in [("reason", reason), ("found", found), ("allowed", allowed)] {
+            problem.extensions.insert(key.into(), value.into());
+        }
+        problem
+    }
+
+    /// 503: no message is known to be taken; `messages` says why of each.
+    pub(crate) fn nothing_taken(detail: String, messages: &impl Serialize) -> Self {
+        let mut problem = Self::unavailable(&detail);
+        problem
+            .extensions
+            .insert("messages".into(), serde_json::to_value(messages).unwrap_or_default());
+        problem
+    }
+
     /// 429: the client used up these of its policies.
     pub(crate) fn quota_exceeded(policies: &[&'static str], wait: Duration) -> Self {
         let mut problem = Self::plain(StatusCode::TOO_MANY_REQUESTS)
@@ -188,6 +232,9 @@ impl IntoResponse for Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(allowed) = self.accept_post {
+            headers.insert(ACCEPT_POST, HeaderValue::from_static(allowed));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(

@@ -8,6 +8,7 @@ use api::{ClientCertificates, ClientLimits, Limits, OAuthOptions};
 use store::Network;
 
 use super::oauth;
+use super::publish::{self, PublishMode};
 use super::section::Section;
 use super::sections::{ADDRESS, seconds, url};
 
@@ -31,6 +32,8 @@ pub(crate) struct ApiConfig {
     pub(crate) trusted_proxies: Vec<Network>,
     /// Whose access tokens are taken.
     pub(crate) oauth: OAuthOptions,
+    /// What can be published to.
+    pub(crate) publish: PublishMode,
     /// Ceilings.
     pub(crate) limits: Limits,
 }
@@ -85,7 +88,9 @@ pub(super) fn read(section: &mut Section<'_>) -> ApiConfig {
     );
     let oauth = section.section("oauth", oauth::read);
     let client = section.section("client_limits", client_limits);
+    let (publish, publish_limits) = section.section("publish", publish::read);
     let limits = section.section("limits", |section| limits(section, client));
+    let limits = Limits { publish: publish_limits, ..limits };
     ApiConfig {
         listen,
         transport,
@@ -94,6 +99,7 @@ pub(super) fn read(section: &mut Section<'_>) -> ApiConfig {
         private_webhooks,
         trusted_proxies,
         oauth,
+        publish,
         limits,
     }
 }

@@ -13,10 +13,13 @@ use toml::de::{DeValue, ValueDeserializer};
 use super::problem::{Origin, Problem};
 use super::suggest;
 
+/// An integration, and where it stands.
+pub(super) type Placed = (Integration, Origin);
+
 /// The integrations of one layer, and what is wrong with them.
 #[derive(Debug, Default)]
 pub(super) struct Written {
-    read: Vec<(Integration, Origin)>,
+    read: Vec<Placed>,
     problems: Vec<Problem>,
 }
 
@@ -47,11 +50,11 @@ impl Written {
         written
     }
 
-    /// The integrations, compiled, unless something is wrong with them.
+    /// The integrations with where they stand, and compiled, unless something is wrong with them.
     pub(super) fn compile(
         self,
         problems: &mut Vec<Problem>,
-    ) -> Option<(Vec<Integration>, Arc<Integrations>)> {
+    ) -> Option<(Vec<Placed>, Arc<Integrations>)> {
         let before = problems.len();
         problems.extend(self.problems);
         let mut seen = BTreeMap::new();
@@ -67,9 +70,9 @@ impl Written {
             return None;
         }
         let origin = self.read.first().map_or(Origin::Default, |(_, origin)| origin.clone());
-        let list: Vec<_> = self.read.into_iter().map(|(integration, _)| integration).collect();
-        match Integrations::compile(list.clone()) {
-            Ok(compiled) => Some((list, Arc::new(compiled))),
+        let list = self.read.iter().map(|(integration, _)| integration.clone()).collect();
+        match Integrations::compile(list) {
+            Ok(compiled) => Some((self.read, Arc::new(compiled))),
             Err(error) => {
                 problems.push(Problem::message(origin, "integrations", error.to_string()));
                 None

@@ -15,6 +15,7 @@ mod integrations;
 mod oauth;
 mod print;
 mod problem;
+mod publish;
 mod secrets;
 mod section;
 mod sections;
@@ -33,9 +34,10 @@ use processor::integration::{Integration, Integrations};
 
 pub(crate) use api::{ApiConfig, ApiTransport};
 pub(crate) use problem::ConfigError;
+pub(crate) use publish::PublishTargets;
 pub(crate) use secrets::Secrets;
 pub(crate) use sections::{App, Leases, Memory, Operators, Pipelines, Telemetry};
-pub(crate) use streams::Stream;
+pub(crate) use streams::{Stream, StreamRef};
 pub(crate) use units::parse_duration;
 
 use crate::clients::AwsOptions;
@@ -55,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) streams: Vec<Stream>,
     /// Messages by their class, `default` included.
     pub(crate) integrations: Arc<Integrations>,
+    /// The stream that each integration is published to.
+    pub(crate) publish: PublishTargets,
     /// How much memory each pipeline may hold.
     pub(crate) memory: Memory,
     /// Reading, decoding, checkpoints and the two pipelines.
@@ -130,17 +134,23 @@ impl Config {
         let secrets = root.section("secrets", secrets::read);
         root.finish();
         streams::check_streams(&streams, &mut context);
-        let (Some((written_integrations, integrations)), true) =
-            (integrations, context.problems.is_empty())
+        let publish = integrations.as_ref().map(|(written, compiled)| {
+            let problems = &mut context.problems;
+            publish::targets(api.publish, &streams, written, compiled, problems)
+        });
+        let (Some((written, integrations)), Some(publish), true) =
+            (integrations, publish, context.problems.is_empty())
         else {
             return Err(context.problems);
         };
+        let written_integrations = written.into_iter().map(|(one, _)| one).collect();
         let effective = context.effective;
         Ok(Config {
             app,
             aws,
             streams,
             integrations,
+            publish,
             memory,
             pipelines,
             leases,

@@ -7,7 +7,7 @@ use super::*;
 
 const EXAMPLE: &str = include_str!("../../../sluicegate.example.toml");
 
-fn load(text: &str) -> Result<Config, ConfigError> {
+pub(super) fn load(text: &str) -> Result<Config, ConfigError> {
     load_all(text, &[], &[])
 }
 
@@ -20,7 +20,7 @@ fn load_all(text: &str, env: &[(&str, &str)], set: &[(&str, &str)]) -> Result<Co
 }
 
 /// The error's text; every one of `parts` must be in it.
-fn refused(result: Result<Config, ConfigError>, parts: &[&str]) -> String {
+pub(super) fn refused(result: Result<Config, ConfigError>, parts: &[&str]) -> String {
     let error = result.expect_err("must be refused").to_string();
     for part in parts {
         assert!(error.contains(part), "{part:?} is missing in:\n{error}");

@@ -35,6 +35,8 @@ const STREAM: &str = "earthquakes";
 const SHARDS: u32 = 2;
 /// An entity with many events, for the printed lines.
 const ENTITY: &str = "us";
+/// A message to publish: its entity is one of its own.
+const PUBLISHED: &str = r#"{"type":"Feature","properties":{"net":"demo","place":"your desk"}}"#;
 /// How often the parked deliveries are counted, and how many at most.
 const COUNT_PARKED_EVERY: Duration = Duration::from_secs(1);
 const MOST_PARKED: usize = 10_000;
@@ -137,6 +139,11 @@ impl Stage {
             get(&format!("{entity}/messages?limit=3")),
             get("/integrations"),
             get("/me"),
+            format!(
+                "  curl -sS --cacert {} -H 'x-api-key: {}' -H 'content-type: application/json' -d '{PUBLISHED}' '{base}/integrations/{STREAM}/messages'\n",
+                ca.display(),
+                self.dev.api_key
+            ),
             format!("\nKinesis and DynamoDB for the AWS CLI: --endpoint-url {}\n", self.endpoint),
             format!(
                 "The webhook receiver listens on {} and verifies every signature.\n\n",

@@ -4,6 +4,7 @@ mod access;
 mod edges;
 mod grants;
 mod managing;
+mod publishing;
 mod reading;
 mod tokens;
 mod waiting;
@@ -60,6 +61,7 @@ pub(crate) struct World {
     wall: WallClock,
     /// What issuers of tokens publish.
     published: Published,
+    publisher: publishing::FakePublisher,
     random: Random,
 }
 
@@ -112,6 +114,7 @@ impl World {
         change(&mut options);
         let published = Published::default();
         let managing = managing::over(&dynamodb);
+        let publisher = publishing::FakePublisher::new();
         let backing = Backing {
             messages: Arc::new(messages.clone()),
             access: access.clone(),
@@ -119,6 +122,7 @@ impl World {
             documents: Arc::new(published.clone()),
             managing: managing.clone(),
             time: SharedTimeSource::new(wall.clone()),
+            publisher: Some(Arc::new(publisher.clone())),
         };
         let (service, handle) = Service::bind(options, backing).await.unwrap();
         let router = service.router();
@@ -132,6 +136,7 @@ impl World {
             handle,
             wall,
             published,
+            publisher,
             random: Random(1),
         }
     }
@@ -212,7 +217,16 @@ impl World {
     }
 
     pub(crate) async fn send(&self, request: http::request::Builder) -> Answer {
-        self.send_whole(request.body(Body::empty()).unwrap()).await
+        self.send_with(request, Body::empty()).await
+    }
+
+    /// The same with a body.
+    pub(crate) async fn send_with(
+        &self,
+        request: http::request::Builder,
+        body: impl Into<Body>,
+    ) -> Answer {
+        self.send_whole(request.body(body.into()).unwrap()).await
     }
 
     async fn send_whole(&self, request: Request<Body>) -> Answer {

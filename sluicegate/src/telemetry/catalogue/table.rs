@@ -416,7 +416,7 @@ const API: &[Metric] = &[
         "sluicegate.api.request_seconds",
         CALL_SECONDS,
         &[
-            Label::new("route", Values::AtMost(8, "path templates, or `unmatched`")),
+            Label::new("route", Values::AtMost(16, "path templates, or `unmatched`")),
             Label::new("status", Values::AtMost(16, "HTTP status codes")),
         ],
         "how long an answer took, until its body began",
@@ -465,6 +465,24 @@ const API: &[Metric] = &[
         "sluicegate.api.certificate_loads",
         &[Label::new("ok", YES_NO)],
         "certificates taken into use, or refused",
+    ),
+    counter(
+        "sluicegate.api.messages_published",
+        &[Label::new(
+            "outcome",
+            Values::Of("taken throttled unavailable unknown not-sent rejected"),
+        )],
+        "messages that clients published, by what they were told became of them",
+    ),
+    counter(
+        "sluicegate.api.messages_sent_again",
+        &[Label::new("why", Values::Of("throttled unavailable unknown"))],
+        "published messages that the stream did not take at once",
+    ),
+    counter(
+        "sluicegate.api.publish_calls",
+        &[Label::new("answer", Values::Of("whole partial throttled unavailable unknown rejected"))],
+        "calls of PutRecords with published messages, by how they were answered",
     ),
     gauge(
         "sluicegate.api.watched_entities",
