@@ -207,6 +207,17 @@ impl DeliveryStore {
         self.take_one(key, None, now_ms, holder).await
     }
 
+    /// Takes over a range of a shard under a lease of this counter, whoever holds it; `None` if it is gone.
+    /// [`StoreError::Conflict`] if it was held under a later lease: this one is lost.
+    pub async fn take_range(
+        &self,
+        key: &RangeKey,
+        fence: u64,
+        holder: Holder<'_>,
+    ) -> Result<Option<OpenRange>, StoreError> {
+        self.take_one(key, Some(fence), 0, holder).await
+    }
+
     /// Under a lease: whoever holds it, but under no later lease. Without: only what nobody holds.
     async fn take_one(
         &self,

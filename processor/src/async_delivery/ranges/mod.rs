@@ -20,7 +20,7 @@ mod state;
 mod window;
 mod writes;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -106,6 +106,13 @@ impl Desk {
 
     fn claim_ms(&self) -> i64 {
         i64::try_from(self.parts.policy.claim.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// How long the owner of a shard alone may take its ranges that nobody holds: it has looked into every bucket by then.
+    fn grace_ms(&self) -> i64 {
+        let every_bucket = self.parts.policy.sweep.saturating_mul(u32::from(RANGE_BUCKETS) + 1);
+        let every_bucket_ms = i64::try_from(every_bucket.as_millis()).unwrap_or(i64::MAX);
+        every_bucket_ms.max(self.claim_ms() / 4)
     }
 
     fn is_closed(&self) -> bool {
@@ -365,12 +372,14 @@ impl Ranges {
         self.sweep_at = now + self.desk.parts.policy.sweep;
         self.bucket = (self.bucket + 1) % RANGE_BUCKETS;
         let leased = self.shards.values().filter(|shard| shard.has_lease);
-        let mine: BTreeSet<ShardKey> = leased.map(|shard| shard.key.clone()).collect();
+        let mine: BTreeMap<ShardKey, u64> =
+            leased.map(|shard| (shard.key.clone(), shard.context.fence)).collect();
         let (now_ms, claim, bucket) = (self.desk.now_ms(), self.desk.token(), self.bucket);
         let (store, claim_ms) = (self.desk.parts.deliveries.clone(), self.desk.claim_ms());
+        let grace_ms = self.desk.grace_ms();
         self.desk.under_way.push(Box::pin(async move {
             let until_ms = now_ms.saturating_add(claim_ms);
-            let look = writes::Look { bucket, now_ms, claim, until_ms, grace_ms: claim_ms / 4 };
+            let look = writes::Look { bucket, now_ms, claim, until_ms, grace_ms };
             Event::Claimed(writes::claim_adrift(store, look, &mine).await)
         }));
     }

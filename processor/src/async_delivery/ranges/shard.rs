@@ -309,7 +309,19 @@ impl Shard {
             range.look_ahead(desk.now_ms(), self.retention);
         }
         self.pump_feed(routes, desk, now);
+        if self.is_at_a_tip() {
+            return self.release(desk);
+        }
         self.write_due(routes, desk, now);
+    }
+
+    /// Held without a lease, and what was to be read of it goes on: the shard lives, and only who owns it can close its ranges.
+    fn is_at_a_tip(&self) -> bool {
+        let idle = |range: &Range| {
+            range.window.is_empty() && !range.writing && matches!(range.state, State::Open)
+        };
+        let near = self.feed.as_ref().is_some_and(|feed| feed.near);
+        !self.has_lease && near && self.ranges.values().all(idle)
     }
 
     /// Gives the ranges back, with how far they got.

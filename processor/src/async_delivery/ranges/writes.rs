@@ -1,6 +1,6 @@
 //! The calls behind ranges: each made once, and what its answer means. Whoever asked decides what follows.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,11 +130,13 @@ pub(super) struct Look {
     pub(super) grace_ms: i64,
 }
 
-/// Looks into one bucket, and claims what it finds. `mine` are the shards that this worker owns.
+/// Looks into one bucket, and claims what it finds. `mine` are the shards that this worker holds a lease of, with its counter:
+/// their ranges it takes under that alone, because it would close them by what it knows as their owner. A worker that was stopped for long
+/// may still believe in a lease that another has had since.
 pub(super) async fn claim_adrift(
     store: DeliveryStore,
     look: Look,
-    mine: &BTreeSet<ShardKey>,
+    mine: &BTreeMap<ShardKey, u64>,
 ) -> Vec<OpenRange> {
     let found = timeout(CALL_TIMEOUT, store.adrift_ranges(look.bucket, look.now_ms, MAX_CLAIMS));
     let found = match found.await {
@@ -149,11 +151,16 @@ pub(super) async fn claim_adrift(
     for adrift in found {
         let shard = (Arc::clone(&adrift.key.stream_arn), Arc::clone(&adrift.key.shard_id));
         let waited_ms = look.now_ms.saturating_sub(adrift.since_ms);
-        if !mine.contains(&shard) && waited_ms < look.grace_ms {
+        let holder = Holder { claim: &look.claim, until_ms: look.until_ms };
+        let claim = async {
+            match mine.get(&shard) {
+                Some(fence) => store.take_range(&adrift.key, *fence, holder).await,
+                None => store.claim_range(&adrift.key, look.now_ms, holder).await,
+            }
+        };
+        if !mine.contains_key(&shard) && waited_ms < look.grace_ms {
             continue;
         }
-        let holder = Holder { claim: &look.claim, until_ms: look.until_ms };
-        let claim = store.claim_range(&adrift.key, look.now_ms, holder);
         match timeout(CALL_TIMEOUT, claim).await {
             Ok(Ok(range)) => claimed.extend(range),
             Ok(Err(error)) => tracing::debug!(%error, "a range could not be claimed"),
