@@ -147,12 +147,16 @@ impl Board {
         !self.overlapping(key).any(|other| other != key && order_of(other) < order_of(key))
     }
 
-    /// The shard by which we own a chain that this one, which is another's, stands before.
-    pub(in crate::async_delivery) fn behind(&self, key: &ChainKey) -> Option<Arc<str>> {
+    /// The shard, one of `ours`, by which we own a chain that this one, which is another's, stands before.
+    pub(in crate::async_delivery) fn behind(
+        &self,
+        key: &ChainKey,
+        ours: impl Fn(&Arc<str>) -> bool,
+    ) -> Option<Arc<str>> {
         let mut behind = self.overlapping(key).filter(|other| order_of(other) > order_of(key));
         behind.find_map(|other| {
             let chain = self.chains.get(other).filter(|chain| chain.state != State::Foreign)?;
-            Some(Arc::clone(&chain.via))
+            ours(&chain.via).then(|| Arc::clone(&chain.via))
         })
     }
 

@@ -134,13 +134,20 @@ impl Order {
 
     /// The chains of a shard are another's to work off; those that stand before what is ours still do.
     fn leave(&mut self, id: &Arc<str>) {
-        for (key, head) in self.board.leave(id) {
-            let before = |(other, shard): &(&Arc<str>, &Shard)| {
-                let range = (shard.open.shard.starting_hash_key, shard.open.shard.ending_hash_key);
-                *other != id && **other > key.shard && key.start <= range.1 && range.0 <= key.end
+        let left = self.board.leave(id);
+        // Another one that is over would only be left as well: each call would hand the chain from one to the other, and have it
+        // looked at anew.
+        let is_ours = |other: &Arc<str>| {
+            other != id && self.shards.get(other).is_some_and(|shard| !shard.open.is_over())
+        };
+        for (key, head) in left {
+            let before = |other: &&Arc<str>| {
+                let shard = &self.shards[*other].open.shard;
+                let range = (shard.starting_hash_key, shard.ending_hash_key);
+                ***other > *key.shard && key.start <= range.1 && range.0 <= key.end
             };
-            let via = self.shards.iter().find(before).map(|(other, _)| Arc::clone(other));
-            let via = via.or_else(|| self.board.behind(&key));
+            let via = self.shards.keys().filter(|other| is_ours(other)).find(before).cloned();
+            let via = via.or_else(|| self.board.behind(&key, is_ours));
             if let Some(via) = via {
                 self.board.stand(key, head, &via, true);
             }
