@@ -135,7 +135,12 @@ impl Course {
         self.weather.clear(&self.world);
         self.resume(Duration::MAX);
         let until = self.world.now() + RECOVERY;
-        while (self.world.ledger().missing() > 0 || self.holds()) && self.world.now() < until {
+        // A worker that went back has also to come forward again, to where the one before it was.
+        let unfinished = |course: &Self| {
+            let ledger = course.world.ledger();
+            ledger.missing() > 0 || ledger.deliveries.stale().is_some()
+        };
+        while (unfinished(self) || self.holds()) && self.world.now() < until {
             // A worker that wakes up and finds itself replaced ends; somebody starts another.
             if self.workers.is_empty() {
                 self.start();

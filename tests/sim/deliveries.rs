@@ -35,12 +35,14 @@ pub struct Tenure {
     pub counter: u64,
 }
 
-/// The last attempt of a group at a receiver that asks for order.
-#[derive(Debug, Clone, Copy)]
+/// The last attempts of a group at a receiver that asks for order.
+#[derive(Default)]
 struct Last {
-    record: usize,
-    tenure: Tenure,
-    /// The furthest record that was attempted so far.
+    /// Of the lease, when they were made.
+    counter: u64,
+    /// By the process that made them: a former owner may not know yet that it is none.
+    by_life: BTreeMap<u64, usize>,
+    /// The furthest record that was attempted so far, by anyone.
     furthest: usize,
 }
 
@@ -156,27 +158,29 @@ impl Deliveries {
                 "O1: receiver {receiver} is sent record {record} before record {before} of {group}"
             ));
         }
-        let key = (receiver, group.to_owned());
-        let furthest = self.last.get(&key).map_or(record, |last| last.furthest.max(record));
-        if let Some(last) = self.last.insert(key, Last { record, tenure, furthest })
-            && last.tenure == tenure
-            && last.record > record
-        {
-            return Err(format!(
-                "O1: receiver {receiver} is sent record {record} of {group} after record {} by the same owner",
-                last.record
-            ));
+        let last = self.last.entry((receiver, group.to_owned())).or_default();
+        if last.counter != tenure.counter {
+            last.counter = tenure.counter;
+            last.by_life.clear();
         }
-        Ok(())
+        last.furthest = last.furthest.max(record);
+        match last.by_life.insert(tenure.life, record) {
+            Some(before) if before > record => Err(format!(
+                "O1: receiver {receiver} is sent record {record} of {group} after record {before} by the same owner"
+            )),
+            _ => Ok(()),
+        }
     }
 
-    /// O1: whoever went back came forward again, so that the last a receiver saw of a group is its newest.
-    fn stale(&self) -> Option<String> {
-        let (key, last) = self.last.iter().find(|(_, last)| last.record < last.furthest)?;
-        Some(format!(
-            "O1: the last that {key:?} saw is record {}, of {}",
-            last.record, last.furthest
-        ))
+    /// O1: whoever went back came forward again, so that the last a receiver saw of a group by its newest owner is the group's newest;
+    /// unless the stream had lost that by then, as was written down.
+    pub fn stale(&self) -> Option<String> {
+        let is_stale = |(receiver, last): (usize, &Last)| {
+            !last.by_life.values().any(|record| *record == last.furthest)
+                && !self.fates[receiver][last.furthest].lost
+        };
+        let (key, last) = self.last.iter().find(|((r, _), last)| is_stale((*r, last)))?;
+        Some(format!("O1: the last that {key:?} saw is {:?}, of {}", last.by_life, last.furthest))
     }
 
     /// A receiver took a record.
