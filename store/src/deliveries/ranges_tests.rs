@@ -120,6 +120,12 @@ async fn what_nobody_holds_is_found_and_claimed_once() {
     assert_eq!(claim("w3").await, Ok(None));
     assert!(store.write_range(&open).await.unwrap_err().is_conflict());
     assert_eq!(take(&store, 7, "w4").await, Ok(1), "a lease goes before a claim");
+    let under = async |fence| store.take_range(&open.key(), fence, holder("w5")).await;
+    assert!(
+        under(6).await.unwrap_err().is_conflict(),
+        "a lease that was lost gives no right to it"
+    );
+    assert_eq!(under(8).await.unwrap().unwrap().fence, 8);
 }
 
 #[tokio::test]

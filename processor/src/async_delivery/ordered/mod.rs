@@ -13,6 +13,8 @@
 mod board;
 mod group;
 mod shards;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};

@@ -41,6 +41,8 @@ pub(super) struct Feed {
     pub(super) members: BTreeSet<SubscriptionId>,
     /// The last answer came from the tip.
     pub(super) near: bool,
+    /// It said that there is nothing more, of a shard that goes on.
+    pub(super) at_tip: bool,
     share: Share,
     /// Here while it is not reading.
     log: Option<Box<dyn Log>>,
@@ -65,6 +67,7 @@ struct End {
     reach: Option<Reach>,
     at_ms: Option<i64>,
     near: bool,
+    at_tip: bool,
 }
 
 /// What a pass has read.
@@ -136,6 +139,7 @@ impl Shard {
         let mut feed = Feed {
             members,
             near: false,
+            at_tip: false,
             share: desk.parts.budget.share(),
             log: Some(log),
             held: None,
@@ -222,7 +226,7 @@ impl Shard {
             return held.since + HOLD > now && blocked.iter().any(takes);
         }
         feed.members.retain(|id| !blocked.contains(id));
-        feed.near = held.end.near;
+        (feed.near, feed.at_tip) = (held.end.near, held.end.at_tip);
         if let Some(reach) = held.end.reach.clone() {
             feed.at = feed.at.clone().max(reach);
         }
@@ -356,7 +360,7 @@ impl End {
     fn of(batch: &Batch, asked_at: Option<Reach>, now_ms: i64) -> End {
         let near = batch.millis_behind_latest <= NEAR_MS;
         if batch.shard_ended {
-            return End { reach: Some(Reach::End), at_ms: None, near };
+            return End { reach: Some(Reach::End), at_ms: None, near, at_tip: false };
         }
         let behind_ms = i64::try_from(batch.millis_behind_latest).unwrap_or(i64::MAX);
         let Some(last) = batch.entries.last() else {
@@ -364,12 +368,14 @@ impl End {
             let at_tip = batch.millis_behind_latest == 0;
             let upto = batch.upto.clone().map(|upto| Reach::Before((upto, u32::MAX)));
             let reach = upto.max(asked_at.filter(|_| at_tip));
-            return End { reach, at_ms: Some(now_ms.saturating_sub(behind_ms)), near };
+            let at_ms = Some(now_ms.saturating_sub(behind_ms));
+            return End { reach, at_ms, near, at_tip };
         };
         let place = batch.place(last).to_place();
         let through = Reach::through(&place);
         let upto = batch.upto.clone().filter(|upto| *upto > place.0);
         let reach = upto.map_or(through, |upto| Reach::Before((upto, u32::MAX)));
-        End { reach: Some(reach), at_ms: Some(last.arrived_at_ms), near }
+        let at_ms = Some(last.arrived_at_ms);
+        End { reach: Some(reach), at_ms, near, at_tip: false }
     }
 }

@@ -9,6 +9,7 @@
 //! Start at [`Ranges`], then `state` (one range), `shard` (what is done for the ranges of a shard), `feed`
 //! (reading for them), `window` (what is under way) and `spill` (before the stream loses it).
 
+mod desk;
 mod feed;
 mod keeping;
 mod log;
@@ -26,10 +27,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
 use lease_manager::Checkpoint;
-use store::{IntegrationName, OpenRange, RANGE_BUCKETS, SubscriptionId};
+use store::{OpenRange, RANGE_BUCKETS};
 use tokio::time::{Instant, sleep_until};
 
 pub(crate) use log::{KinesisLogs, Log, Logs};
@@ -41,9 +40,9 @@ use super::intake::Lanes;
 use super::lane::{LaneHandle, Returned};
 use super::ledger::Job;
 use super::metrics;
-use super::router::{Router, Scratch};
+use super::router::Router;
 use crate::batch::{LaneBatch, LeaseCheck, ShardContext};
-use crate::clock::wall_ms;
+use desk::Desk;
 use feed::ReadDone;
 use shard::Shard;
 use writes::{Outcome, Wrote};
@@ -76,57 +75,6 @@ pub(super) enum Event {
     Read(ReadDone),
     Claimed(Vec<OpenRange>),
     Tick,
-}
-
-/// What work on one shard needs, and where it leaves what follows.
-struct Desk {
-    parts: RangesParts,
-    default_name: IntegrationName,
-    under_way: FuturesUnordered<BoxFuture<'static, Event>>,
-    /// How many ranges stand for each subscription.
-    standing: BTreeMap<SubscriptionId, usize>,
-    /// Deliveries to be parked.
-    jobs: Vec<Job>,
-    /// What routing writes into.
-    scratch: Scratch,
-    rng: fastrand::Rng,
-    serial: u64,
-}
-
-impl Desk {
-    fn now_ms(&self) -> i64 {
-        wall_ms(&self.parts.time)
-    }
-
-    /// What no other holder has.
-    fn token(&mut self) -> String {
-        self.serial += 1;
-        format!("{}#{:016x}#{}", self.parts.worker, self.rng.u64(..), self.serial)
-    }
-
-    fn claim_ms(&self) -> i64 {
-        i64::try_from(self.parts.policy.claim.as_millis()).unwrap_or(i64::MAX)
-    }
-
-    /// How long the owner of a shard alone may take its ranges that nobody holds: it has looked into every bucket by then.
-    fn grace_ms(&self) -> i64 {
-        let every_bucket = self.parts.policy.sweep.saturating_mul(u32::from(RANGE_BUCKETS) + 1);
-        let every_bucket_ms = i64::try_from(every_bucket.as_millis()).unwrap_or(i64::MAX);
-        every_bucket_ms.max(self.claim_ms() / 4)
-    }
-
-    fn is_closed(&self) -> bool {
-        self.parts.closed.load(Ordering::Acquire)
-    }
-
-    fn write(&mut self, shard: &Shard, range: Option<&OpenRange>, write: writes::Write) {
-        let (store, key) = (self.parts.deliveries.clone(), shard.key.clone());
-        let (tenure, subscription) = (shard.tenure, range.map(|range| range.subscription.clone()));
-        self.under_way.push(Box::pin(async move {
-            let outcome = writes::write(store, key.clone(), write).await;
-            Event::Wrote(Wrote { shard: key, tenure, subscription, outcome })
-        }));
-    }
 }
 
 /// The shard of a batch that is being routed.
@@ -173,16 +121,7 @@ impl Ranges {
     pub(super) fn new(parts: RangesParts) -> Ranges {
         let now = Instant::now();
         Ranges {
-            desk: Desk {
-                default_name: parts.integrations.default_integration().name().clone(),
-                rng: fastrand::Rng::with_seed(parts.seed),
-                under_way: FuturesUnordered::new(),
-                standing: BTreeMap::new(),
-                jobs: Vec::new(),
-                scratch: Scratch::default(),
-                serial: 0,
-                parts,
-            },
+            desk: Desk::new(parts),
             shards: BTreeMap::new(),
             tenures: 0,
             may_wait: false,

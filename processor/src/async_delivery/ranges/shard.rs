@@ -320,8 +320,8 @@ impl Shard {
         let idle = |range: &Range| {
             range.window.is_empty() && !range.writing && matches!(range.state, State::Open)
         };
-        let near = self.feed.as_ref().is_some_and(|feed| feed.near);
-        !self.has_lease && near && self.ranges.values().all(idle)
+        let at_tip = self.feed.as_ref().is_some_and(|feed| feed.at_tip);
+        !self.has_lease && at_tip && self.ranges.values().all(idle)
     }
 
     /// Gives the ranges back, with how far they got.

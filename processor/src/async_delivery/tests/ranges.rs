@@ -31,8 +31,12 @@ async fn ranges(world: &World) -> Vec<OpenRange> {
     world.deliveries.list_ranges(&SubscriptionId::parse("sub").unwrap()).await.unwrap()
 }
 
-async fn until_no_range(world: &World, within: Duration) {
+async fn until_no_range_is_held(world: &World, within: Duration) {
     world.until("no range is open", within, || world.handle.stats().ranges_open == 0).await;
+}
+
+async fn until_no_range(world: &World, within: Duration) {
+    until_no_range_is_held(world, within).await;
     assert_eq!(ranges(world).await, []);
 }
 
@@ -169,6 +173,33 @@ async fn what_its_owner_left_of_a_range_is_delivered_when_nobody_owns_the_shard(
     world.receivers.set(HOST, Behaviour::Accepts);
     world.until("all are delivered", secs(90), || world.receivers.accepted(HOST) == ids).await;
     until_no_range(&world, secs(10)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_range_of_a_shard_that_goes_on_is_given_up_at_its_tip_by_who_has_no_lease() {
+    let world = World::with(&[receiver()]).await;
+    world.receivers.set(HOST, Behaviour::IsDown);
+    let lease = LeaseCheck::new(|| true);
+    let mut ids = BTreeSet::new();
+    for _ in 0..10 {
+        let (batch, offered) = world.batch(20, &lease);
+        world.handle.accept(batch).unwrap();
+        world.settled(&offered, SOON).await;
+        ids.extend(offered.ids);
+    }
+    // Its owner is gone, and whoever is the next does not know of the range.
+    lease.mark_lost();
+    world.until("the range is given back", secs(5), || world.handle.stats().ranges_open == 0).await;
+    let left = ranges(&world).await.remove(0);
+    world.receivers.set(HOST, Behaviour::Accepts);
+    world.until("all are delivered", secs(90), || world.receivers.accepted(HOST) == ids).await;
+    until_no_range_is_held(&world, secs(10)).await;
+    let given_up = ranges(&world).await.remove(0);
+    assert!(
+        given_up.from.sequence > left.from.sequence,
+        "it is closed by an owner, and goes on from here"
+    );
+    assert_ne!(given_up.claim, left.claim);
 }
 
 #[tokio::test(start_paused = true)]
