@@ -155,7 +155,15 @@ fn app(options: Options, backing: Backing) -> Arc<App> {
     let tokens = Tokens::new(&options.oauth, &documents, &time);
     let has_base_url = options.base_url.is_some();
     Arc::new(App {
-        manager: Manager::new(managing, &options.integrations, has_base_url, &limits, time.clone()),
+        manager: Manager::new(
+            managing,
+            Arc::clone(&messages),
+            signer.clone(),
+            &options.integrations,
+            has_base_url,
+            &limits,
+            time.clone(),
+        ),
         backend: Backend::new(messages, signer, options.integrations, time.clone(), &limits),
         authenticator: Authenticator::new(access, tokens, time, &limits),
         gates: Gates::new(limits.client, limits.max_cached_keys),

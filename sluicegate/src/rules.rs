@@ -1,11 +1,16 @@
 //! What processors go by, for the API: where a webhook may lead and which certificate can be shown, so that what would
-//! never be delivered is refused where a client enters it.
+//! never be delivered is refused where a client enters it; and which messages a subscription asks for.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::{DeliveryRules, Managing};
 use processor::Guard;
-use store::{ClientIdentity, DeliveryStore, SubscriptionStore, WebhookUrl};
+use processor::integration::Integrations;
+use store::{
+    Client, ClientIdentity, DeliveryStore, Message, Subscription, SubscriptionEpochs,
+    SubscriptionId, SubscriptionSnapshot, SubscriptionStore, WebhookUrl,
+};
 
 use crate::clients::Clients;
 use crate::config::Config;
@@ -28,12 +33,16 @@ pub(crate) fn managing(config: &Config, clients: &Clients) -> Managing {
 /// See the module.
 pub(crate) struct ProcessorRules {
     guard: Guard,
+    integrations: Arc<Integrations>,
 }
 
 impl ProcessorRules {
     /// Those of processors of this configuration.
     pub(crate) fn of(config: &Config) -> ProcessorRules {
-        ProcessorRules { guard: config.pipelines.guard.clone() }
+        ProcessorRules {
+            guard: config.pipelines.guard.clone(),
+            integrations: Arc::clone(&config.integrations),
+        }
     }
 }
 
@@ -46,6 +55,25 @@ impl DeliveryRules for ProcessorRules {
 
     fn check_identity(&self, identity: &ClientIdentity) -> Result<(), String> {
         processor::check_identity(&rustls::crypto::ring::default_provider(), identity)
+    }
+
+    fn wanted_by(
+        &self,
+        message: &Message,
+        client: &Client,
+        subscriptions: &[Subscription],
+    ) -> Vec<SubscriptionId> {
+        // As a processor would see them, if there were no others.
+        let snapshot = SubscriptionSnapshot {
+            epochs: SubscriptionEpochs::default(),
+            subscriptions: subscriptions.to_vec(),
+            clients: BTreeMap::from([(client.id.clone(), Arc::new(client.clone()))]),
+        };
+        processor::wanted_by(message, &self.integrations, &snapshot)
+    }
+
+    fn hash_key(&self, partition_key: &str) -> u128 {
+        processor::hash_key_of(partition_key)
     }
 }
 

@@ -6,6 +6,8 @@
 //! of [`DeliveryRules`], which the app brings. Start at [`Manager`].
 
 mod changes;
+mod deliveries;
+mod replays;
 mod subscriptions;
 
 use std::collections::BTreeSet;
@@ -14,11 +16,14 @@ use std::time::UNIX_EPOCH;
 
 use aws_smithy_async::time::SharedTimeSource;
 use store::{
-    Class, Client, ClientIdentity, DeliveryStore, IntegrationName, ReplayStore, StoreError,
-    SubscriptionStore, WebhookUrl,
+    Class, Client, ClientIdentity, DeliveryStore, IntegrationName, Message, MessageStore,
+    ReplayStore, Signer, StoreError, Subscription, SubscriptionId, SubscriptionStore, WebhookUrl,
 };
 
 pub(crate) use changes::{Change, Destined, Draft, KeyKind, PolicyChange, Rotation, WebhookChange};
+
+pub(crate) use deliveries::{Kept, KeptState, Traced};
+pub(crate) use replays::{ReplayUntil, ReplayWanted, ReplayWhat};
 
 use crate::metrics;
 use crate::options::{IntegrationInfo, Limits};
@@ -32,6 +37,17 @@ pub trait DeliveryRules: Send + Sync {
 
     /// Refuses, in words, a client certificate that TLS could not show.
     fn check_identity(&self, identity: &ClientIdentity) -> Result<(), String>;
+
+    /// Those of these subscriptions of `client` that ask for a message as things stand, and may have it.
+    fn wanted_by(
+        &self,
+        message: &Message,
+        client: &Client,
+        subscriptions: &[Subscription],
+    ) -> Vec<SubscriptionId>;
+
+    /// Where the stream puts a partition key.
+    fn hash_key(&self, partition_key: &str) -> u128;
 }
 
 /// Fills bytes for ids and secrets.
@@ -90,6 +106,8 @@ pub(crate) enum ManageError {
     NotFound,
     /// A part of the request is not allowed.
     Invalid(Fault),
+    /// A parameter of the query is not allowed.
+    Parameter { name: &'static str, found: String, allowed: &'static str },
     /// The request fits no thing in this state; in words.
     Conflict(String),
     /// It is not at the version that the client read.
@@ -133,6 +151,8 @@ impl From<StoreError> for ManageError {
 /// See the module.
 pub(crate) struct Manager {
     with: Managing,
+    messages: Arc<dyn MessageStore>,
+    signer: Signer,
     /// Those that are configured.
     integrations: BTreeSet<IntegrationName>,
     /// Thin webhooks link to messages there.
@@ -144,6 +164,8 @@ pub(crate) struct Manager {
 impl Manager {
     pub(crate) fn new(
         with: Managing,
+        messages: Arc<dyn MessageStore>,
+        signer: Signer,
         integrations: &[IntegrationInfo],
         has_base_url: bool,
         limits: &Limits,
@@ -151,7 +173,7 @@ impl Manager {
     ) -> Manager {
         let integrations = integrations.iter().map(|info| info.name.clone()).collect();
         let max_subscriptions = limits.max_subscriptions;
-        Manager { with, integrations, has_base_url, max_subscriptions, time }
+        Manager { with, messages, signer, integrations, has_base_url, max_subscriptions, time }
     }
 
     pub(crate) fn now_ms(&self) -> i64 {

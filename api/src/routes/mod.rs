@@ -3,6 +3,7 @@
 mod authenticated;
 mod body;
 mod conditional;
+mod deliveries;
 mod described;
 mod docs;
 mod envelope;
@@ -16,6 +17,7 @@ mod prefer;
 pub(crate) mod problem;
 mod publish;
 mod render;
+mod replays;
 mod subscriptions;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -126,6 +128,11 @@ fn managed() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(subscriptions::list, subscriptions::create))
         .routes(routes!(subscriptions::show, subscriptions::change, subscriptions::delete))
         .routes(routes!(subscriptions::rotate))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::redrive))
+        .routes(routes!(deliveries::show))
+        .routes(routes!(replays::list, replays::create))
+        .routes(routes!(replays::show, replays::cancel))
 }
 
 /// The operations that anybody may call.

@@ -23,6 +23,7 @@ mod tests;
     tags(
         (name = "messages", description = "What was published, for as long as it is kept"),
         (name = "subscriptions", description = "What is pushed to the client, and where to"),
+        (name = "deliveries", description = "What became of it, and having it again"),
         (name = "client", description = "The client itself"),
         (name = "health", description = "For load balancers"),
     )

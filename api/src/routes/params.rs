@@ -122,6 +122,22 @@ fn list_limit(value: &str) -> Result<usize, Problem> {
     number.filter(|limit| (1..=MAX_LIST).contains(limit)).ok_or_else(allowed)
 }
 
+/// The one parameter that a resource may be given.
+pub(crate) fn only(uri: &Uri, allowed: &str) -> Result<Option<String>, Problem> {
+    let pairs = pairs(uri)?;
+    match pairs.as_slice() {
+        [] => Ok(None),
+        [(name, value)] if name == allowed => Ok(Some(value.clone())),
+        [(name, value), ..] if name == allowed && pairs.iter().all(|(name, _)| name == allowed) => {
+            Err(Problem::invalid_parameter(name, value, "to be given once"))
+        }
+        _ => {
+            let other = pairs.iter().find(|(name, _)| name != allowed);
+            Err(unknown(other.map_or("", |(name, _)| name), allowed))
+        }
+    }
+}
+
 /// Refuses any parameter, for resources that take none.
 pub(crate) fn none(uri: &Uri) -> Result<(), Problem> {
     match pairs(uri)?.first() {

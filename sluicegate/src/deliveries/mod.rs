@@ -18,8 +18,8 @@ use aws_smithy_async::time::SharedTimeSource;
 use processor::{hash_key_of, wanted_by};
 use serde_json::json;
 use store::{
-    DeliveryKey, DeliveryStore, DynamoMessages, Locator, MessageStore, OpenRange, Signer,
-    SubscriptionId, SubscriptionStore,
+    DeliveryCase, DeliveryKey, DeliveryStore, DynamoMessages, Locator, MessageStore, OpenRange,
+    Signer, SubscriptionId, SubscriptionStore,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +29,6 @@ use crate::commands::{configuration, print, print_json};
 use crate::config::Config;
 use args::{DeliveriesArgs, DeliveriesCommand, ListArgs, ShowArgs};
 use select::{Pages, Selection};
-use show::Case;
 
 /// Exit code when some letters stay where they are.
 const REFUSED: u8 = 3;
@@ -123,7 +122,7 @@ async fn show_one(args: ShowArgs) -> anyhow::Result<ExitCode> {
     let meant = |id: &SubscriptionId| args.subscription.as_ref().is_none_or(|only| only == id);
     for subscription in snapshot.subscriptions.iter().map(|s| &s.id).filter(|id| meant(id)) {
         let key = DeliveryKey { subscription: subscription.clone(), message: id.clone() };
-        cases.push(Case {
+        cases.push(DeliveryCase {
             subscription: subscription.clone(),
             wanted: wanted.as_ref().map(|wanted| wanted.contains(subscription)),
             trace: deliveries.trace(&key, placed, now_ms).await?,

@@ -1,150 +1,32 @@
 //! `deliveries show`: what became of one message for each subscription. Pure.
 //!
-//! Nothing is kept of a delivery that succeeded at once. That it was delivered follows from what is not there (it does
-//! not wait and was not given up) and from how far its shard's deliveries have got.
+//! What that is, is decided in `store` ([`DeliveryCase::fate`]); here it is said.
 
 use serde_json::{Value, json};
-use store::{AttemptRecord, DeadLetter, Message, ParkedSummary, SubscriptionId, Trace};
+use store::{AttemptRecord, DeadLetter, DeliveryCase, DeliveryFate, Message, ParkedSummary, Trace};
 
 use super::list::time;
 
-/// What is known of a message for one subscription.
-#[derive(Debug)]
-pub(super) struct Case {
-    pub(super) subscription: SubscriptionId,
-    /// As things stand; `None` where the message itself is not at hand.
-    pub(super) wanted: Option<bool>,
-    pub(super) trace: Trace,
-    /// By when everything up to this message was settled in its shard.
-    pub(super) settled_by_ms: Option<i64>,
-    /// When this was looked up, in ms since 1970.
-    pub(super) now_ms: i64,
-}
-
-/// What became of it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// The destination took it.
-    Delivered {
-        /// Not before, in ms since 1970.
-        from_ms: i64,
-        /// Not after.
-        by_ms: i64,
-        attempts: u32,
-    },
-    /// The destination took it after it had been down or behind.
-    CaughtUp {
-        /// Not before, in ms since 1970.
-        from_ms: i64,
-        /// Not after.
-        by_ms: i64,
-    },
-    /// It waits in the stream: its destination is down or behind since then, in ms since 1970.
-    InStream { since_ms: i64 },
-    /// It waits for its next attempt.
-    Waits,
-    /// It is a dead letter.
-    GivenUp,
-    /// The subscription does not ask for it, is not granted it, or was made after it.
-    NotWanted,
-    /// Its shard's deliveries have not got there, as far as was written down.
-    NotYet,
-    /// Nothing is kept of it.
-    NoTrace,
-}
-
-impl Case {
-    /// Decides by what is there and what is not.
-    pub(super) fn fate(&self, message: Option<&Message>) -> Fate {
-        let last = self.trace.attempts.last();
-        if self.trace.parked.is_some() {
-            return Fate::Waits;
-        }
-        if let Some(accepted) = last.filter(|attempt| attempt.outcome == "accepted") {
-            let by_ms = accepted.at_ms.saturating_add_unsigned(accepted.took_ms);
-            return Fate::Delivered { from_ms: accepted.at_ms, by_ms, attempts: accepted.number };
-        }
-        if self.trace.dead.is_some() {
-            return Fate::GivenUp;
-        }
-        let Some(message) = message else { return Fate::NoTrace };
-        if self.wanted != Some(false)
-            && let Some(fate) = self.by_range(message)
-        {
-            return fate;
-        }
-        match (last, self.wanted, self.settled_by_ms) {
-            // It failed, does not wait and was not given up: a worker has it in hand.
-            (Some(_), _, _) => Fate::Waits,
-            (None, Some(false), _) => Fate::NotWanted,
-            (None, _, Some(by_ms)) => {
-                Fate::Delivered { from_ms: message.arrived_at_ms, by_ms, attempts: 1 }
-            }
-            (None, _, None) => Fate::NotYet,
-        }
-    }
-}
-
-impl Case {
-    /// What follows from a range that is open, or was when the message was passed in its shard.
-    fn by_range(&self, message: &Message) -> Option<Fate> {
-        if let Some(range) = &self.trace.range {
-            let (start, at) = (&range.from, &message.position);
-            // Sequence numbers have no leading zeros.
-            let begins = (start.sequence.len(), &*start.sequence, start.index);
-            if begins <= (at.sequence.len(), &*at.sequence, at.index) {
-                return Some(Fate::InStream { since_ms: range.opened_at_ms });
-            }
-            if self.settled_by_ms.is_some_and(|settled_by_ms| range.opened_at_ms <= settled_by_ms) {
-                let (from_ms, by_ms) = (message.arrived_at_ms, self.now_ms);
-                return Some(Fate::CaughtUp { from_ms, by_ms });
-            }
-        }
-        let settled_by_ms = self.settled_by_ms?;
-        let closed = self.trace.closed.filter(|closed| closed.opened_at_ms <= settled_by_ms)?;
-        let by_ms = closed.closed_at_ms.max(settled_by_ms);
-        let attempted = self.trace.attempts.last().map(|attempt| attempt.at_ms);
-        // An attempt after it was closed is of something else.
-        if attempted.is_some_and(|at_ms| at_ms > by_ms) {
-            return None;
-        }
-        Some(Fate::CaughtUp { from_ms: attempted.unwrap_or(message.arrived_at_ms), by_ms })
-    }
-}
-
-impl Fate {
-    fn code(&self) -> &'static str {
-        match self {
-            Fate::Delivered { .. } | Fate::CaughtUp { .. } => "delivered",
-            Fate::InStream { .. } => "in-stream",
-            Fate::Waits => "waits",
-            Fate::GivenUp => "given-up",
-            Fate::NotWanted => "not-wanted",
-            Fate::NotYet => "not-yet",
-            Fate::NoTrace => "no-trace",
-        }
-    }
-
-    fn words(&self, trace: &Trace) -> String {
-        match self {
-            Fate::Delivered { from_ms, by_ms, attempts: 1 } => format!(
+fn words(fate: &DeliveryFate, trace: &Trace) -> String {
+    match fate {
+            DeliveryFate::Delivered { from_ms, by_ms, attempts: 1 } => format!(
                 "delivered at its first attempt, between {} and {}",
                 time(*from_ms),
                 time(*by_ms)
             ),
-            Fate::Delivered { by_ms, attempts, .. } => {
+            DeliveryFate::Delivered { by_ms, attempts, .. } => {
                 format!("delivered at attempt {attempts}, at {}", time(*by_ms))
             }
-            Fate::CaughtUp { from_ms, by_ms } => format!(
+            DeliveryFate::CaughtUp { from_ms, by_ms } => format!(
                 "delivered after its destination had been down or behind, between {} and {}",
                 time(*from_ms),
                 time(*by_ms)
             ),
-            Fate::InStream { since_ms } => format!(
+            DeliveryFate::InStream { since_ms } => format!(
                 "waits in the stream: its destination is down or behind since {}",
                 time(*since_ms)
             ),
-            Fate::Waits => trace.parked.as_ref().map_or_else(
+            DeliveryFate::Waits => trace.parked.as_ref().map_or_else(
                 || "in hand of a worker".to_owned(),
                 |parked| {
                     let ParkedSummary { attempts, due_at_ms, last_error, .. } = parked;
@@ -152,22 +34,21 @@ impl Fate {
                     format!("waits after {}; due {due}; last: {last_error}", times(*attempts))
                 },
             ),
-            Fate::GivenUp => trace.dead.as_ref().map_or_else(String::new, |dead| {
+            DeliveryFate::GivenUp => trace.dead.as_ref().map_or_else(String::new, |dead| {
                 let DeadLetter { reason, attempts, at_ms, detail, .. } = dead;
                 let at = time(*at_ms);
                 format!("given up at {at} after {}: {}: {detail}", times(*attempts), reason.code())
             }),
-            Fate::NotWanted => {
+            DeliveryFate::NotWanted => {
                 "not for it: it does not ask for it, its client is not granted it, it is switched off, or it was made later".to_owned()
             }
-            Fate::NotYet => {
+            DeliveryFate::NotYet => {
                 "not delivered yet as far as is known: its shard's deliveries have not got there, or did so less than a minute ago".to_owned()
             }
-            Fate::NoTrace => {
+            DeliveryFate::NoTrace => {
                 "nothing is found of it: it was delivered at its first attempt, never for it, or waits in order behind another; its link would tell which".to_owned()
             }
         }
-    }
 }
 
 fn times(attempts: u32) -> String {
@@ -178,7 +59,7 @@ fn times(attempts: u32) -> String {
 }
 
 /// For people.
-pub(super) fn text(message: Option<&Message>, cases: &[Case]) -> String {
+pub(super) fn text(message: Option<&Message>, cases: &[DeliveryCase]) -> String {
     let mut text = String::new();
     if let Some(message) = message {
         let (position, arrived) = (&message.position, time(message.arrived_at_ms));
@@ -197,7 +78,7 @@ pub(super) fn text(message: Option<&Message>, cases: &[Case]) -> String {
     }
     for case in cases {
         let fate = case.fate(message);
-        text.push_str(&format!("{}: {}\n", case.subscription, fate.words(&case.trace)));
+        text.push_str(&format!("{}: {}\n", case.subscription, words(&fate, &case.trace)));
         for attempt in &case.trace.attempts {
             let AttemptRecord { number, at_ms, took_ms, outcome, detail, worker, .. } = attempt;
             let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
@@ -213,7 +94,7 @@ pub(super) fn text(message: Option<&Message>, cases: &[Case]) -> String {
 }
 
 /// For scripts.
-pub(super) fn object(id: &str, message: Option<&Message>, cases: &[Case]) -> Value {
+pub(super) fn object(id: &str, message: Option<&Message>, cases: &[DeliveryCase]) -> Value {
     let about = message.map(|message| {
         json!({
             "integration": message.integration.as_str(),
@@ -229,7 +110,7 @@ pub(super) fn object(id: &str, message: Option<&Message>, cases: &[Case]) -> Val
     json!({ "id": id, "message": about, "deliveries": deliveries })
 }
 
-fn case_object(case: &Case, message: Option<&Message>) -> Value {
+fn case_object(case: &DeliveryCase, message: Option<&Message>) -> Value {
     let fate = case.fate(message);
     let attempts: Vec<Value> = case
         .trace
@@ -247,15 +128,14 @@ fn case_object(case: &Case, message: Option<&Message>) -> Value {
         })
         .collect();
     let (from, by) = match &fate {
-        Fate::Delivered { from_ms, by_ms, .. } | Fate::CaughtUp { from_ms, by_ms } => {
-            (Some(time(*from_ms)), Some(time(*by_ms)))
-        }
+        DeliveryFate::Delivered { from_ms, by_ms, .. }
+        | DeliveryFate::CaughtUp { from_ms, by_ms } => (Some(time(*from_ms)), Some(time(*by_ms))),
         _ => (None, None),
     };
     json!({
         "subscription": case.subscription.as_str(),
         "state": fate.code(),
-        "why": fate.words(&case.trace),
+        "why": words(&fate, &case.trace),
         "delivered_after": from,
         "delivered_by": by,
         "due_at": case.trace.parked.as_ref().map(|parked| time(parked.due_at_ms)),

@@ -36,7 +36,7 @@ pub(super) async fn run(
             let parked = deliveries.parked_count(&subscription.id, MAX_PARKED).await?.count as u64;
             ReplayCounts { read: parked, matched: parked, parked: 0 }
         }
-        ReplayOf::DeadLettered => dead_letters(desk, &deliveries, subscription).await?,
+        ReplayOf::DeadLettered { .. } => dead_letters(desk, &deliveries, subscription).await?,
     };
     match args.common.output {
         Output::Text => print(&format!(

@@ -88,7 +88,7 @@ async fn start(args: StartArgs, stop: CancellationToken) -> anyhow::Result<ExitC
     }
     let replay_id = ReplayId::generate(&mut random::fill);
     let replay = Replay::new(replay_id, id, what, args.rate, desk.now_ms());
-    desk.replays.create(&replay).await?;
+    desk.replays.create_for(&replay, &subscription.client).await?;
     if args.common.output == Output::Text {
         say(&format!("{} is asked for\n", replay.id));
     }
@@ -113,7 +113,7 @@ async fn start(args: StartArgs, stop: CancellationToken) -> anyhow::Result<ExitC
 fn what(args: &StartArgs, subscription: &Subscription, now_ms: i64) -> ReplayOf {
     match args.status {
         Some(Status::Parked) => return ReplayOf::Parked,
-        Some(Status::DeadLettered) => return ReplayOf::DeadLettered,
+        Some(Status::DeadLettered) => return ReplayOf::DeadLettered { only: Vec::new() },
         None => {}
     }
     let to_ms = match args.to {

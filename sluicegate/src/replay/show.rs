@@ -117,7 +117,9 @@ fn what_object(what: &ReplayOf) -> Value {
             json!({ "from": time(*from_ms), "to": time(*to_ms), "messages": only })
         }
         ReplayOf::Parked => json!({ "status": "parked" }),
-        ReplayOf::DeadLettered => json!({ "status": "dead-lettered" }),
+        ReplayOf::DeadLettered { only } => {
+            json!({ "status": "dead-lettered", "messages": only })
+        }
     }
 }
 
@@ -130,7 +132,8 @@ fn what(what: &ReplayOf) -> String {
             format!("{only}from {from} to {}", time(*to_ms))
         }
         ReplayOf::Parked => "parked deliveries".to_owned(),
-        ReplayOf::DeadLettered => "dead letters".to_owned(),
+        ReplayOf::DeadLettered { only } if only.is_empty() => "dead letters".to_owned(),
+        ReplayOf::DeadLettered { only } => format!("{} dead letters", only.len()),
     }
 }
 
@@ -140,26 +143,9 @@ pub(super) fn progress(replay: &Replay, parts: &[ReplayPart]) -> String {
         return "waiting for a processor".to_owned();
     }
     let done = parts.iter().filter(|part| part.is_done).count();
-    let (bar, counts) = (bar(share(&replay.what, parts)), replay.counts);
+    let (bar, counts) = (bar(replay.share_done(parts)), replay.counts);
     let (matched, read) = (counts.matched, counts.read);
     format!("[{bar}] {done} of {} parts, {matched} matched of {read} read", parts.len())
-}
-
-/// How much of it is done, 0 to 1: by the time that each shard has reached, by parts otherwise.
-fn share(what: &ReplayOf, parts: &[ReplayPart]) -> f64 {
-    let begin = match what {
-        ReplayOf::Range { from_ms, to_ms, .. } => Some((*from_ms, *to_ms)),
-        ReplayOf::Parked | ReplayOf::DeadLettered => None,
-    };
-    let one = |part: &ReplayPart| match (part.is_done, part.reached_ms, begin) {
-        (true, ..) => 1.0,
-        // From the horizon nobody knows where it began.
-        (false, Some(reached), Some((from, to))) if from > 0 => {
-            ((reached - from) as f64 / (to - from) as f64).clamp(0.0, 1.0)
-        }
-        _ => 0.0,
-    };
-    parts.iter().map(one).sum::<f64>() / (parts.len().max(1) as f64)
 }
 
 #[cfg(test)]
@@ -173,15 +159,15 @@ mod tests {
         let what = ReplayOf::Range { from_ms: 1_000, to_ms: 2_000, only: Vec::new() };
         let (id, subscription) =
             (ReplayId::parse("rpl_a").unwrap(), SubscriptionId::parse("sub_a").unwrap());
-        let mut replay = Replay::new(id, subscription, what.clone(), 1, 2_000);
+        let mut replay = Replay::new(id, subscription, what, 1, 2_000);
         assert_eq!(progress(&replay, &[]), "waiting for a processor");
         replay.state = ReplayState::Running;
         let mut parts =
             vec![ReplayPart::new(ReplaySource::Parked), ReplayPart::new(ReplaySource::Parked)];
         parts[0].is_done = true;
         parts[1].reached_ms = Some(1_500);
-        assert!((share(&what, &parts) - 0.75).abs() < 1e-9);
+        assert!((replay.share_done(&parts) - 0.75).abs() < 1e-9);
         assert!(progress(&replay, &parts).starts_with("[###############-----] 1 of 2 parts"));
-        assert_eq!(share(&what, &[]), 0.0);
+        assert_eq!(replay.share_done(&[]), 0.0);
     }
 }

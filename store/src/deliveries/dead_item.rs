@@ -10,8 +10,8 @@ use crate::messages::item::{ARRIVED_AT, FENCE, PARTITION_KEY, PAYLOAD};
 use crate::parts::PartsRef;
 use crate::subscriptions::SubscriptionId;
 
-const REASON: &str = "reason";
-const DETAIL: &str = "detail";
+pub(super) const REASON: &str = "reason";
+pub(super) const DETAIL: &str = "detail";
 /// When it was given up: tells two writings of one letter apart.
 pub(super) const AT: &str = "at";
 

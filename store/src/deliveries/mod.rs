@@ -15,6 +15,8 @@ mod chains;
 mod closings;
 mod dead;
 mod dead_item;
+mod fate;
+mod given_up;
 mod health;
 mod keys;
 mod leftovers;
@@ -39,6 +41,8 @@ pub use chains::{
     CHAIN_WRITES, Chain, ChainHead, ChainKey, ChainPage, ChainWrite, ChainedDelivery, write_target,
 };
 pub use closings::ClosedRange;
+pub use fate::{DeliveryCase, DeliveryFate};
+pub use given_up::{GivenUp, GivenUpPage};
 pub(crate) use keys::{BUCKET, BY_DUE, BY_SUBSCRIPTION, SUBSCRIPTION, SUMMARY, VISIBLE_AT};
 pub use keys::{DUE_BUCKETS, due_bucket};
 pub use lookup::Trace;

@@ -55,6 +55,14 @@ impl ReplayStore {
     /// Asks for a replay. [`StoreError::Invalid`] if it makes no sense, or too many wait already;
     /// [`StoreError::Conflict`] if its id is taken.
     pub async fn create(&self, replay: &Replay) -> Result<(), StoreError> {
+        self.create_with(replay, None).await
+    }
+
+    pub(super) async fn create_with(
+        &self,
+        replay: &Replay,
+        beside: Option<Item>,
+    ) -> Result<(), StoreError> {
         let operation = "create replay";
         replay.check().map_err(|detail| StoreError::Invalid { operation, detail })?;
         let active = self.active(operation, i64::MAX, MAX_ACTIVE).await?;
@@ -63,15 +71,16 @@ impl ReplayStore {
                 format!("{MAX_ACTIVE} replays wait or run already: let some end, or cancel some");
             return Err(StoreError::Invalid { operation, detail });
         }
-        let call = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(to_item(replay)?))
+        let put = |item| Put::builder().table_name(&self.table).set_item(Some(item));
+        let head = put(to_item(replay)?)
             .condition_expression("attribute_not_exists(#pk)")
             .expression_attribute_names("#pk", PK);
-        Box::pin(call.send()).await.map_err(|e| StoreError::from_sdk(operation, &e))?;
-        Ok(())
+        let puts = std::iter::once(head).chain(beside.map(put)).map(|put| {
+            let put = put.build().map_err(|e| not_built(operation, &e))?;
+            Ok(TransactWriteItem::builder().put(put).build())
+        });
+        let puts = puts.collect::<Result<Vec<_>, StoreError>>()?;
+        self.transact(operation, &format!("replay {}", replay.id), puts).await
     }
 
     /// Reads a replay; `None` if there is none, or it ended long before `now_ms`.
@@ -259,7 +268,7 @@ impl ReplayStore {
         parts: &[ReplayPart],
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        let (id, what) = (change.id.clone(), format!("the claim on {}", change.id));
+        let id = change.id.clone();
         if parts.len() > MAX_PARTS {
             let detail = format!("{} parts at once: up to {MAX_PARTS} are allowed", parts.len());
             return Err(StoreError::Invalid { operation, detail });
@@ -272,12 +281,22 @@ impl ReplayStore {
             let put = put.map_err(|e| not_built(operation, &e))?;
             items.push(TransactWriteItem::builder().put(put).build());
         }
+        self.transact(operation, &format!("the claim on {id}"), items).await
+    }
+
+    /// All of these, or nothing; `what` names the thing in a conflict.
+    async fn transact(
+        &self,
+        operation: &'static str,
+        what: &str,
+        items: Vec<TransactWriteItem>,
+    ) -> Result<(), StoreError> {
         let call = self.client.transact_write_items().set_transact_items(Some(items));
         let Err(error) = Box::pin(call.send()).await else { return Ok(()) };
         Err(match error.as_service_error() {
             Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
                 let codes = cancelled.cancellation_reasons().iter().filter_map(|r| r.code());
-                cancelled_because(operation, &what, codes)
+                cancelled_because(operation, what, codes)
             }
             _ => StoreError::from_sdk(operation, &error),
         })
@@ -306,7 +325,7 @@ impl ReplayStore {
         Ok(answer.items().iter().filter_map(id).collect())
     }
 
-    async fn partition(
+    pub(super) async fn partition(
         &self,
         operation: &'static str,
         partition: String,

@@ -7,6 +7,7 @@
 mod change;
 mod dynamodb;
 mod item;
+mod owned;
 #[cfg(test)]
 mod tests;
 
@@ -68,7 +69,20 @@ pub enum ReplayOf {
     /// What is parked for the subscription becomes due now.
     Parked,
     /// What was given up for the subscription is delivered again, with its attempts at zero.
-    DeadLettered,
+    DeadLettered {
+        /// Only these messages; empty means all.
+        only: Vec<MessageId>,
+    },
+}
+
+impl ReplayOf {
+    /// The messages that it is about alone; none means all.
+    pub fn only(&self) -> &[MessageId] {
+        match self {
+            ReplayOf::Range { only, .. } | ReplayOf::DeadLettered { only } => only,
+            ReplayOf::Parked => &[],
+        }
+    }
 }
 
 /// How a replay stands.
@@ -212,7 +226,7 @@ impl Replay {
                 self.rate_per_second
             ));
         }
-        if let ReplayOf::Range { from_ms, to_ms, only } = &self.what {
+        if let ReplayOf::Range { from_ms, to_ms, .. } = &self.what {
             if from_ms >= to_ms {
                 return Err(format!(
                     "the range is from {from_ms} to {to_ms} ms: it must end after it begins"
@@ -223,14 +237,30 @@ impl Replay {
                     "the range ends in the future: what comes is delivered as it comes".to_owned()
                 );
             }
-            if only.len() > MAX_REPLAY_MESSAGES {
-                return Err(format!(
-                    "{} messages: up to {MAX_REPLAY_MESSAGES} are allowed",
-                    only.len()
-                ));
-            }
+        }
+        let named = self.what.only().len();
+        if named > MAX_REPLAY_MESSAGES {
+            return Err(format!("{named} messages: up to {MAX_REPLAY_MESSAGES} are allowed"));
         }
         Ok(())
+    }
+
+    /// How much of it is done, 0 to 1: by the time that each shard has reached, by parts otherwise.
+    pub fn share_done(&self, parts: &[ReplayPart]) -> f64 {
+        let begin = match &self.what {
+            ReplayOf::Range { from_ms, to_ms, .. } => Some((*from_ms, *to_ms)),
+            ReplayOf::Parked | ReplayOf::DeadLettered { .. } => None,
+        };
+        let one = |part: &ReplayPart| match (part.is_done, part.reached_ms, begin) {
+            (true, ..) => 1.0,
+            // From the horizon nobody knows where it began.
+            (false, Some(reached), Some((from, to))) if from > 0 => {
+                ((reached - from) as f64 / (to - from) as f64).clamp(0.0, 1.0)
+            }
+            _ => 0.0,
+        };
+        // Not `sum`, which is -0 of nothing.
+        parts.iter().map(one).fold(0.0, |sum, share| sum + share) / (parts.len().max(1) as f64)
     }
 }
 

@@ -114,3 +114,23 @@ async fn what_makes_no_sense_is_refused_with_what_is_allowed() {
     assert_eq!(calls(&aws, "PutItem"), 0);
     assert!(ReplayId::parse("sub_a").unwrap_err().to_string().contains("rpl_"));
 }
+
+#[tokio::test]
+async fn a_client_finds_its_own_the_newest_first_and_nobody_elses() {
+    let (_aws, store) = store().await;
+    let (one, other) =
+        (crate::ClientId::parse("cl_1").unwrap(), crate::ClientId::parse("cl_2").unwrap());
+    for (seed, at_ms) in [(1, NOW), (2, NOW + 1), (3, NOW + 2)] {
+        store.create_for(&replay(seed, at_ms), &one).await.unwrap();
+    }
+    store.create_for(&replay(4, NOW + 3), &other).await.unwrap();
+    assert!(store.create_for(&replay(4, NOW), &one).await.unwrap_err().is_conflict());
+    let ids = async |client| -> Vec<ReplayId> {
+        let found = store.of_client(client, NOW + 5).await.unwrap();
+        found.into_iter().map(|replay| replay.id).collect()
+    };
+    let made = |seed| replay(seed, NOW).id;
+    assert_eq!(ids(&one).await, [made(3), made(2), made(1)]);
+    assert_eq!(ids(&other).await, [made(4)]);
+    assert_eq!(store.list(NOW + 5).await.unwrap().len(), 4);
+}

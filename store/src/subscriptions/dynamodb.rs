@@ -77,6 +77,17 @@ impl SubscriptionStore {
         self.put_with(subscription, vec![self.table.put_any("put subscription", entry)?]).await
     }
 
+    /// Writes down who did something that is kept elsewhere, before it is done: `action` says what, `subject` to what.
+    pub async fn note_as(
+        &self,
+        action: &str,
+        subject: &str,
+        change: &Change<'_>,
+    ) -> Result<(), StoreError> {
+        let entry = audit::to_item(change, action, subject);
+        self.table.put_quietly("write the audit log", entry).await
+    }
+
     async fn put_with(
         &self,
         subscription: &Subscription,

@@ -248,6 +248,9 @@ impl From<ManageError> for Problem {
         match error {
             ManageError::NotFound => Self::not_found(),
             ManageError::Invalid(fault) => Self::invalid_field(&fault.field, &fault.detail),
+            ManageError::Parameter { name, found, allowed } => {
+                Self::invalid_parameter(name, &found, allowed)
+            }
             ManageError::Conflict(why) => Self::conflict(&why),
             ManageError::Changed => {
                 Self::conflict("somebody else changed it at the same moment: read it and try again")

@@ -1,7 +1,7 @@
 //! Replays of what is kept already: parked deliveries become due now, dead letters are delivered again.
 
 use futures::future::{FutureExt, join_all};
-use store::{DeadLetter, Message, ParkedSummary, ReplayPlace, ReplaySource, StoreError};
+use store::{DeadLetter, Message, MessageId, ParkedSummary, ReplayPlace, ReplaySource, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -116,7 +116,11 @@ impl Run {
         part: usize,
         mut letters: Vec<DeadLetter>,
     ) -> Result<(), Halt> {
-        letters.retain(|letter| letter.subscription.as_ref() == Some(&self.replay.subscription));
+        let (subscription, only) = (&self.replay.subscription, self.replay.what.only());
+        letters.retain(|letter| {
+            letter.subscription.as_ref() == Some(subscription)
+                && (only.is_empty() || only.contains(&MessageId::derive(&letter.position)))
+        });
         self.count(part, |counts| counts.read += letters.len() as u64);
         self.look(desk, stop).await?;
         let mut revived = Vec::new();
@@ -141,7 +145,8 @@ impl Run {
             }
         }
         self.park(desk, stop, part, messages).await?;
-        for (letter, _) in &revived {
+        for (letter, message) in &revived {
+            self.missing.remove(&message.id);
             self.forget(desk, stop, letter).await?;
         }
         Ok(())

@@ -56,17 +56,14 @@ pub(super) struct Run {
     views: ViewWatch,
     wish: Option<Wish>,
     /// Of the messages that were asked for by id, those that were not found yet.
-    missing: BTreeSet<MessageId>,
+    pub(super) missing: BTreeSet<MessageId>,
     seed: u64,
 }
 
 impl Run {
     pub(super) fn new(desk: &ReplayerParts, replay: Replay, claim: ReplayClaim, seed: u64) -> Run {
         let now = Instant::now();
-        let missing = match &replay.what {
-            ReplayOf::Range { only, .. } => only.iter().cloned().collect(),
-            ReplayOf::Parked | ReplayOf::DeadLettered => BTreeSet::new(),
-        };
+        let missing = replay.what.only().iter().cloned().collect();
         Run {
             counts: replay.counts,
             pace: Pace::new(replay.rate_per_second, now),
@@ -116,7 +113,16 @@ impl Run {
                 })
             }
             ReplayOf::Parked => self.make_due(desk, stop).await.map(|()| String::new()),
-            ReplayOf::DeadLettered => self.revive(desk, stop).await.map(|()| String::new()),
+            ReplayOf::DeadLettered { only } => {
+                self.revive(desk, stop).await?;
+                Ok(match self.missing.len() {
+                    0 => String::new(),
+                    n => format!(
+                        "{n} of the {} messages asked for are no dead letters of this subscription, or not its any more",
+                        only.len()
+                    ),
+                })
+            }
         }
     }
 

@@ -231,9 +231,20 @@ async fn what_is_parked_is_due_now_and_what_was_given_up_is_delivered_after_all(
     assert_eq!(stage.world.dead_letters().await.len(), 30);
 
     stage.world.receivers.set(HOST, Behaviour::Accepts);
-    let id = stage.ask("rpl_dead", |_| ReplayOf::DeadLettered, 1_000).await;
+    let one = MessageId::derive(&stage.world.dead_letters().await[7].position);
+    let unknown = MessageId::parse(&format!("msg_{:a>26}", "")).unwrap();
+    let some = |_| ReplayOf::DeadLettered { only: vec![one, unknown] };
+    let id = stage.ask("rpl_one", some, 1_000).await;
     let done = stage.over(&id, MINUTE).await;
-    assert_eq!((done.state, done.counts.matched, done.counts.parked), (ReplayState::Done, 30, 30));
+    assert_eq!((done.state, done.counts.matched), (ReplayState::Done, 1));
+    assert!(done.detail.starts_with("1 of the 2 messages"), "{}", done.detail);
+    stage.delivered(1, MINUTE).await;
+    assert_eq!(stage.world.dead_letters().await.len(), 29, "it alone");
+
+    let all = |_| ReplayOf::DeadLettered { only: Vec::new() };
+    let id = stage.ask("rpl_dead", all, 1_000).await;
+    let done = stage.over(&id, MINUTE).await;
+    assert_eq!((done.state, done.counts.matched, done.counts.parked), (ReplayState::Done, 29, 29));
     stage.delivered(30, MINUTE).await;
     assert!(stage.world.dead_letters().await.is_empty());
 }
@@ -265,7 +276,7 @@ async fn o1_a_chain_that_stopped_goes_on_in_order_when_what_stopped_it_is_replay
     sleep(MINUTE).await;
     world.receivers.set(HOST, Behaviour::Accepts);
     let (_running, _stop) = stage.worker("one");
-    let id = stage.ask("rpl_dead", |_| ReplayOf::DeadLettered, 1_000).await;
+    let id = stage.ask("rpl_dead", |_| ReplayOf::DeadLettered { only: Vec::new() }, 1_000).await;
     let done = stage.over(&id, MINUTE).await;
     assert_eq!((done.state, done.counts.matched, done.counts.parked), (ReplayState::Done, 1, 1));
     world.until_none_parked("sub", MINUTE).await;
