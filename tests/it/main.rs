@@ -22,6 +22,7 @@ mod isolation;
 mod kill;
 mod leases;
 mod malformed;
+mod managing;
 mod pressure;
 mod publishing;
 mod queues;
