@@ -54,7 +54,7 @@ impl Default for ClientLimits {
 /// The ceilings of the server. Every one holds for one process.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Open connections; further ones wait in the kernel's queue.
+    /// Open connections; for a further one the one that has had nothing in work for longest is closed, or else it waits.
     pub max_connections: usize,
     /// Requests in work over all clients; more are answered 503.
     pub max_requests_in_flight: usize,

@@ -3,8 +3,6 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -22,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::peer::client_address;
+use super::roster::{Activity, Working};
 use super::stall::StallGuard;
 use crate::access::{Peer, thumbprint};
 use crate::options::{Limits, Transport};
@@ -41,6 +40,8 @@ pub(crate) enum End {
     Broken,
     /// By us, in the middle of work.
     Cut,
+    /// By us: it had nothing in work, and there was no room for another.
+    MadeRoom,
 }
 
 impl End {
@@ -50,6 +51,7 @@ impl End {
             Self::Handshake => "handshake",
             Self::Broken => "broken",
             Self::Cut => "cut",
+            Self::MadeRoom => "made-room",
         }
     }
 }
@@ -85,56 +87,14 @@ impl Shared {
     }
 }
 
-/// Requests in work on one connection, and since when there are none.
-struct Activity {
-    in_work: AtomicUsize,
-    opened: Instant,
-    last_end_ms: AtomicU64,
-}
-
-/// Counts one request until it, and the body of its answer, are gone.
-pub(crate) struct Working(Arc<Activity>);
-
-impl Activity {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            in_work: AtomicUsize::new(0),
-            opened: Instant::now(),
-            last_end_ms: AtomicU64::new(0),
-        })
-    }
-
-    fn begin(self: &Arc<Self>) -> Working {
-        self.in_work.fetch_add(1, Ordering::Relaxed);
-        Working(Arc::clone(self))
-    }
-
-    /// When the connection will have been idle for `limit`, if nothing happens until then.
-    fn idle_at(&self, limit: Duration) -> Instant {
-        if self.in_work.load(Ordering::Relaxed) > 0 {
-            return Instant::now() + limit;
-        }
-        let last_end_ms = self.last_end_ms.load(Ordering::Relaxed);
-        self.opened + Duration::from_millis(last_end_ms) + limit
-    }
-}
-
-impl Drop for Working {
-    fn drop(&mut self) {
-        let elapsed_ms = u64::try_from(self.0.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.last_end_ms.store(elapsed_ms, Ordering::Relaxed);
-        self.0.in_work.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// Serves one accepted stream to its end.
-pub(crate) async fn drive(stream: TcpStream, shared: Arc<Shared>) -> End {
+pub(super) async fn drive(stream: TcpStream, shared: Arc<Shared>, activity: &Arc<Activity>) -> End {
     let peer = Peer { address: stream.peer_addr().ok().map(|at| at.ip()), ..Peer::default() };
     // Small answers should not wait for more; a socket that refuses this is about to fail anyway.
     let _ = stream.set_nodelay(true);
     let stream = StallGuard::new(stream, shared.limits.write_stall_timeout);
     match &shared.transport {
-        Transport::PlainBehindLoadBalancer => serve_http1(stream, peer, &shared).await,
+        Transport::PlainBehindLoadBalancer => serve_http1(stream, peer, &shared, activity).await,
         Transport::Tls(reloader) => {
             let handshake = tokio::time::timeout(
                 shared.limits.handshake_timeout,
@@ -143,6 +103,7 @@ pub(crate) async fn drive(stream: TcpStream, shared: Arc<Shared>) -> End {
             let accepted = tokio::select! { biased;
                 () = shared.stop.cancelled() => return End::Closed,
                 accepted = handshake => accepted,
+                () = activity.asked_to_leave() => return End::MadeRoom,
             };
             let Ok(Ok(stream)) = accepted else {
                 return End::Handshake;
@@ -150,34 +111,42 @@ pub(crate) async fn drive(stream: TcpStream, shared: Arc<Shared>) -> End {
             let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
             let peer = Peer { certificate: shown.map(|shown| thumbprint(shown)), ..peer };
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                serve_http2(stream, peer, &shared).await
+                serve_http2(stream, peer, &shared, activity).await
             } else {
-                serve_http1(stream, peer, &shared).await
+                serve_http1(stream, peer, &shared, activity).await
             }
         }
     }
 }
 
-async fn serve_http1<S>(stream: S, peer: Peer, shared: &Arc<Shared>) -> End
+async fn serve_http1<S>(
+    stream: S,
+    peer: Peer,
+    shared: &Arc<Shared>,
+    activity: &Arc<Activity>,
+) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let activity = Activity::new();
     let service = service_fn(|request| answer(shared, request, peer, activity.begin()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(shared.limits.header_read_timeout)
         .max_buf_size(HYPER_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
-    watch(connection, &activity, shared).await
+    watch(connection, activity, shared).await
 }
 
-async fn serve_http2<S>(stream: S, peer: Peer, shared: &Arc<Shared>) -> End
+async fn serve_http2<S>(
+    stream: S,
+    peer: Peer,
+    shared: &Arc<Shared>,
+    activity: &Arc<Activity>,
+) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let activity = Activity::new();
-    let (sharing, begun) = (Arc::clone(shared), Arc::clone(&activity));
+    let (sharing, begun) = (Arc::clone(shared), Arc::clone(activity));
     let service = service_fn(move |request| answer(&sharing, request, peer, begun.begin()));
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -186,7 +155,7 @@ where
         .max_concurrent_streams(shared.limits.max_streams_per_connection)
         .max_header_list_size(HYPER_HEAD_BYTES as u32)
         .serve_connection(TokioIo::new(stream), service);
-    watch(connection, &activity, shared).await
+    watch(connection, activity, shared).await
 }
 
 /// What the routes answer; they are told where the request comes from.
@@ -218,6 +187,7 @@ async fn watch<C: GracefulConnection>(connection: C, activity: &Activity, shared
             () = shared.stop.cancelled() => break,
             result = connection.as_mut() => return ended(result.is_ok()),
             () = too_old.as_mut() => break,
+            () = activity.asked_to_leave() => if activity.is_idle() { return End::MadeRoom },
             () = tokio::time::sleep_until(idle_at) => if activity.idle_at(limits.idle_timeout) <= Instant::now() { break },
         }
     }

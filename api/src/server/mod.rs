@@ -3,6 +3,7 @@
 
 mod connection;
 mod peer;
+mod roster;
 mod stall;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use axum::Router;
 use store::Network;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,9 +24,12 @@ pub use tls::{ClientCertificates, TlsError, TlsReloader};
 use crate::metrics;
 use crate::options::{Limits, Transport};
 use connection::{Shared, drive};
+use roster::Roster;
 
 /// Pause after a failed accept (mostly: no file descriptors left), so that it is no busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Between two looks for a connection that could make room for another.
+const ROOM_PAUSE: Duration = Duration::from_millis(20);
 /// What connections that were told to end at once get for it.
 const CUT_GRACE: Duration = Duration::from_millis(500);
 
@@ -61,20 +65,25 @@ impl Server {
     pub(crate) async fn run(self, stop: CancellationToken) -> usize {
         let Self { listener, shared, connections } = self;
         let slots = Arc::new(Semaphore::new(shared.limits.max_connections));
+        let roster = Arc::new(Roster::default());
         loop {
             let accepted = tokio::select! { biased;
                 () = stop.cancelled() => break,
-                accepted = accept(&listener, &slots) => accepted,
+                accepted = accept(&listener) => accepted,
             };
-            let Some((stream, slot)) = accepted else {
+            let Some(stream) = accepted else {
                 continue;
             };
-            let shared = Arc::clone(&shared);
+            let slot = tokio::select! { biased;
+                () = stop.cancelled() => break,
+                slot = room(&slots, &roster) => slot,
+            };
+            let (shared, present) = (Arc::clone(&shared), roster.enter());
             connections.spawn(async move {
                 metrics::connection_opened();
-                let end = drive(stream, shared).await;
+                let end = drive(stream, shared, present.activity()).await;
                 metrics::connection_closed(end.as_str());
-                drop(slot);
+                drop((present, slot));
             });
         }
         drop(listener);
@@ -97,18 +106,30 @@ async fn drain(connections: &TaskTracker, shared: &Shared) -> usize {
     left
 }
 
-/// The next connection, once there is a slot for it; `None` is a failed accept, after a pause.
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+/// The next connection; `None` is a failed accept, after a pause.
+async fn accept(listener: &TcpListener) -> Option<TcpStream> {
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, slot)),
+        Ok((stream, _)) => Some(stream),
         Err(error) => {
             tracing::warn!(%error, "accept failed");
             tokio::time::sleep(ACCEPT_PAUSE).await;
             None
+        }
+    }
+}
+
+/// A place for a connection. Where there is none, one that has nothing in work is asked to leave; where all have work, the first
+/// that ends makes place.
+async fn room(slots: &Arc<Semaphore>, roster: &Roster) -> Option<OwnedSemaphorePermit> {
+    if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
+        return Some(slot);
+    }
+    loop {
+        roster.make_room();
+        tokio::select! { biased;
+            // Never closed: always a slot.
+            slot = Arc::clone(slots).acquire_owned() => return slot.ok(),
+            () = tokio::time::sleep(ROOM_PAUSE) => {}
         }
     }
 }

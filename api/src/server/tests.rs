@@ -215,19 +215,54 @@ async fn a_client_that_does_not_read_its_answer_is_cut() {
 
 #[tokio::test]
 async fn no_more_connections_are_served_than_allowed() {
-    let running = Running::plain(Limits { max_connections: 1, ..Limits::default() }).await;
+    let mut running = Running::plain(Limits { max_connections: 1, ..Limits::default() }).await;
     let stream = TcpStream::connect(running.address).await.unwrap();
     let mut first = Http::over(stream, false).await;
-    first.get("/").await.unwrap();
+    let slow = tokio::spawn(async move { first.get("/slow").await.map(|answer| (first, answer)) });
+    running.begun.recv().await.unwrap();
     let stream = TcpStream::connect(running.address).await.unwrap();
     let mut second = Http::over(stream, false).await;
     {
         let mut waiting = std::pin::pin!(second.get("/"));
         assert!(futures::poll!(&mut waiting).is_pending());
-        first.get("/").await.unwrap();
-        drop(first);
+        running.release.send(()).await.unwrap();
+        let (first, answer) = slow.await.unwrap().unwrap();
+        assert_eq!(answer.body(), "slow", "what is in work makes no room");
         assert_eq!(waiting.await.unwrap().body(), "fast");
+        drop(first);
     }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_make_room_for_those_that_do() {
+    let certificate = Certificate::new();
+    let limits = Limits { max_connections: 8, ..Limits::default() };
+    let running = Running::start(Transport::Tls(reloader(&certificate)), limits).await;
+    let known = certificate.connect(running.address, &["h2"]).await.unwrap();
+    let mut known = Http::over_tls(known).await;
+    known.get("/").await.unwrap();
+    // Those that never shake hands, and those that begin a head and do not end it.
+    let mut silent = Vec::new();
+    for _ in 0..50 {
+        silent.push(TcpStream::connect(running.address).await.unwrap());
+    }
+    let mut half = Vec::new();
+    for _ in 0..20 {
+        let mut stream = certificate.connect(running.address, &["http/1.1"]).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nx-slow: ").await.unwrap();
+        half.push(stream);
+    }
+    for _ in 0..10 {
+        let stream = certificate.connect(running.address, &["h2"]).await.unwrap();
+        assert_eq!(Http::over_tls(stream).await.get("/").await.unwrap().body(), "fast");
+    }
+    assert_eq!(
+        known.get("/").await.unwrap().body(),
+        "fast",
+        "who was served before is not the first to go"
+    );
+    drop((silent, half));
     running.stop().await;
 }
 

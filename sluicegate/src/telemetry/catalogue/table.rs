@@ -424,7 +424,7 @@ const API: &[Metric] = &[
     gauge("sluicegate.api.connections", &[], "open connections"),
     counter(
         "sluicegate.api.connections_ended",
-        &[Label::new("end", Values::Of("closed handshake broken cut"))],
+        &[Label::new("end", Values::Of("closed handshake broken cut made-room"))],
         "connections that ended",
     ),
     counter(
