@@ -28,7 +28,7 @@ mod watches;
 
 pub use access::oauth::{Algorithm, ClientClaim, DocumentError, Documents, Issuer, OAuthOptions};
 pub use manage::{DeliveryRules, Managing, RandomFill};
-pub use options::{ClientLimits, IntegrationInfo, Limits, Options, Transport};
+pub use options::{ClientLimits, IntegrationInfo, Limits, Options, Sharing, Transport};
 pub use publish::{Outcome, Outgoing, PublishLimits, Publisher, Refusal, Taken, Unfit};
 pub use routes::openapi::document as openapi;
 pub use server::{ClientCertificates, TlsError, TlsReloader};

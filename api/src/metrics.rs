@@ -48,6 +48,16 @@ pub(crate) fn client_limited(policy: &'static str) {
     counter!("sluicegate.api.requests_limited", "policy" => policy).increment(1);
 }
 
+/// What a client used was added to what all tasks know, or could not be.
+pub(crate) fn limits_charged(well: bool) {
+    counter!("sluicegate.api.limit_charges", "ok" => bool_word(well)).increment(1);
+}
+
+/// A request was held to its client's limits by this task alone.
+pub(crate) fn limited_alone() {
+    counter!("sluicegate.api.requests_limited_alone").increment(1);
+}
+
 /// The access epoch was looked at.
 pub(crate) fn epoch_looked(well: bool) {
     counter!("sluicegate.api.epoch_looks", "ok" => bool_word(well)).increment(1);

@@ -1,7 +1,9 @@
 //! What the app decides about the API: where it listens, how, for which integrations, and every
 //! limit.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use store::{IntegrationName, Network};
@@ -34,20 +36,47 @@ pub struct IntegrationInfo {
     pub time_pointer: Option<String>,
 }
 
-/// What one client may ask for unless its record says otherwise.
+/// What one client may ask for. A record's own limits, a plan and the defaults are all of this form in the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientLimits {
     /// Sustained requests per second. At least 1.
     pub rate_per_second: u32,
     /// Requests that may come at once after a pause. At least 1.
     pub burst: u32,
-    /// Requests answered at the same time. At least 1.
+    /// Requests answered at the same time, by one task. At least 1.
     pub concurrent: u32,
+    /// Requests in one UTC day; `None` is any number.
+    pub requests_per_day: Option<NonZeroU64>,
+    /// Bytes of answers and of requests' bodies in one UTC day; `None` is any number.
+    pub bytes_per_day: Option<NonZeroU64>,
 }
 
 impl Default for ClientLimits {
     fn default() -> Self {
-        Self { rate_per_second: 50, burst: 100, concurrent: 20 }
+        Self {
+            rate_per_second: 50,
+            burst: 100,
+            concurrent: 20,
+            requests_per_day: None,
+            bytes_per_day: None,
+        }
+    }
+}
+
+/// How the tasks of the API share the limits of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sharing {
+    /// How long the table may take to say what the other tasks let in. A request waits for it only where its client has
+    /// spent all that one task may let in without it; beyond this the task goes by itself.
+    pub patience: Duration,
+    /// Among so many tasks limits are divided while the table does not answer. At least 1: then each task
+    /// goes by the whole limit.
+    pub expected_tasks: u32,
+}
+
+impl Default for Sharing {
+    fn default() -> Self {
+        Self { patience: Duration::from_millis(250), expected_tasks: 1 }
     }
 }
 
@@ -102,6 +131,10 @@ pub struct Limits {
     pub client: ClientLimits,
     /// For what clients publish.
     pub publish: PublishLimits,
+    /// Sets of limits that clients' records can name.
+    pub plans: BTreeMap<String, ClientLimits>,
+    /// How limits are shared with other tasks; `None`: each task goes by itself.
+    pub sharing: Option<Sharing>,
 }
 
 impl Default for Limits {
@@ -129,6 +162,8 @@ impl Default for Limits {
             failed_authentications_per_second: 200,
             client: ClientLimits::default(),
             publish: PublishLimits::default(),
+            plans: BTreeMap::new(),
+            sharing: Some(Sharing::default()),
         }
     }
 }

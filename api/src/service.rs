@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use aws_smithy_async::time::SharedTimeSource;
 use axum::Router;
-use store::{AccessStore, MessageStore, Signer};
+use store::{AccessStore, MessageStore, Signer, UsageStore};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,8 @@ pub struct Backing {
     pub messages: Arc<dyn MessageStore>,
     /// Clients and keys.
     pub access: AccessStore,
+    /// What clients have used of their limits.
+    pub usage: UsageStore,
     /// Signs links and cursors; the same in every task.
     pub signer: Signer,
     /// Fetches the keys of the issuers of access tokens.
@@ -143,7 +145,8 @@ impl Service {
             cut_connections
         };
         let watch = self.app.authenticator.watch(served.clone());
-        let (cut_connections, (), ()) = tokio::join!(serve, watch, draining);
+        let told = self.app.gates.keep_told(served.clone());
+        let (cut_connections, (), (), ()) = tokio::join!(serve, watch, told, draining);
         tracing::info!(cut_connections, "api stopped");
         Exit::Shutdown { cut_connections }
     }
@@ -151,7 +154,7 @@ impl Service {
 
 fn app(options: Options, backing: Backing) -> Arc<App> {
     let limits = options.limits;
-    let Backing { messages, access, signer, documents, managing, time, publisher } = backing;
+    let Backing { messages, access, usage, signer, documents, managing, time, publisher } = backing;
     let tokens = Tokens::new(&options.oauth, &documents, &time);
     let has_base_url = options.base_url.is_some();
     Arc::new(App {
@@ -165,8 +168,8 @@ fn app(options: Options, backing: Backing) -> Arc<App> {
             time.clone(),
         ),
         backend: Backend::new(messages, signer, options.integrations, time.clone(), &limits),
+        gates: Gates::new(usage, time.clone(), &limits),
         authenticator: Authenticator::new(access, tokens, time, &limits),
-        gates: Gates::new(limits.client, limits.max_cached_keys),
         base_url: options.base_url.unwrap_or_default(),
         hsts: options.hsts,
         readiness: Readiness::starting(),

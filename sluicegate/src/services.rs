@@ -15,7 +15,9 @@ use processor::{
     ProcessorStatus, SinkMode, Stores, StreamOptions,
 };
 use serde::Serialize;
-use store::{AccessStore, DeliveryStore, DynamoMessages, Pepper, Signer, SubscriptionStore};
+use store::{
+    AccessStore, DeliveryStore, DynamoMessages, Pepper, Signer, SubscriptionStore, UsageStore,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::clients::Clients;
@@ -312,6 +314,7 @@ impl ApiService {
                 &config.app.name,
                 Pepper::new(pepper.expose()).context("secrets.pepper is too short")?,
             ),
+            usage: UsageStore::new(clients.dynamodb.clone(), &config.app.name),
             signer: Signer::new(link_key.expose())
                 .context("secrets.link_signing_key is too short")?,
             documents: Arc::new(HttpsDocuments::new(public_tls()?)),

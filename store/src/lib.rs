@@ -1,5 +1,5 @@
 //! What both services share, kept in three DynamoDB tables: messages, parked deliveries with dead
-//! letters, and access (subscriptions, clients, keys).
+//! letters, and access (subscriptions, clients, keys, what clients used).
 //!
 //! This room knows how things are keyed, written once, read back whole and signed. It knows
 //! nothing of streams, shards' owners or HTTP, never reads the environment, never makes a client
@@ -7,7 +7,7 @@
 //! [`PutOutcome`]) and its callers decide.
 //!
 //! Start at [`MessageStore`] (what sync-store writes and the API reads), then [`DeliveryStore`]
-//! (what async-delivery parks), [`ReplayStore`], [`SubscriptionStore`] and [`AccessStore`]. The keys of every item
+//! (what async-delivery parks), [`ReplayStore`], [`SubscriptionStore`], [`AccessStore`] and [`UsageStore`]. The keys of every item
 //! are made in one place per folder (`keys.rs`). [`pattern`] is the language of filters, for both services.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -29,12 +29,13 @@ mod subscriptions;
 mod tables;
 #[cfg(test)]
 mod testing;
+mod usage;
 
 pub use access::{
     AccessStore, Action, ApiKey, ApiKeyError, AuditEntry, Change, Client, ClientId, ClientLimits,
     Decision, Denial, Exposure, FieldMask, FieldMaskError, Grant, GrantScope, KeyCheck, KeyHash,
-    KeyId, KeyRecord, KeyTerms, MAX_MASK_FIELDS, Network, NetworkError, NewKey, OAuthBinding,
-    Pepper, Replaced, authorise,
+    KeyId, KeyRecord, KeyTerms, MAX_MASK_FIELDS, MAX_PER_DAY, Network, NetworkError, NewKey,
+    OAuthBinding, Pepper, Replaced, authorise, is_plan_name,
 };
 pub use deliveries::{
     ATTEMPT_RETENTION, AdriftRange, AttemptRecord, CHAIN_WRITES, Chain, ChainHead, ChainKey,
@@ -66,6 +67,7 @@ pub use subscriptions::{
     WebhookSettings, WebhookUrl, retry_delay,
 };
 pub use tables::{SchemaError, TableReport, create_tables};
+pub use usage::{Charge, USAGE_RETENTION, Usage, UsageStore};
 
 /// Random bytes for secrets: the app passes the operating system's generator, tests a fixed one.
 pub type RandomBytes<'a> = &'a mut dyn FnMut(&mut [u8]);

@@ -34,7 +34,7 @@ pub(crate) fn deliveries_table(app: &str) -> String {
     format!("{app}-deliveries")
 }
 
-/// The table of subscriptions, clients, keys and epochs.
+/// The table of subscriptions, clients, keys, epochs and what clients used.
 pub(crate) fn access_table(app: &str) -> String {
     format!("{app}-access")
 }
@@ -90,7 +90,6 @@ struct IndexSpec {
 struct TableSpec {
     name: String,
     indexes: &'static [IndexSpec],
-    ttl: bool,
 }
 
 const DELIVERY_INDEXES: &[IndexSpec] = &[
@@ -99,12 +98,12 @@ const DELIVERY_INDEXES: &[IndexSpec] = &[
 ];
 
 /// Makes what is missing of the tables `<app>-messages`, `<app>-deliveries` and `<app>-access`,
-/// billed on demand, with TTL on the first two, and waits until all are usable.
+/// billed on demand, with TTL, and waits until all are usable.
 pub async fn create_tables(dynamodb: &Client, app: &str) -> Result<Vec<TableReport>, SchemaError> {
     let specs = [
-        TableSpec { name: messages_table(app), indexes: &[], ttl: true },
-        TableSpec { name: deliveries_table(app), indexes: DELIVERY_INDEXES, ttl: true },
-        TableSpec { name: access_table(app), indexes: &[], ttl: false },
+        TableSpec { name: messages_table(app), indexes: &[] },
+        TableSpec { name: deliveries_table(app), indexes: DELIVERY_INDEXES },
+        TableSpec { name: access_table(app), indexes: &[] },
     ];
     let mut reports = Vec::with_capacity(specs.len());
     // All are asked for first, so that DynamoDB makes them at the same time.
@@ -122,9 +121,7 @@ pub async fn create_tables(dynamodb: &Client, app: &str) -> Result<Vec<TableRepo
             let differs = format!("found {}; needed {}", list(&existing), list(&needed));
             return Err(SchemaError::Differs { table: spec.name.clone(), differs });
         }
-        if spec.ttl {
-            enable_ttl(dynamodb, &spec.name).await?;
-        }
+        enable_ttl(dynamodb, &spec.name).await?;
     }
     Ok(reports)
 }
@@ -299,14 +296,13 @@ mod tests {
         assert!(made.iter().all(|r| r.created));
         let again = create_tables(&client, APP).await.unwrap();
         assert!(again.iter().all(|r| !r.created));
-        assert_eq!(calls(&aws, "UpdateTimeToLive"), 2, "TTL is switched on once");
+        assert_eq!(calls(&aws, "UpdateTimeToLive"), 3, "TTL is switched on once");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_table_with_other_keys_is_named_with_what_differs() {
         let (_aws, client) = empty_dynamodb();
-        let spec =
-            TableSpec { name: deliveries_table(APP), indexes: &DELIVERY_INDEXES[..1], ttl: true };
+        let spec = TableSpec { name: deliveries_table(APP), indexes: &DELIVERY_INDEXES[..1] };
         create(&client, &spec).await.unwrap();
         let error = create_tables(&client, APP).await.unwrap_err().to_string();
         assert!(error.starts_with("table test-deliveries exists with other keys"), "{error}");

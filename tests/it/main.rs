@@ -21,6 +21,7 @@ mod fleet;
 mod isolation;
 mod kill;
 mod leases;
+mod limits;
 mod malformed;
 mod managing;
 mod pressure;

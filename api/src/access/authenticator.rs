@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Peer;
 use super::bearers::Bearers;
+use super::budget::{Limiter, limiter};
 use super::epoch::{EpochError, EpochView};
-use super::gate::{Limiter, limiter};
 use super::keys::Keys;
 use super::oauth::Tokens;
 use super::presented::{self, Presented};

@@ -38,6 +38,11 @@ impl<K: Eq + Hash + Clone, V: Clone> Generations<K, V> {
         self.young.insert(key, value);
     }
 
+    /// All values, in no order; none counts as used.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
+        self.young.values().chain(self.old.values())
+    }
+
     #[cfg(test)]
     fn len(&self) -> usize {
         self.young.len() + self.old.len()

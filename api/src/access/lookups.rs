@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use store::StoreError;
 use tokio::sync::OnceCell;
 
-use super::gate::{Limiter, limiter};
+use super::budget::{Limiter, limiter};
 use super::generations::Generations;
 
 /// What was read of a name under one epoch; requests for the same name wait for one look-up.

@@ -10,7 +10,7 @@ use store::Client;
 
 use super::App;
 use super::envelope::RequestContext;
-use super::held::HeldBody;
+use super::metered::MeteredBody;
 use super::problem::Problem;
 use crate::access::{Peer, Refused, Standing, write_fields};
 use crate::metrics;
@@ -39,7 +39,7 @@ pub(crate) async fn authenticated(
         // Set once per request; a second time would be the same client.
         let _ = context.client.set(client.id.clone());
     }
-    match app.gates.admit(&client) {
+    match app.gates.admit(&client).await {
         Err(refused) => {
             metrics::client_limited(refused.policy);
             let mut response =
@@ -50,9 +50,11 @@ pub(crate) async fn authenticated(
         Ok(admission) => {
             let standing = admission.standing;
             request.extensions_mut().insert(Caller { client, standing });
+            let upload = admission.meter.beside();
+            let request = request.map(|body| MeteredBody::wrap_whole(body, upload));
             let mut response = next.run(request).await;
             write_fields(&standing, response.headers_mut());
-            response.map(|body| HeldBody::wrap(body, admission.permit))
+            response.map(|body| MeteredBody::wrap(body, admission.meter))
         }
     }
 }

@@ -5,6 +5,8 @@ use serde_json::Value;
 use store::{Action, FieldMask, Grant, GrantScope};
 use utoipa::ToSchema;
 
+use crate::access::Standing;
+
 /// The integrations that a client may do anything with.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Integrations)]
@@ -85,22 +87,61 @@ impl<'a> GrantJson<'a> {
     }
 }
 
-/// What the client may ask for.
+/// What the client may ask for; null is any number.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Limits)]
 pub(crate) struct LimitsJson {
-    pub(crate) requests_per_second: u32,
-    pub(crate) burst: u32,
-    pub(crate) concurrent_requests: u32,
+    /// Sustained.
+    requests_per_second: u32,
+    /// At once after a pause.
+    burst: u32,
+    /// At the same time.
+    concurrent_requests: u32,
+    /// In a UTC day.
+    requests_per_day: Option<u64>,
+    /// Bytes of answers and of requests' bodies, in a UTC day.
+    bytes_per_day: Option<u64>,
 }
 
-/// What is left of it now.
+impl LimitsJson {
+    pub(crate) fn of(standing: &Standing) -> Self {
+        let limits = standing.limits;
+        Self {
+            requests_per_second: limits.rate_per_second,
+            burst: limits.burst,
+            concurrent_requests: limits.concurrent,
+            requests_per_day: limits.requests_per_day.map(Into::into),
+            bytes_per_day: limits.bytes_per_day.map(Into::into),
+        }
+    }
+}
+
+/// What is left of it now, after this request; null where there is no limit.
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 #[schema(as = Remaining)]
 pub(crate) struct RemainingJson {
     /// Requests that may come at once.
-    pub(crate) requests: u32,
+    requests: u64,
+    /// Requests that may come beside those being answered.
+    concurrent_requests: u64,
+    requests_today: Option<u64>,
+    bytes_today: Option<u64>,
+    /// Until the UTC day ends.
+    day_ends_in_seconds: u64,
+}
+
+impl RemainingJson {
+    pub(crate) fn of(standing: &Standing) -> Self {
+        Self {
+            requests: standing.remaining,
+            concurrent_requests: standing.concurrent_left as u64,
+            requests_today: standing.requests_today,
+            bytes_today: standing.bytes_today,
+            day_ends_in_seconds: standing.until_tomorrow.as_secs(),
+        }
+    }
 }
 
 /// What a grant allows.

@@ -141,12 +141,8 @@ pub(crate) async fn me(
         id: client.id.as_str(),
         name: &client.name,
         grants: client.grants.iter().map(GrantJson::of).collect(),
-        limits: LimitsJson {
-            requests_per_second: standing.limits.rate_per_second,
-            burst: standing.limits.burst,
-            concurrent_requests: standing.limits.concurrent,
-        },
-        remaining: RemainingJson { requests: standing.remaining },
+        limits: LimitsJson::of(&standing),
+        remaining: RemainingJson::of(&standing),
     }))
 }
 

@@ -11,6 +11,7 @@ mod handlers;
 mod health;
 pub(crate) mod held;
 mod latest;
+mod metered;
 pub(crate) mod openapi;
 mod params;
 mod prefer;

@@ -176,7 +176,7 @@ impl Problem {
     /// 429: the client used up these of its policies.
     pub(crate) fn quota_exceeded(policies: &[&'static str], wait: Duration) -> Self {
         let mut problem = Self::plain(StatusCode::TOO_MANY_REQUESTS)
-            .detail("more requests than this client's limits allow")
+            .detail("more than this client's limits allow")
             .retry_after(wait);
         problem.kind = QUOTA_EXCEEDED;
         problem.title = "Quota exceeded";

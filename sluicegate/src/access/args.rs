@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use store::{Action, ClientId, Grant, GrantScope, IntegrationName, KeyId, Network};
 
+use super::limits::LimitArgs;
 use crate::cli::{ConfigArgs, Output};
 use crate::config::parse_duration;
 
@@ -53,6 +54,11 @@ pub(crate) enum ClientsCommand {
         after_help = "Example:\n  sluicegate clients grant cl_4fzV... flights:read --config sluicegate.toml\n  sluicegate clients grant cl_4fzV... earthquakes:read:us --instead --config sluicegate.toml\n  sluicegate clients grant cl_4fzV... --instead --config sluicegate.toml   # nothing any more\n\nGrants have the forms that create takes."
     )]
     Grant(GrantArgs),
+    /// Changes how much a client may ask for.
+    #[command(
+        after_help = "Example:\n  sluicegate clients limits cl_4fzV... --rate 200 --burst 400 --config sluicegate.toml\n  sluicegate clients limits cl_4fzV... --plan gold --bytes-per-day 10GiB --config sluicegate.toml\n  sluicegate clients limits cl_4fzV... --rate default --requests-per-day none --config sluicegate.toml\n\nWhat is not given stays as it is. docs/limits.md says what each means, and how the tasks of the API share them."
+    )]
+    Limits(LimitsArgs),
     /// Gives a client a further API key; its others stay as they are.
     #[command(
         after_help = "Example:\n  sluicegate clients issue cl_4fzV... --label batch --lifetime 30d --config sluicegate.toml\n\nThe key is shown this once."
@@ -139,12 +145,8 @@ pub(crate) struct CreateArgs {
     /// One thing that it may do; as often as wanted. Without any it may do nothing.
     #[arg(long, value_name = "GRANT", value_parser = grant)]
     pub(crate) grant: Vec<Grant>,
-    /// Requests a second, sustained, instead of the API's default.
-    #[arg(long, value_name = "N", requires = "burst", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) rate: Option<u32>,
-    /// Requests at once after a pause.
-    #[arg(long, value_name = "N", requires = "rate", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) burst: Option<u32>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
     /// No API key: it will come with access tokens.
     #[arg(long, conflicts_with_all = ["label", "lifetime", "allow_ip"])]
     pub(crate) no_key: bool,
@@ -166,6 +168,18 @@ pub(crate) struct GrantArgs {
     /// Instead of what it was granted before, all of which ends.
     #[arg(long)]
     pub(crate) instead: bool,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// Options of `clients limits`.
+#[derive(Debug, Args)]
+pub(crate) struct LimitsArgs {
+    /// Which one.
+    #[arg(value_name = "CLIENT", value_parser = client, requires = "limits")]
+    pub(crate) id: ClientId,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }

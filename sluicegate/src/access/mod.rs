@@ -1,17 +1,18 @@
 //! `sluicegate clients`: who may ask the API, with which keys, and whose access tokens are theirs.
 //!
-//! `args` is the command line, `keys` what is done with API keys, `view` how all of it is shown. It works through the access
+//! `args` is the command line, `keys` and `limits` what is done with API keys and limits, `view` how all of it is shown. It works through the access
 //! table alone; every API task sees a change within two seconds. A key is shown once, where it is made.
 
 pub(crate) mod args;
 mod keys;
+mod limits;
 mod view;
 
 use std::process::ExitCode;
 
 use anyhow::Context;
 use serde_json::{Value, json};
-use store::{AccessStore, Change, Client, ClientId, ClientLimits, Pepper, StoreError};
+use store::{AccessStore, Change, Client, ClientId, Pepper, StoreError, UsageStore};
 
 use crate::cli::Output;
 use crate::clients::Clients;
@@ -29,11 +30,14 @@ const REFUSED: u8 = 3;
 /// The table, the time, and who is asking.
 struct Desk {
     access: AccessStore,
+    usage: UsageStore,
     now_ms: i64,
     by: String,
     output: Output,
     /// Issuers that the configuration at hand names.
     issuers: Vec<String>,
+    /// Plans that it has.
+    plans: Vec<String>,
 }
 
 /// What became of a command.
@@ -67,7 +71,7 @@ fn no_client(id: &ClientId) -> Outcome {
 /// Runs one of the commands.
 pub(crate) async fn run(args: ClientsArgs) -> anyhow::Result<ExitCode> {
     use ClientsCommand::{
-        Bind, Create, Disable, Enable, Grant, Issue, List, Revoke, Rotate, Show, Unbind,
+        Bind, Create, Disable, Enable, Grant, Issue, Limits, List, Revoke, Rotate, Show, Unbind,
     };
     let makes_a_key = match &args.command {
         Create(args) => !args.no_key,
@@ -82,6 +86,7 @@ pub(crate) async fn run(args: ClientsArgs) -> anyhow::Result<ExitCode> {
         List(_) => desk.list().await,
         Show(args) => desk.show(args).await,
         Grant(args) => desk.grant(args).await,
+        Limits(args) => desk.limits(args).await,
         Issue(args) => desk.issue(args).await,
         Rotate(args) => desk.rotate(args).await,
         Revoke(args) => desk.revoke(args).await,
@@ -106,6 +111,7 @@ fn common(command: &ClientsCommand) -> &CommonArgs {
         | ClientsCommand::Disable(args)
         | ClientsCommand::Enable(args) => &args.common,
         ClientsCommand::Grant(args) => &args.common,
+        ClientsCommand::Limits(args) => &args.common,
         ClientsCommand::Issue(args) => &args.common,
         ClientsCommand::Rotate(args) => &args.common,
         ClientsCommand::Revoke(args) => &args.common,
@@ -134,10 +140,12 @@ impl Desk {
             AccessStore::new(clients.dynamodb.clone(), &config.app.name, pepper.context(needed)?);
         Ok(Some(Desk {
             access,
+            usage: UsageStore::new(clients.dynamodb.clone(), &config.app.name),
             now_ms: wall_ms(&clients.time),
             by: args.by.clone(),
             output: args.output,
             issuers: config.api.oauth.issuers.iter().map(|issuer| issuer.issuer.clone()).collect(),
+            plans: config.api.limits.plans.keys().cloned().collect(),
         }))
     }
 
@@ -161,12 +169,11 @@ impl Desk {
     }
 
     async fn create(&self, args: CreateArgs) -> Outcome {
-        let limits = args.rate.zip(args.burst);
         let client = Client {
             id: args.id.unwrap_or_else(|| ClientId::generate(&mut random::fill)),
             name: args.name,
             grants: args.grant,
-            limits: limits.map(|(rate_per_second, burst)| ClientLimits { rate_per_second, burst }),
+            limits: args.limits.change(None),
             enabled: true,
             created_at_ms: self.now_ms,
             version: 0,
@@ -195,7 +202,8 @@ impl Desk {
             keys.push((record, used_at_ms));
         }
         let oauth = self.access.list_oauth(&args.id).await?;
-        let known = view::Known { client, keys, oauth };
+        let used = self.used_today(&args.id).await?;
+        let known = view::Known { client, keys, oauth, used };
         let words = view::words(&known, self.now_ms);
         Ok(Ok(Shown { words, object: view::object(&known, self.now_ms) }))
     }

@@ -3,7 +3,7 @@
 
 use aws_smithy_types::date_time::{DateTime, Format};
 use serde_json::{Value, json};
-use store::{Client, Grant, GrantScope, KeyRecord, NewKey, OAuthBinding};
+use store::{Client, ClientLimits, Grant, GrantScope, KeyRecord, NewKey, OAuthBinding, Usage};
 
 use crate::screen::aligned;
 
@@ -13,7 +13,12 @@ pub(super) struct Known {
     /// With when each was last used.
     pub(super) keys: Vec<(KeyRecord, Option<i64>)>,
     pub(super) oauth: Vec<OAuthBinding>,
+    /// What it has used of its limits today, as the tasks last wrote it.
+    pub(super) used: Usage,
 }
+
+/// A UTC day.
+pub(super) const DAY_MS: i64 = 24 * 3_600 * 1_000;
 
 /// All of them, a line each.
 pub(super) fn table(clients: &[Client]) -> String {
@@ -78,6 +83,7 @@ pub(super) fn object(known: &Known, now_ms: i64) -> Value {
     let keys = known.keys.iter().map(|(record, used_at_ms)| key(record, *used_at_ms, now_ms));
     object["keys"] = keys.collect();
     object["oauth_clients"] = known.oauth.iter().map(binding).collect();
+    object["used_today"] = json!({ "requests": known.used.requests, "bytes": known.used.bytes });
     object
 }
 
@@ -137,10 +143,9 @@ pub(super) fn words(known: &Known, now_ms: i64) -> String {
     ]
     .map(|(name, value)| vec![name.to_owned(), value])
     .into();
-    if let Some(limits) = one.limits {
-        let text = format!("{} a second, {} at once", limits.rate_per_second, limits.burst);
-        rows.push(vec!["limits".to_owned(), text]);
-    }
+    rows.push(vec!["limits".to_owned(), limits(one.limits.as_ref())]);
+    let used = format!("{} requests, {} bytes", known.used.requests, known.used.bytes);
+    rows.push(vec!["used today".to_owned(), used]);
     rows.extend(one.grants.iter().map(|given| vec!["may".to_owned(), grant(given)]));
     let mut text = aligned(&rows);
     text.push_str("\nkeys\n");
@@ -166,6 +171,28 @@ pub(super) fn words(known: &Known, now_ms: i64) -> String {
         text.push_str("  none\n");
     }
     text
+}
+
+/// A client's own limits, in words.
+fn limits(own: Option<&ClientLimits>) -> String {
+    let own = own.cloned().unwrap_or_default();
+    let number = |value: Option<u32>, what: &str| value.map(|value| format!("{value} {what}"));
+    let quota = |value: Option<u64>, what: &str| {
+        value.map(|value| match value {
+            0 => format!("any number of {what} a day"),
+            value => format!("{value} {what} a day"),
+        })
+    };
+    let said = [
+        number(own.rate_per_second, "a second"),
+        number(own.burst, "at once after a pause"),
+        number(own.concurrent, "at the same time"),
+        quota(own.requests_per_day, "requests"),
+        quota(own.bytes_per_day, "bytes"),
+        own.plan.map(|plan| format!("otherwise those of plan {plan}")),
+    ];
+    let said: Vec<String> = said.into_iter().flatten().collect();
+    if said.is_empty() { "the API's defaults".to_owned() } else { said.join(", ") }
 }
 
 /// An object for people: a line a member.
@@ -220,15 +247,22 @@ mod tests {
             version: 1,
         };
         let keys = vec![(record.clone(), Some(5_000))];
-        let known = Known { client: one.clone(), keys, oauth: vec![] };
+        let used = Usage { requests: 1_234, ..Usage::default() };
+        let known = Known { client: one.clone(), keys, oauth: vec![], used };
         let secret = &key.expose()[21..];
         for text in [words(&known, 1), object(&known, 1).to_string(), table(&[one])] {
             assert!(!text.contains(secret), "{text}");
         }
         let text = words(&known, 1);
-        for said in
-            ["*:read", "works", "1970-01-01T00:00:10Z", "1970-01-01T00:00:05Z", "10.0.0.0/8"]
-        {
+        for said in [
+            "*:read",
+            "works",
+            "the API's defaults",
+            "1234 requests",
+            "1970-01-01T00:00:10Z",
+            "1970-01-01T00:00:05Z",
+            "10.0.0.0/8",
+        ] {
             assert!(text.contains(said), "{said}: {text}");
         }
         assert!(words(&known, 10_000).contains("ended"));

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use api::{ClientCertificates, ClientLimits, Limits, OAuthOptions};
+use api::{ClientCertificates, Limits, OAuthOptions};
 use store::Network;
 
+use super::client_limits::{client_limits, plans, sharing};
 use super::oauth;
 use super::publish::{self, PublishMode};
 use super::section::Section;
@@ -88,9 +89,11 @@ pub(super) fn read(section: &mut Section<'_>) -> ApiConfig {
     );
     let oauth = section.section("oauth", oauth::read);
     let client = section.section("client_limits", client_limits);
+    let plans = plans(section, client);
+    let sharing = section.section("shared_limits", sharing);
     let (publish, publish_limits) = section.section("publish", publish::read);
-    let limits = section.section("limits", |section| limits(section, client));
-    let limits = Limits { publish: publish_limits, ..limits };
+    let default = Limits { client, plans, sharing, publish: publish_limits, ..Limits::default() };
+    let limits = section.section("limits", |section| limits(section, default));
     ApiConfig {
         listen,
         transport,
@@ -128,17 +131,7 @@ fn tls(section: &mut Section<'_>) -> Option<ApiTransport> {
     }
 }
 
-fn client_limits(section: &mut Section<'_>) -> ClientLimits {
-    let default = ClientLimits::default();
-    ClientLimits {
-        rate_per_second: section.integer("rate_per_second", default.rate_per_second, 1..=1_000_000),
-        burst: section.integer("burst", default.burst, 1..=1_000_000),
-        concurrent: section.integer("concurrent", default.concurrent, 1..=100_000),
-    }
-}
-
-fn limits(section: &mut Section<'_>, client: ClientLimits) -> Limits {
-    let default = Limits { client, ..Limits::default() };
+fn limits(section: &mut Section<'_>, default: Limits) -> Limits {
     let limits = count_limits(section, default);
     let limits = time_limits(section, limits);
     size_limits(section, limits)

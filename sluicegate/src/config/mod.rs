@@ -9,6 +9,7 @@
 //! key and its limits, `print` writes the result. Start reading at [`Config::load`].
 
 mod api;
+mod client_limits;
 mod context;
 mod delivery;
 mod integrations;
@@ -38,7 +39,7 @@ pub(crate) use publish::PublishTargets;
 pub(crate) use secrets::Secrets;
 pub(crate) use sections::{App, Leases, Memory, Operators, Pipelines, Telemetry};
 pub(crate) use streams::{Stream, StreamRef};
-pub(crate) use units::parse_duration;
+pub(crate) use units::{parse_bytes, parse_duration};
 
 use crate::clients::AwsOptions;
 use context::{Context, Effective};

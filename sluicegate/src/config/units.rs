@@ -17,7 +17,7 @@ pub(super) fn duration_text(duration: Duration) -> String {
 }
 
 /// `"64MiB"`, `"512KiB"`, `"100B"`.
-pub(super) fn parse_bytes(text: &str) -> Option<u64> {
+pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
     scaled(text, &SIZES)
 }
 

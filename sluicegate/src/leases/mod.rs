@@ -35,7 +35,7 @@ pub(crate) async fn run(args: LeasesArgs, stop: CancellationToken) -> anyhow::Re
             LeasesCommand::List(args) => list(args).await,
             LeasesCommand::Why(args) => why(args).await,
             LeasesCommand::Release(args) => release(args).await,
-            LeasesCommand::SetCheckpoint(args) => set_checkpoint(args).await,
+            LeasesCommand::SetCheckpoint(args) => Box::pin(set_checkpoint(args)).await,
             LeasesCommand::AdoptKcl(args) => adopt::run(args).await,
         }
     };

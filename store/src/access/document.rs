@@ -45,7 +45,7 @@ pub(super) fn client_item(client: &Client) -> Result<Item, StoreError> {
         form: FORM,
         name: client.name.clone(),
         grants: client.grants.clone(),
-        limits: client.limits,
+        limits: client.limits.clone(),
         enabled: client.enabled,
         created_at_ms: client.created_at_ms,
     };

@@ -125,10 +125,5 @@ fn check(client: &Client) -> Result<(), String> {
                 .to_owned(),
         );
     }
-    match client.limits {
-        Some(limits) if limits.rate_per_second == 0 || limits.burst == 0 => {
-            Err("limits of 0: 1 or more is allowed, or none for the default".to_owned())
-        }
-        _ => Ok(()),
-    }
+    client.limits.as_ref().map_or(Ok(()), |limits| limits.check())
 }

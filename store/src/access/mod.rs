@@ -11,6 +11,7 @@ mod dynamodb;
 mod exposure;
 mod key;
 mod keys_store;
+mod limits;
 mod mask;
 mod network;
 mod oauth;
@@ -30,6 +31,7 @@ pub use exposure::Exposure;
 pub(crate) use key::base62;
 pub use key::{ApiKey, ApiKeyError, KeyHash, KeyId, Pepper};
 pub use keys_store::Replaced;
+pub use limits::{ClientLimits, MAX_PER_DAY, is_plan_name};
 pub use mask::{FieldMask, FieldMaskError, MAX_MASK_FIELDS};
 pub use network::{Network, NetworkError};
 pub use oauth::OAuthBinding;
@@ -71,7 +73,7 @@ pub struct Client {
     pub name: String,
     /// What it may do; nothing else.
     pub grants: Vec<Grant>,
-    /// How fast it may ask; `None` takes the service's default.
+    /// How much it may ask for; `None` takes the service's defaults.
     pub limits: Option<ClientLimits>,
     /// False: nothing is allowed and its keys do not work.
     pub enabled: bool,
@@ -79,16 +81,6 @@ pub struct Client {
     pub created_at_ms: i64,
     /// Counts its changes; 0 before it is stored. A `put` must carry the version it read.
     pub version: u64,
-}
-
-/// How fast a client may ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClientLimits {
-    /// Requests per second, sustained.
-    pub rate_per_second: u32,
-    /// Requests at once after a pause.
-    pub burst: u32,
 }
 
 /// One thing that a client may do.

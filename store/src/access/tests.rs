@@ -18,7 +18,11 @@ fn client(id: &str, grants: Vec<Grant>) -> Client {
         id: ClientId::parse(id).unwrap(),
         name: "Seismology".to_owned(),
         grants,
-        limits: Some(ClientLimits { rate_per_second: 50, burst: 100 }),
+        limits: Some(ClientLimits {
+            rate_per_second: Some(50),
+            burst: Some(100),
+            ..ClientLimits::default()
+        }),
         enabled: true,
         created_at_ms: NOW,
         version: 0,

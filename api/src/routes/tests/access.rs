@@ -258,7 +258,8 @@ async fn nobody_is_let_in_while_changes_cannot_be_seen() {
 async fn a_client_is_held_to_its_limits_and_told_about_them() {
     let mut world = World::new().await;
     let (client, key) = world.client("reader", vec![reads("quakes")]).await;
-    let limits = Some(ClientLimits { rate_per_second: 2, burst: 3 });
+    let limits =
+        Some(ClientLimits { rate_per_second: Some(2), burst: Some(3), ..ClientLimits::default() });
     world.access.put_client(&store::Client { limits, ..client }, &CHANGE).await.unwrap();
     let (_, other) = world.client("other", vec![]).await;
     let me = world.get(ME, &key).await;
@@ -268,14 +269,14 @@ async fn a_client_is_held_to_its_limits_and_told_about_them() {
         me.header("ratelimit-policy"),
         "\"requests\";q=3;w=2, \"concurrent\";q=20;qu=\"concurrent-requests\""
     );
-    assert_eq!(me.header("ratelimit"), "\"requests\";r=2;t=1");
+    assert_eq!(me.header("ratelimit"), "\"requests\";r=2;t=1, \"concurrent\";r=19");
     world.get(ME, &key).await;
     world.get(ME, &key).await;
     let limited = world.get(ME, &key).await;
     assert_eq!(limited.problem(429)["violated-policies"], json!(["requests"]));
     assert_eq!(
         (limited.header("retry-after"), limited.header("ratelimit")),
-        ("1", "\"requests\";r=0;t=1")
+        ("1", "\"requests\";r=0;t=1, \"concurrent\";r=20")
     );
     assert_eq!(world.get(ME, &other).await.status, 200, "limits are each client's own");
     world.pass(Duration::from_millis(500)).await;

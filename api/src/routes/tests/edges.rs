@@ -130,6 +130,7 @@ async fn a_bad_option_is_refused_with_what_is_allowed() {
     let backing = || Backing {
         messages: std::sync::Arc::new(world.messages.clone()),
         access: world.access.clone(),
+        usage: world.usage.clone(),
         signer: store::Signer::new(&[5; 32]).unwrap(),
         documents: std::sync::Arc::new(world.published.clone()),
         managing: world.managing.clone(),

@@ -26,7 +26,7 @@ use serde_json::Value;
 use store::{
     AccessStore, Action, ApiKey, Change, Client, ClientId, DynamoMessages, Entity, Grant,
     GrantScope, IntegrationName, KeyTerms, Message, MessageId, MessageStore, Pepper, Position,
-    PutOutcome, Signer, StoreItem,
+    PutOutcome, Signer, StoreItem, UsageStore,
 };
 use tower::ServiceExt;
 
@@ -54,6 +54,7 @@ pub(crate) struct World {
     pub(crate) service: Option<Service>,
     aws: LocalAws,
     access: AccessStore,
+    usage: UsageStore,
     messages: DynamoMessages,
     managing: crate::Managing,
     router: Router,
@@ -107,6 +108,7 @@ impl World {
         let dynamodb = dynamodb(&aws);
         store::create_tables(&dynamodb, "test").await.unwrap();
         let access = AccessStore::new(dynamodb.clone(), "test", Pepper::new(&[3; 32]).unwrap());
+        let usage = UsageStore::new(dynamodb.clone(), "test");
         let messages = DynamoMessages::new(dynamodb.clone(), "test");
         let wall = WallClock(Arc::new(AtomicI64::new(NOW_MS)));
         let integrations = vec![integration("quakes"), integration("flights")];
@@ -118,6 +120,7 @@ impl World {
         let backing = Backing {
             messages: Arc::new(messages.clone()),
             access: access.clone(),
+            usage: usage.clone(),
             signer: Signer::new(&[5; 32]).unwrap(),
             documents: Arc::new(published.clone()),
             managing: managing.clone(),
@@ -130,6 +133,7 @@ impl World {
             service: Some(service),
             aws,
             access,
+            usage,
             messages,
             managing,
             router,

@@ -12,7 +12,12 @@ const LATEST: &str = "/v1/integrations/quakes/entities/ci/latest";
 const SECOND: Duration = Duration::from_secs(1);
 
 async fn world_with(messages: &[u32]) -> (World, ApiKey) {
-    let mut world = World::with(|options| options.limits.client.concurrent = 100).await;
+    let mut world = World::with(|options| {
+        options.limits.client.concurrent = 100;
+        // All of a crowd begin at the same moment; none waits for what other tasks let in.
+        options.limits.sharing = None;
+    })
+    .await;
     let (_, key) = world.client("reader", vec![reads("quakes")]).await;
     world.store(messages.iter().map(|n| message("quakes", "ci", *n)).collect()).await;
     (world, key)

@@ -453,8 +453,18 @@ const API: &[Metric] = &[
     ),
     counter(
         "sluicegate.api.requests_limited",
-        &[Label::new("policy", Values::Of("requests concurrent"))],
+        &[Label::new("policy", Values::Of("requests concurrent daily-requests daily-bytes"))],
         "requests refused with 429",
+    ),
+    counter(
+        "sluicegate.api.limit_charges",
+        &[Label::new("ok", YES_NO)],
+        "what clients used, told to the other tasks",
+    ),
+    counter(
+        "sluicegate.api.requests_limited_alone",
+        &[],
+        "requests held to their client's limits by this task alone, for want of an answer of the table",
     ),
     counter(
         "sluicegate.api.epoch_looks",
