@@ -138,11 +138,33 @@ async fn a_client_subscribes_sees_what_failed_has_it_again_and_leaves() {
     })
     .await;
     assert_eq!(receiver.ledger().changed_bodies, 0);
+    tests_itself(&client, &receiver, &path).await;
     assert_eq!(client.get("/v1/replays").await["replays"].as_array().expect("a list").len(), 3);
     nobody_else_finds_it(&platform, &client, id, text(&replay, "id")).await;
     leaves(&platform, &client, &path).await;
     assert_eq!(processor.stop().await.code, Some(0));
     assert_eq!(api.terminate().await.code, Some(0));
+}
+
+/// It asks for a test, which comes signed, and is told that it arrived.
+async fn tests_itself(client: &Caller, receiver: &Receiver, path: &str) {
+    let (status, test) = client.call("POST", &format!("{path}/test"), None).await;
+    assert_eq!(status, 202, "{test}");
+    let (message, subscription) = (text(&test, "message"), text(&test, "subscription"));
+    let body = eventually("the test is delivered", async || {
+        receiver.ledger().deliveries.get(message).cloned().ok_or("not there".to_owned())
+    })
+    .await
+    .1;
+    let body: Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(body["type"], "subscription.test");
+    assert_eq!(body["data"]["subscription"], subscription);
+    let path = format!("/v1/deliveries/{message}");
+    eventually("it is known", async || match client.call("GET", &path, None).await {
+        (200, trace) if trace["deliveries"][0]["state"] == "delivered" => Ok(()),
+        (_, trace) => Err(trace.to_string()),
+    })
+    .await;
 }
 
 /// What another client is told of a subscription and a replay that are not its own.

@@ -9,6 +9,7 @@ mod changes;
 mod deliveries;
 mod replays;
 mod subscriptions;
+mod test_delivery;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -129,6 +129,7 @@ fn managed() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(subscriptions::list, subscriptions::create))
         .routes(routes!(subscriptions::show, subscriptions::change, subscriptions::delete))
         .routes(routes!(subscriptions::rotate))
+        .routes(routes!(subscriptions::test))
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::redrive))
         .routes(routes!(deliveries::show))

@@ -35,7 +35,7 @@ impl Mandate {
     pub(super) fn view(&self, mut message: Message) -> Option<Message> {
         let (integration, entity) = (&message.integration, &message.entity);
         if integration.is_events() {
-            return self.hears_events().then_some(message);
+            return self.hears_events(entity).then_some(message);
         }
         let mut reader = Reader::default();
         let exposure = self.owner.exposure(
@@ -61,14 +61,16 @@ impl Mandate {
     /// The owner is granted the pushing of messages about this entity, or of some of them.
     pub(super) fn allows(&self, integration: &IntegrationName, entity: &Entity) -> bool {
         if integration.is_events() {
-            return self.hears_events();
+            return self.hears_events(entity);
         }
         authorise(&self.owner, Action::Subscribe, integration, Some(entity)).is_allowed()
     }
 
-    /// What happens to its own destinations is parked for the owner alone, so asking for it is enough.
-    fn hears_events(&self) -> bool {
-        self.subscription.integrations.iter().any(IntegrationName::is_events)
+    /// What happens to its own destinations is parked for the owner alone, so asking for it is enough; and what is about
+    /// this very subscription is a test that the owner asked for.
+    fn hears_events(&self, about: &Entity) -> bool {
+        about.as_str() == self.subscription.id.as_str()
+            || self.subscription.integrations.iter().any(IntegrationName::is_events)
     }
 
     /// The entity prefixes that the subscription wants of an integration and its owner is granted.

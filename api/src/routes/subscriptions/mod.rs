@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use store::{ROTATION_OVERLAP, Subscription, SubscriptionId};
 
 use self::input::{NewSubscription, RotationInput, SubscriptionPatch};
-use self::view::{SubscriptionView, SubscriptionsView};
+use self::view::{SubscriptionView, SubscriptionsView, TestView};
 use super::authenticated::Caller;
 use super::envelope::RequestContext;
 use super::problem::Problem;
@@ -206,6 +206,36 @@ pub(crate) async fn rotate(
     let one = &made.subscription;
     let view = SubscriptionView::made(one, made.key.as_ref(), app.manager.now_ms());
     Ok(tagged(one, render::json(&view)))
+}
+
+/// Has a test delivered to one of the client's subscriptions
+///
+/// A signed message of the integration `sluicegate.events` with the type `subscription.test`, delivered like any other: what became of it is told under the answer's `Location`.
+#[utoipa::path(post, path = "/v1/subscriptions/{subscription}/test", tag = "subscriptions", operation_id = "testSubscription",
+    params(("subscription" = String, Path, description = "Its id")),
+    responses(
+        (status = 202, description = "It is due now", body = TestView,
+            headers(("location" = String, description = "What became of it"))),
+        (status = 409, description = "The subscription is switched off"),
+    ))]
+pub(crate) async fn test(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Extension(context): Context,
+    segment: Segment,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let id = read(segment)?;
+    params::none(&uri)?;
+    let message = app.manager.test_delivery(actor(&caller, &context), &id).await?;
+    let place = format!("{}/v1/deliveries/{message}?subscription={id}", app.base_url);
+    let view = TestView { message: message.to_string(), subscription: id };
+    let mut response = render::json(&view);
+    *response.status_mut() = StatusCode::ACCEPTED;
+    if let Ok(place) = HeaderValue::from_str(&place) {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    Ok(response)
 }
 
 pub(super) fn actor<'a>(caller: &'a Caller, context: &'a RequestContext) -> Actor<'a> {

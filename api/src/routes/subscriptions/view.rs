@@ -111,6 +111,15 @@ struct PolicyView<'a> {
     disable_after_ms: u64,
 }
 
+/// A test that is on its way.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TestDelivery)]
+pub(super) struct TestView {
+    /// The id of its message: the `webhook-id` of what the receiver gets.
+    pub(super) message: String,
+    pub(super) subscription: String,
+}
+
 impl<'a> SubscriptionView<'a> {
     pub(super) fn of(subscription: &'a Subscription, now_ms: i64) -> SubscriptionView<'a> {
         let events = subscription.integrations.iter().any(IntegrationName::is_events);

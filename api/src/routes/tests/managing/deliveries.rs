@@ -231,6 +231,38 @@ async fn what_became_of_a_message_is_told_by_its_link_and_by_its_id() {
     hidden.problem(404);
 }
 
+#[tokio::test]
+async fn a_test_is_parked_for_its_own_subscription_as_workers_take_it() {
+    let mut world = World::new().await;
+    let (key, id) = owner(&mut world, "acme").await;
+    let (peer, _) = owner(&mut world, "peer").await;
+    let path = format!("/v1/subscriptions/{id}/test");
+    world.post(&path, &peer, &json!({})).await.problem(404);
+    let test = world.post(&path, &key, &json!({})).await;
+    assert_eq!(test.status, 202, "{}", test.json());
+    let answer = test.json();
+    let place = format!("/v1/deliveries/{}?subscription={id}", text(&answer, "message"));
+    assert_eq!(test.header("location"), place);
+    let trace = world.get(&place, &key).await.json();
+    assert_eq!(trace["deliveries"][0]["state"], "waits", "{trace}");
+    let sub = SubscriptionId::parse(&id).unwrap();
+    let page = world.managing.deliveries.list(&sub, None, 10).await.unwrap();
+    let claimed = world.managing.deliveries.claim(
+        &page.deliveries[0].key,
+        "w",
+        NOW_MS,
+        std::time::Duration::from_secs(60),
+    );
+    let delivery = claimed.await.unwrap().expect("it is due").delivery;
+    assert!(delivery.message.integration.is_events());
+    assert_eq!(delivery.message.entity.as_str(), id, "it is about the subscription itself");
+    let payload: Value = serde_json::from_slice(&delivery.message.payload).unwrap();
+    let data = json!({ "subscription": id, "destination": "webhook https://hooks.example:443" });
+    assert_eq!((&payload["type"], &payload["data"]), (&json!("subscription.test"), &data));
+    world.patch(&format!("/v1/subscriptions/{id}"), &key, &json!({ "enabled": false })).await;
+    world.post(&path, &key, &json!({})).await.problem(409);
+}
+
 /// A2 and A1 over every answer: what goes in as a secret, who works for us and who else is there never comes out.
 #[tokio::test]
 async fn no_answer_carries_a_secret_or_anothers_name() {
