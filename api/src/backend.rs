@@ -15,9 +15,9 @@ use store::{
 use store::pattern::Reader;
 
 use crate::cursor::PageToken;
-use crate::metrics;
 use crate::options::{IntegrationInfo, Limits};
 use crate::watches::{Watch, Watches};
+use crate::{audit, metrics};
 
 /// Rounds of reading for one answer while grants that look into messages leave it short.
 const MAX_ROUNDS: usize = 10;
@@ -124,10 +124,7 @@ impl Backend {
         client: &Client,
         integration: &str,
     ) -> Result<IntegrationName, BackendError> {
-        let name = IntegrationName::parse(integration).map_err(|_| BackendError::NotFound)?;
-        let exists = self.integrations.contains_key(&name);
-        let granted = exists && client.may_see(Action::Publish, &name);
-        granted.then_some(name).ok_or(BackendError::NotFound)
+        self.existing(client, Action::Publish, integration).cloned()
     }
 
     /// One page of an entity's messages.
@@ -238,7 +235,30 @@ impl Backend {
         found: Result<Option<Message>, StoreError>,
     ) -> Result<Exposed, BackendError> {
         let message = found.map_err(|error| note(&error))?.ok_or(BackendError::NotFound)?;
-        self.expose(client, message, &mut Reader::default()).ok_or(BackendError::NotFound)
+        let integration = message.integration.clone();
+        self.expose(client, message, &mut Reader::default()).ok_or_else(|| {
+            audit::message_outside_grant(client, Action::Read, &integration);
+            BackendError::NotFound
+        })
+    }
+
+    /// The integration of this name, if it exists for this client to do something with.
+    fn existing(
+        &self,
+        client: &Client,
+        action: Action,
+        integration: &str,
+    ) -> Result<&IntegrationName, BackendError> {
+        let name = IntegrationName::parse(integration).ok();
+        let Some((name, _)) = name.and_then(|name| self.integrations.get_key_value(&name)) else {
+            audit::no_such_integration(client, action);
+            return Err(BackendError::NotFound);
+        };
+        if client.may_see(action, name) {
+            return Ok(name);
+        }
+        audit::decided(client, action, name, authorise(client, action, name, None));
+        Err(BackendError::NotFound)
     }
 
     /// The integration and the entity, if both exist for this client.
@@ -248,21 +268,15 @@ impl Backend {
         integration: &str,
         entity: &str,
     ) -> Result<(IntegrationName, Entity), BackendError> {
-        let (name, _) = IntegrationName::parse(integration)
-            .ok()
-            .and_then(|name| self.integrations.get_key_value(&name))
-            .filter(|(name, _)| client.may_see(Action::Read, name))
-            .ok_or(BackendError::NotFound)?;
+        let name = self.existing(client, Action::Read, integration)?;
         let entity = Entity::parse(entity).map_err(|_| BackendError::Invalid {
             parameter: "entity",
             found: format!("{} bytes", entity.len()),
             allowed: "1 to 512 bytes of UTF-8",
         })?;
-        if authorise(client, Action::Read, name, Some(&entity)).is_allowed() {
-            Ok((name.clone(), entity))
-        } else {
-            Err(BackendError::NotFound)
-        }
+        let decision = authorise(client, Action::Read, name, Some(&entity));
+        audit::decided(client, Action::Read, name, decision);
+        if decision.is_allowed() { Ok((name.clone(), entity)) } else { Err(BackendError::NotFound) }
     }
 
     /// The place that a client goes on from, if it belongs to this entity.

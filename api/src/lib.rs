@@ -11,6 +11,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod access;
+mod audit;
 mod backend;
 mod cursor;
 mod manage;
@@ -28,7 +29,9 @@ mod watches;
 
 pub use access::oauth::{Algorithm, ClientClaim, DocumentError, Documents, Issuer, OAuthOptions};
 pub use manage::{DeliveryRules, Managing, RandomFill};
-pub use options::{ClientLimits, IntegrationInfo, Limits, Options, Sharing, Transport};
+pub use options::{
+    AuditOptions, ClientLimits, IntegrationInfo, Limits, Options, Sharing, Transport,
+};
 pub use publish::{Outcome, Outgoing, PublishLimits, Publisher, Refusal, Taken, Unfit};
 pub use routes::openapi::document as openapi;
 pub use server::{ClientCertificates, TlsError, TlsReloader};

@@ -43,6 +43,12 @@ pub(crate) fn key_looked_up() {
     counter!("sluicegate.api.key_lookups").increment(1);
 }
 
+/// A decision was written into the audit, or left out for the number of its lines.
+pub(crate) fn audited(decision: &'static str, written: bool) {
+    let labels = [("decision", decision), ("written", bool_word(written))];
+    counter!("sluicegate.api.audit_lines", &labels).increment(1);
+}
+
 /// A client asked for more than its limits allow.
 pub(crate) fn client_limited(policy: &'static str) {
     counter!("sluicegate.api.requests_limited", "policy" => policy).increment(1);

@@ -80,6 +80,23 @@ impl Default for Sharing {
     }
 }
 
+/// How much of the decisions about access is written into the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditOptions {
+    /// False: nothing.
+    pub is_on: bool,
+    /// One in so many of what was allowed; all else always. At least 1: every one.
+    pub allowed_one_in: u32,
+    /// Lines a second of what was allowed, and as many of all else. At least 1.
+    pub max_lines_per_second: u32,
+}
+
+impl Default for AuditOptions {
+    fn default() -> Self {
+        Self { is_on: true, allowed_one_in: 1, max_lines_per_second: 2_000 }
+    }
+}
+
 /// The ceilings of the server. Every one holds for one process.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -135,6 +152,8 @@ pub struct Limits {
     pub plans: BTreeMap<String, ClientLimits>,
     /// How limits are shared with other tasks; `None`: each task goes by itself.
     pub sharing: Option<Sharing>,
+    /// How much of the decisions is written down.
+    pub audit: AuditOptions,
 }
 
 impl Default for Limits {
@@ -164,6 +183,7 @@ impl Default for Limits {
             publish: PublishLimits::default(),
             plans: BTreeMap::new(),
             sharing: Some(Sharing::default()),
+            audit: AuditOptions::default(),
         }
     }
 }

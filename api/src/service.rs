@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::oauth::{Documents, Tokens};
 use crate::access::{Authenticator, Gates};
+use crate::audit::Audit;
 use crate::backend::Backend;
 use crate::manage::{Manager, Managing};
 use crate::options::Options;
@@ -169,6 +170,7 @@ fn app(options: Options, backing: Backing) -> Arc<App> {
         ),
         backend: Backend::new(messages, signer, options.integrations, time.clone(), &limits),
         gates: Gates::new(usage, time.clone(), &limits),
+        audit: Audit::new(limits.audit),
         authenticator: Authenticator::new(access, tokens, time, &limits),
         base_url: options.base_url.unwrap_or_default(),
         hsts: options.hsts,

@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use aws_smithy_async::time::SharedTimeSource;
 use http::HeaderMap;
-use store::{AccessStore, Class, Client};
+use store::{AccessStore, Class, Client, KeyId};
 use tokio_util::sync::CancellationToken;
 
 use super::Peer;
@@ -17,8 +17,8 @@ use super::keys::Keys;
 use super::oauth::Tokens;
 use super::presented::{self, Presented};
 use super::reason::{Denied, Reason, Refused};
-use crate::metrics;
 use crate::options::Limits;
+use crate::{audit, metrics};
 
 /// See the module.
 pub(crate) struct Authenticator {
@@ -69,24 +69,25 @@ impl Authenticator {
     ) -> Result<Arc<Client>, Refused> {
         let presented = match presented::credential(headers, !self.bearers.are_off()) {
             Ok(presented) => presented,
-            Err(unusable) => return Err(self.failed(Reason::Unusable(unusable), "-")),
+            Err(unusable) => return Err(self.failed(Reason::Unusable(unusable), None)),
         };
         let epoch = self.view.current().await.map_err(|error| unreadable(&error))?;
         match presented {
             Presented::Key(key) => {
                 let client = self.keys.client(&key, peer, epoch, self.now_ms()).await;
-                client.map_err(|denied| self.denied(denied, key.id().as_str()))
+                audit::recognised_by(key.id());
+                client.map_err(|denied| self.denied(denied, Some(key.id())))
             }
             Presented::Token(text) => {
                 let client = self.bearers.client(text, peer, epoch, self.now_ms()).await;
-                client.map_err(|denied| self.denied(denied, "-"))
+                client.map_err(|denied| self.denied(denied, None))
             }
         }
     }
 
-    fn denied(&self, denied: Denied, key_id: &str) -> Refused {
+    fn denied(&self, denied: Denied, key: Option<&KeyId>) -> Refused {
         match denied {
-            Denied::Because(reason) => self.failed(reason, key_id),
+            Denied::Because(reason) => self.failed(reason, key),
             Denied::Overloaded => {
                 metrics::authentication_failed("overloaded");
                 Refused::Overloaded
@@ -99,12 +100,12 @@ impl Authenticator {
 
     /// Counts and notes a failure; the first ones of each second are answered as such, the others
     /// as overload.
-    fn failed(&self, reason: Reason, key_id: &str) -> Refused {
+    fn failed(&self, reason: Reason, key: Option<&KeyId>) -> Refused {
         metrics::authentication_failed(reason.as_str());
         if self.failures.check().is_err() {
             return Refused::Overloaded;
         }
-        tracing::info!(reason = reason.as_str(), key_id, "authentication failed");
+        audit::unauthenticated(reason.as_str(), key);
         Refused::Unauthenticated
     }
 

@@ -16,7 +16,8 @@ mod uses;
 use std::net::IpAddr;
 
 pub(crate) use authenticator::Authenticator;
-pub(crate) use budget::{Gates, Meter, Standing, write_fields};
+pub(crate) use budget::{Gates, Limiter, limiter};
+pub(crate) use budget::{Meter, Standing, write_fields};
 pub(crate) use reason::Refused;
 
 /// What the connection of a request shows of its other end.

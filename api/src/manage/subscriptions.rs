@@ -7,6 +7,7 @@ use store::{
 
 use super::changes::{Change, Destined, Draft, KeyKind, Rotation};
 use super::{Actor, Fault, ManageError, Manager};
+use crate::audit;
 
 /// A subscription with a key that was made for it just now: the one time that it is shown.
 #[derive(Debug)]
@@ -35,7 +36,12 @@ impl Manager {
     ) -> Result<Subscription, ManageError> {
         let id = SubscriptionId::parse(id).map_err(|_| ManageError::NotFound)?;
         let found = self.with.subscriptions.get(&id).await?;
-        found.filter(|found| found.client == client.id).ok_or(ManageError::NotFound)
+        let found = found.ok_or(ManageError::NotFound)?;
+        if found.client == client.id {
+            return Ok(found);
+        }
+        audit::not_its_own(client, Action::Subscribe);
+        Err(ManageError::NotFound)
     }
 
     /// Makes a subscription for the client. One that may subscribe to nothing finds nothing here.
@@ -46,6 +52,7 @@ impl Manager {
     ) -> Result<Made, ManageError> {
         let client = actor.client;
         if self.subscribable(client).next().is_none() {
+            audit::nothing_granted(client, Action::Subscribe);
             return Err(ManageError::NotFound);
         }
         let there = self.with.subscriptions.count_of(&client.id, self.max_subscriptions).await?;
@@ -75,7 +82,9 @@ impl Manager {
         let by = actor.words();
         let change = store::Change { by: &by, at_ms: now_ms };
         let stored = self.with.subscriptions.put_as(&subscription, "subscription.create", &change);
-        Ok(Made { subscription: stored.await?, key })
+        let subscription = stored.await?;
+        audit::changed(client, "subscription.create", subscription.id.as_str());
+        Ok(Made { subscription, key })
     }
 
     /// Changes one of the client's subscriptions, if it is at `version` still (`None`: whatever it is at).
@@ -112,7 +121,10 @@ impl Manager {
         let (by, at_ms) = (actor.words(), self.now_ms());
         let change = store::Change { by: &by, at_ms };
         match self.with.subscriptions.delete_as(&found.id, &change).await? {
-            true => Ok(()),
+            true => {
+                audit::changed(actor.client, "subscription.delete", found.id.as_str());
+                Ok(())
+            }
             false => Err(ManageError::NotFound),
         }
     }
@@ -143,11 +155,13 @@ impl Manager {
         &self,
         actor: Actor<'_>,
         subscription: &Subscription,
-        action: &str,
+        action: &'static str,
     ) -> Result<Subscription, ManageError> {
         let (by, at_ms) = (actor.words(), self.now_ms());
         let change = store::Change { by: &by, at_ms };
-        Ok(self.with.subscriptions.put_as(subscription, action, &change).await?)
+        let stored = self.with.subscriptions.put_as(subscription, action, &change).await?;
+        audit::changed(actor.client, action, stored.id.as_str());
+        Ok(stored)
     }
 
     /// The integrations that there are and that the client may have pushed.

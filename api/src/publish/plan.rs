@@ -5,6 +5,7 @@ use axum::body::Bytes;
 use store::{Action, Client, IntegrationName, authorise};
 
 use super::{MAX_KEY_CHARS, Outgoing, PublishLimits, Publisher, Unfit};
+use crate::audit;
 
 /// Characters of what was found that an error repeats.
 const SHOWN_CHARS: usize = 100;
@@ -88,7 +89,9 @@ fn key_of(
     let entity = publisher
         .examine(asked.integration, asked.partition_key, payload)
         .map_err(|unfit| defect(unfit, asked.integration))?;
-    if !authorise(asked.client, Action::Publish, asked.integration, Some(&entity)).is_allowed() {
+    let decision = authorise(asked.client, Action::Publish, asked.integration, Some(&entity));
+    audit::decided(asked.client, Action::Publish, asked.integration, decision);
+    if !decision.is_allowed() {
         return Err((
             "entity-not-granted",
             format!("a message about {:?}", shown(entity.as_str())),

@@ -13,7 +13,7 @@ use super::envelope::RequestContext;
 use super::metered::MeteredBody;
 use super::problem::Problem;
 use crate::access::{Peer, Refused, Standing, write_fields};
-use crate::metrics;
+use crate::{audit, metrics};
 
 /// Who asks, for the handlers.
 #[derive(Clone, Debug)]
@@ -42,6 +42,7 @@ pub(crate) async fn authenticated(
     match app.gates.admit(&client).await {
         Err(refused) => {
             metrics::client_limited(refused.policy);
+            audit::limited(&client, refused.policy);
             let mut response =
                 Problem::quota_exceeded(&[refused.policy], refused.wait).into_response();
             write_fields(&refused.standing, response.headers_mut());
@@ -49,10 +50,11 @@ pub(crate) async fn authenticated(
         }
         Ok(admission) => {
             let standing = admission.standing;
-            request.extensions_mut().insert(Caller { client, standing });
+            request.extensions_mut().insert(Caller { client: Arc::clone(&client), standing });
             let upload = admission.meter.beside();
             let request = request.map(|body| MeteredBody::wrap_whole(body, upload));
             let mut response = next.run(request).await;
+            audit::answered(&client);
             write_fields(&standing, response.headers_mut());
             response.map(|body| MeteredBody::wrap(body, admission.meter))
         }

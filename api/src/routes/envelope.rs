@@ -19,8 +19,9 @@ use super::App;
 use super::held::HeldBody;
 use super::prefer;
 use super::problem::Problem;
-use crate::metrics;
+use crate::access::Peer;
 use crate::options::Limits;
+use crate::{audit, metrics};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Only for browsers that reached us by HTTPS; two years, as the preload lists ask.
@@ -55,13 +56,22 @@ pub(crate) async fn envelope(
     let response = match enter(&app, route, &request) {
         Err(problem) => problem.into_response(),
         Ok(permit) => {
-            let response = run(&app.limits, route, time, request, next).await;
+            let asked = asked(&app, &context.id, route, &request);
+            let answer = run(&app.limits, route, time, request, next);
+            let response = audit::of_request(asked, answer).await;
             response.map(|body| HeldBody::wrap(body, permit))
         }
     };
     let response = finish(response, &method, &context, app.hsts);
     note(&method, route, response.status(), &context, started.elapsed());
     response
+}
+
+/// What the audit says of a request.
+fn asked(app: &App, id: &str, route: &str, request: &Request) -> Arc<audit::Request> {
+    let peer = request.extensions().get::<Peer>().and_then(|peer| peer.address);
+    let (audit, method) = (Arc::clone(&app.audit), method_name(request.method()));
+    audit::Request::new(audit, id, route, method, peer)
 }
 
 /// The place that a request takes among all requests in work, or what stands against the request as

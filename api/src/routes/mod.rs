@@ -35,6 +35,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::access::{Authenticator, Gates};
+use crate::audit::Audit;
 use crate::backend::Backend;
 use crate::manage::Manager;
 use crate::options::Limits;
@@ -48,6 +49,7 @@ pub(crate) struct App {
     pub(crate) manager: Manager,
     pub(crate) authenticator: Authenticator,
     pub(crate) gates: Gates,
+    pub(crate) audit: Arc<Audit>,
     pub(crate) limits: Limits,
     /// In front of `self` links; may be empty.
     pub(crate) base_url: String,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use api::{ClientCertificates, Limits, OAuthOptions};
 use store::Network;
 
-use super::client_limits::{client_limits, plans, sharing};
+use super::client_limits::{audit, client_limits, plans, sharing};
 use super::oauth;
 use super::publish::{self, PublishMode};
 use super::section::Section;
@@ -91,8 +91,10 @@ pub(super) fn read(section: &mut Section<'_>) -> ApiConfig {
     let client = section.section("client_limits", client_limits);
     let plans = plans(section, client);
     let sharing = section.section("shared_limits", sharing);
+    let audit = section.section("audit", audit);
     let (publish, publish_limits) = section.section("publish", publish::read);
-    let default = Limits { client, plans, sharing, publish: publish_limits, ..Limits::default() };
+    let default =
+        Limits { client, plans, sharing, audit, publish: publish_limits, ..Limits::default() };
     let limits = section.section("limits", |section| limits(section, default));
     ApiConfig {
         listen,

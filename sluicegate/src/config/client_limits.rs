@@ -1,11 +1,11 @@
 //! `[api.client_limits]`, `[[api.plans]]` and `[api.shared_limits]`: how much clients may ask for, and how the tasks of
-//! the API share it.
+//! the API share it; `[api.audit]`: how much of what was decided is written down.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use api::{ClientLimits, Sharing};
+use api::{AuditOptions, ClientLimits, Sharing};
 use store::MAX_PER_DAY;
 
 use super::section::Section;
@@ -66,4 +66,19 @@ pub(super) fn sharing(section: &mut Section<'_>) -> Option<Sharing> {
     let patience = section.duration("patience", default.patience, range);
     let expected_tasks = section.integer("expected_tasks", default.expected_tasks, 1..=1_000);
     is_on.then_some(Sharing { patience, expected_tasks })
+}
+
+/// How much of the decisions is written into the log.
+pub(super) fn audit(section: &mut Section<'_>) -> AuditOptions {
+    let default = AuditOptions::default();
+    let many = 1_000_000;
+    AuditOptions {
+        is_on: section.boolean("enabled", default.is_on),
+        allowed_one_in: section.integer("allowed_one_in", default.allowed_one_in, 1..=many),
+        max_lines_per_second: section.integer(
+            "max_lines_per_second",
+            default.max_lines_per_second,
+            1..=many,
+        ),
+    }
 }

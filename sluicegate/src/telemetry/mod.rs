@@ -43,7 +43,7 @@ pub(crate) enum LogTarget {
 
 /// Starts logging. `level` is a filter such as `info` or `processor=debug,info`.
 pub(crate) fn start_logs(level: &str, format: LogFormat, target: LogTarget) -> Result<(), String> {
-    let filter = EnvFilter::try_new(level)
+    let filter = EnvFilter::try_new(with_audit(level, &target))
         .map_err(|error| format!("telemetry.log_level: {level:?} is not a log filter ({error}); for example \"info\" or \"processor=debug,info\""))?;
     let human = match format {
         LogFormat::Human => true,
@@ -63,6 +63,17 @@ pub(crate) fn start_logs(level: &str, format: LogFormat, target: LogTarget) -> R
         }
     };
     done.map_err(|error| format!("logging cannot be started: {error}"))
+}
+
+/// The filter with the audit in it, whatever the level of the rest, unless the filter speaks of it itself. The
+/// console's list of lines is for people who look on, not for auditors.
+fn with_audit(level: &str, target: &LogTarget) -> String {
+    let speaks_of_it = level.split(',').any(|part| part.trim().starts_with("audit"));
+    match target {
+        LogTarget::Stderr if !speaks_of_it => format!("{level},audit=info"),
+        LogTarget::Recent(_) if !speaks_of_it => format!("{level},audit=off"),
+        _ => level.to_owned(),
+    }
 }
 
 /// The newest log lines, bounded. The lock guards a short list and is held for no I/O and no await.

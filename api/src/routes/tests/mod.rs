@@ -1,6 +1,7 @@
 //! The whole router over the real store on an embedded DynamoDB.
 
 mod access;
+mod audit;
 mod edges;
 mod grants;
 mod managing;

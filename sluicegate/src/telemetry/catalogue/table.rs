@@ -457,6 +457,14 @@ const API: &[Metric] = &[
         "requests refused with 429",
     ),
     counter(
+        "sluicegate.api.audit_lines",
+        &[
+            Label::new("decision", Values::Of("allowed denied unauthenticated limited changed")),
+            Label::new("written", YES_NO),
+        ],
+        "decisions about access, written into the audit or left out for their number",
+    ),
+    counter(
         "sluicegate.api.limit_charges",
         &[Label::new("ok", YES_NO)],
         "what clients used, told to the other tasks",
