@@ -7,6 +7,7 @@ mod grants;
 mod managing;
 mod publishing;
 mod reading;
+mod serving;
 mod tokens;
 mod waiting;
 
@@ -105,6 +106,14 @@ impl World {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Options)) -> Self {
+        Self::reading(None, change).await
+    }
+
+    /// Reads messages from elsewhere than where this world stores them.
+    async fn reading(
+        elsewhere: Option<Arc<dyn MessageStore>>,
+        change: impl FnOnce(&mut Options),
+    ) -> Self {
         let aws = LocalAws::new(local_aws::Options::default()).unwrap();
         let dynamodb = dynamodb(&aws);
         store::create_tables(&dynamodb, "test").await.unwrap();
@@ -119,7 +128,7 @@ impl World {
         let managing = managing::over(&dynamodb);
         let publisher = publishing::FakePublisher::new();
         let backing = Backing {
-            messages: Arc::new(messages.clone()),
+            messages: elsewhere.unwrap_or_else(|| Arc::new(messages.clone())),
             access: access.clone(),
             usage: usage.clone(),
             signer: Signer::new(&[5; 32]).unwrap(),
