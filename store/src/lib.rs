@@ -48,8 +48,10 @@ pub use deliveries::{
 pub use error::{Class, StoreError};
 pub use identity::{Entity, IdentityError, IntegrationName, MessageId, Position};
 pub use messages::{
-    Cursor, DynamoMessages, Locator, MAX_PAGE, Message, MessagePage, MessageQuery, MessageStore,
-    Order, PutOutcome, PutReport, RetryReason, StoreItem, sort_time,
+    ARRIVALS_KEPT, ARRIVALS_SKEW, ARRIVALS_WITHIN, ArrivalRow, Arrivals, ArrivalsFrom,
+    ArrivalsPage, ArrivalsQuery, Cursor, DynamoMessages, Locator, MAX_PAGE, Message, MessagePage,
+    MessageQuery, MessageStore, Order, PutOutcome, PutReport, RetryReason, StoreItem,
+    pack_arrivals, sort_time,
 };
 pub use pointer::{Pointer, PointerError};
 pub use replays::{

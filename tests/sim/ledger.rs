@@ -109,8 +109,11 @@ impl Ledger {
         found
     }
 
-    /// A message was written.
+    /// A message was written, or where some of them are.
     pub fn message_wrote(&mut self, at: Duration, by: &str, item: &Value) {
+        if item["pk"]["S"].as_str().unwrap_or_default().starts_with("#arrivals#") {
+            return;
+        }
         let payload = String::from_utf8(wire::bytes(&item["payload"]["B"])).expect("UTF-8");
         let Some(index) = self.record(at, by, &payload) else { return };
         if self.records[index].malformed {

@@ -66,6 +66,14 @@ pub enum IntegrationError {
         /// The name.
         name: IntegrationName,
     },
+    /// What is kept nowhere cannot be followed where it is kept.
+    #[error(
+        "integration `{name}` has `tail`, but is kept in no store: take `tail` away, or leave `stores` out"
+    )]
+    TailWithoutStore {
+        /// The name.
+        name: IntegrationName,
+    },
     /// More than a router should try one after the other.
     #[error("{found} integrations are configured; at most {MAX_INTEGRATIONS} are allowed")]
     TooMany {
@@ -176,6 +184,9 @@ fn check(configured: &[Integration]) -> Result<(), IntegrationError> {
             (true, false) => return Err(IntegrationError::DefaultWithCondition),
             (false, true) => return Err(IntegrationError::NoCondition { name: name.clone() }),
             _ => {}
+        }
+        if integration.tail && !integration.keeps_messages() {
+            return Err(IntegrationError::TailWithoutStore { name: name.clone() });
         }
         let required = &integration.required;
         if let Some((_, twice)) =

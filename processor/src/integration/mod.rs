@@ -51,6 +51,7 @@ pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// retention = "30d"
 /// max_message_bytes = "256KiB"
 /// stores = ["dynamodb"]
+/// tail = true
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -92,6 +93,10 @@ pub struct Integration {
     /// stream is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) publish_to: Option<String>,
+    /// Whether clients may follow all of it as it is stored. That costs a note for each write, so it is off unless it
+    /// is asked for.
+    #[serde(default)]
+    pub(crate) tail: bool,
 }
 
 /// A kind of store that messages can be kept in.
@@ -118,6 +123,7 @@ impl Integration {
             required: Vec::new(),
             stores: default_stores(),
             publish_to: None,
+            tail: false,
         }
     }
 
@@ -174,6 +180,11 @@ impl Integration {
     /// Whether its messages are kept where the API reads them, and not only delivered.
     pub fn keeps_messages(&self) -> bool {
         self.stores.contains(&StoreKind::Dynamodb)
+    }
+
+    /// Whether clients may follow all of its messages as they are stored.
+    pub fn tail(&self) -> bool {
+        self.tail
     }
 }
 

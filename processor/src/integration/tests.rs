@@ -98,6 +98,9 @@ fn integrations_are_checked_against_each_other() {
     assert_eq!(error.unwrap_err(), IntegrationError::DefaultWithCondition);
     let error = compile(&[r#"{"name":"default","required":["/a","/b","/a"]}"#]).unwrap_err();
     assert!(error.to_string().contains("requires `/a` twice"));
+    let error = compile(&[r#"{"name":"default","tail":true,"stores":[]}"#]).unwrap_err();
+    assert!(error.to_string().contains("`tail`, but is kept in no store"), "{error}");
+    assert!(compile(&[r#"{"name":"default","tail":true}"#]).unwrap().get(0).tail());
 }
 
 #[test]

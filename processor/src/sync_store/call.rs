@@ -10,7 +10,9 @@ use futures::future::BoxFuture;
 use store::{
     DeadLetter, DeadReason, DeliveryStore, MessageStore, PutOutcome, PutReport, StoreItem,
 };
+use tokio::time::Instant;
 
+use super::notes::Notes;
 use super::queue::Item;
 use crate::integration::Integrations;
 
@@ -31,6 +33,8 @@ pub(super) enum To {
     Messages,
     /// What cannot be one.
     DeadLetters,
+    /// The notes of stored messages, for those who tail their integration.
+    Arrivals,
 }
 
 /// What became of one item.
@@ -49,6 +53,7 @@ pub(super) struct Calls {
     pub(super) integrations: Arc<Integrations>,
     pub(super) messages: Arc<dyn MessageStore>,
     pub(super) deliveries: DeliveryStore,
+    pub(super) notes: Arc<Notes>,
 }
 
 impl Calls {
@@ -58,6 +63,7 @@ impl Calls {
         let judged = match to {
             To::Messages => self.store(items),
             To::DeadLetters => self.dead_letter(items, at_ms),
+            To::Arrivals => self.announce(items, at_ms),
         };
         Box::pin(async move { Done { to, items: judged.await, bytes } })
     }
@@ -76,6 +82,12 @@ impl Calls {
             let report = messages.put(&batch).await;
             judged(kept, report, Verdict::Reject)
         })
+    }
+
+    fn announce(&self, items: Vec<Item>, at_ms: i64) -> BoxFuture<'static, Vec<(Item, Verdict)>> {
+        let (messages, integrations) = (Arc::clone(&self.messages), Arc::clone(&self.integrations));
+        let (notes, at) = (Arc::clone(&self.notes), (at_ms, Instant::now()));
+        Box::pin(async move { notes.write(&*messages, &integrations, items, at).await })
     }
 
     fn dead_letter(
@@ -136,10 +148,14 @@ fn judged(
     report: PutReport,
     rejected: fn(String) -> Verdict,
 ) -> Vec<(Item, Verdict)> {
-    let verdicts = report.outcomes.into_iter().map(|outcome| match outcome {
+    let verdicts = report.outcomes.into_iter().map(|outcome| verdict(outcome, rejected));
+    items.into_iter().zip(verdicts).collect()
+}
+
+pub(super) fn verdict(outcome: PutOutcome, rejected: fn(String) -> Verdict) -> Verdict {
+    match outcome {
         PutOutcome::Stored => Verdict::Settled,
         PutOutcome::Retry(reason) => Verdict::Again(reason.to_string()),
         PutOutcome::Rejected(detail) => rejected(detail),
-    });
-    items.into_iter().zip(verdicts).collect()
+    }
 }

@@ -3,13 +3,15 @@
 //! [`Writer`] is one task. It takes lane batches, writes their messages 25 a call (or after a short
 //! linger), runs as many calls beside each other as the store bears, and retries only what was
 //! refused. What is no message goes to the dead letters here, and nowhere else. It never drops an
-//! entry: an entry is settled when it is stored or dead-lettered, and until then it stays.
+//! entry: an entry is settled when it is stored or dead-lettered, and until then it stays; one of an integration that
+//! is tailed, when it is noted as well (`notes`).
 //! Start reading at [`Writer::run`]; `queue` decides what is written next, `limit` how much at once, `room`
 //! who may hand it more.
 
 mod call;
 mod limit;
 mod line;
+mod notes;
 mod queue;
 mod room;
 #[cfg(test)]
@@ -91,7 +93,9 @@ impl WriterHandle {
     /// meanwhile, its lanes wait.
     pub(crate) fn ailments(&self) -> impl Iterator<Item = (String, String)> {
         let now = Instant::now();
-        [&self.stats.store, &self.stats.dead_letters].into_iter().filter_map(move |a| a.words(now))
+        [&self.stats.store, &self.stats.dead_letters, &self.stats.arrivals]
+            .into_iter()
+            .filter_map(move |a| a.words(now))
     }
 }
 
@@ -118,6 +122,7 @@ pub(crate) struct WriterStats {
     stored: AtomicU64,
     retried: AtomicU64,
     dead_lettered: AtomicU64,
+    noted: AtomicU64,
     calls: AtomicU64,
     call_records: AtomicU64,
     waiting: AtomicU64,
@@ -125,6 +130,7 @@ pub(crate) struct WriterStats {
     added_latency: Latency,
     store: Arc<Ailment>,
     dead_letters: Arc<Ailment>,
+    arrivals: Arc<Ailment>,
 }
 
 impl Default for WriterStats {
@@ -133,6 +139,7 @@ impl Default for WriterStats {
             stored: AtomicU64::default(),
             retried: AtomicU64::default(),
             dead_lettered: AtomicU64::default(),
+            noted: AtomicU64::default(),
             calls: AtomicU64::default(),
             call_records: AtomicU64::default(),
             waiting: AtomicU64::default(),
@@ -140,6 +147,7 @@ impl Default for WriterStats {
             added_latency: Latency::default(),
             store: Arc::new(Ailment::new("store")),
             dead_letters: Arc::new(Ailment::new("dead-letters")),
+            arrivals: Arc::new(Ailment::new("arrivals")),
         }
     }
 }
@@ -153,6 +161,8 @@ pub struct SyncStoreStatus {
     pub retried: u64,
     /// Records given up as dead letters (malformed, or refused by the store for good).
     pub dead_lettered: u64,
+    /// Stored messages noted for those who tail their integration.
+    pub noted: u64,
     /// Calls to the store.
     pub calls: u64,
     /// Records that those calls were for, tries included: divided by `calls`, how full they were.
@@ -176,6 +186,7 @@ impl WriterStats {
             stored: read(&self.stored),
             retried: read(&self.retried),
             dead_lettered: read(&self.dead_lettered),
+            noted: read(&self.noted),
             calls: read(&self.calls),
             call_records: read(&self.call_records),
             waiting: read(&self.waiting),

@@ -7,9 +7,12 @@ use aws_smithy_async::time::StaticTimeSource;
 use aws_smithy_types::timeout::TimeoutConfig;
 use lease_manager::SequenceNumber;
 use local_aws::{Effect, Fault, LocalAws, Service};
-use store::{DeadReason, DeliveryStore, DynamoMessages, Entity, IntegrationName};
+use store::{DeadReason, DeliveryStore, DynamoMessages, IntegrationName};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+mod hot_key;
+mod notes;
 
 use super::*;
 use crate::batch::testing::{At, BatchBuilder};
@@ -32,6 +35,15 @@ impl Rig {
     }
 
     async fn start_with(over: impl FnOnce(DynamoMessages) -> Arc<dyn store::MessageStore>) -> Rig {
+        let integrations = Integrations::compile(Vec::new()).unwrap();
+        Rig::start_of(integrations, Duration::from_secs(2), over).await
+    }
+
+    async fn start_of(
+        integrations: Integrations,
+        timeout: Duration,
+        over: impl FnOnce(DynamoMessages) -> Arc<dyn store::MessageStore>,
+    ) -> Rig {
         let aws = LocalAws::new(local_aws::Options::default()).unwrap();
         let time = aws_smithy_async::time::SharedTimeSource::new(StaticTimeSource::from_secs(
             1_800_000_000,
@@ -40,9 +52,7 @@ impl Rig {
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))
             .credentials_provider(Credentials::from_keys("worker", "any", None))
-            .timeout_config(
-                TimeoutConfig::builder().operation_timeout(Duration::from_secs(2)).build(),
-            )
+            .timeout_config(TimeoutConfig::builder().operation_timeout(timeout).build())
             .http_client(aws.http_client())
             .build();
         let dynamodb = aws_sdk_dynamodb::Client::from_conf(config);
@@ -50,7 +60,7 @@ impl Rig {
         let (writer, handle) = Writer::new(
             SyncStoreOptions::default(),
             64 << 20,
-            Arc::new(Integrations::compile(Vec::new()).unwrap()),
+            Arc::new(integrations),
             over(DynamoMessages::new(dynamodb.clone(), APP)),
             DeliveryStore::new(dynamodb.clone(), APP),
             time,
@@ -310,94 +320,4 @@ async fn a_failing_dead_letter_store_is_told_and_slows_no_message() {
     rig.settled(&stopped).await;
     assert_eq!(rig.writer.ailments().count(), 0);
     assert_eq!(rig.count("deliveries").await, 200);
-}
-
-/// The real store, but for one entity: it is refused as a hot key is, for as long as it is hot.
-struct HotKey {
-    store: DynamoMessages,
-    hot: Arc<AtomicBool>,
-    entity: Entity,
-}
-
-impl store::MessageStore for HotKey {
-    fn put<'a>(
-        &'a self,
-        batch: &'a [store::StoreItem],
-    ) -> futures::future::BoxFuture<'a, store::PutReport> {
-        Box::pin(async move {
-            let hot = self.hot.load(Ordering::Relaxed);
-            let cold: Vec<_> = batch
-                .iter()
-                .filter(|item| !hot || item.message.entity != self.entity)
-                .cloned()
-                .collect();
-            let mut kept = self.store.put(&cold).await.outcomes.into_iter();
-            let refused = || store::PutOutcome::Retry(store::RetryReason::Unprocessed);
-            let outcomes =
-                batch.iter().map(|item| match hot && item.message.entity == self.entity {
-                    true => refused(),
-                    false => kept.next().unwrap(),
-                });
-            store::PutReport { outcomes: outcomes.collect() }
-        })
-    }
-
-    fn query<'a>(
-        &'a self,
-        query: &'a store::MessageQuery,
-    ) -> futures::future::BoxFuture<'a, Result<store::MessagePage, store::StoreError>> {
-        self.store.query(query)
-    }
-
-    fn latest<'a>(
-        &'a self,
-        integration: &'a IntegrationName,
-        entity: &'a Entity,
-        now_ms: i64,
-        consistent: bool,
-    ) -> futures::future::BoxFuture<'a, Result<Option<store::Message>, store::StoreError>> {
-        self.store.latest(integration, entity, now_ms, consistent)
-    }
-
-    fn get<'a>(
-        &'a self,
-        locator: &'a store::Locator,
-        now_ms: i64,
-        consistent: bool,
-    ) -> futures::future::BoxFuture<'a, Result<Option<store::Message>, store::StoreError>> {
-        self.store.get(locator, now_ms, consistent)
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_throttled_key_holds_back_its_own_shard_and_no_other() {
-    let hot = Arc::new(AtomicBool::new(true));
-    let is_hot = Arc::clone(&hot);
-    let entity = Entity::parse("hot").unwrap();
-    let key = entity.clone();
-    let rig = Rig::start_with(|store| Arc::new(HotKey { store, hot: is_hot, entity: key })).await;
-    let to_hot = || batch_of(0, 100, |_| entity.to_string(), message);
-    let mut held = Vec::new();
-    // The hot shard hands over until the writer takes no more of it.
-    let context = to_hot().shard;
-    loop {
-        let mut one = to_hot();
-        one.shard = Arc::clone(&context);
-        match rig.try_offer(one, valid()) {
-            Ok(cell) => held.push(cell),
-            Err(_) => break,
-        }
-    }
-    assert_eq!(held.len(), SyncStoreOptions::default().queue_batches / 2);
-    let began = Instant::now();
-    for shard in 1..100 {
-        let cell = rig.offer(batch(shard, 25, message), valid());
-        rig.settled(&cell).await;
-    }
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-    assert!(rig.writer.stats().parallel >= 4, "{:?}", rig.writer.stats());
-    hot.store(false, Ordering::Relaxed);
-    for cell in &held {
-        rig.settled(cell).await;
-    }
 }

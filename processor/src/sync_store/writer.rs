@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::call::{Calls, Done, To, Verdict};
 use super::line::Line;
+use super::notes::{self, Notes};
 use super::queue::{Fill, Item, Owner};
 use super::room::Room;
 use super::{SyncStoreOptions, WriterHandle, WriterStats};
@@ -36,6 +37,7 @@ pub(crate) struct Writer {
     stats: Arc<WriterStats>,
     messages: Line,
     dead_letters: Line,
+    arrivals: Line,
 }
 
 /// How the writer ended.
@@ -74,10 +76,13 @@ impl Writer {
         let handle = WriterHandle { queue, room, stats: Arc::clone(&stats), null };
         let fill = Fill { items: options.batch_items, linger: options.linger };
         let dead_letters = Line::new(fill, DEAD_LETTER_PARALLEL, Arc::clone(&stats.dead_letters));
+        let arrivals = Line::new(notes::FILL, notes::PARALLEL, Arc::clone(&stats.arrivals));
+        let notes = Arc::new(Notes::new(seed, &integrations));
         let writer = Writer {
             messages: Line::new(fill, options.max_parallel, Arc::clone(&stats.store)),
             dead_letters,
-            calls: Calls { integrations, messages, deliveries },
+            arrivals,
+            calls: Calls { integrations, messages, deliveries, notes },
             options,
             time,
             rng: fastrand::Rng::with_seed(seed),
@@ -107,8 +112,8 @@ impl Writer {
     }
 
     async fn wait(&mut self, calls: &mut JoinSet<Done>, stop: &CancellationToken) -> Step {
-        let deadlines = [self.messages.next_deadline(), self.dead_letters.next_deadline()];
-        let tick = deadlines.into_iter().flatten().min();
+        let lines = [&self.messages, &self.dead_letters, &self.arrivals];
+        let tick = lines.into_iter().filter_map(Line::next_deadline).min();
         let fed = !self.intake.is_closed() || !self.intake.is_empty();
         tokio::select! {
             biased;
@@ -121,13 +126,17 @@ impl Writer {
     }
 
     fn waiting(&self) -> usize {
-        self.messages.queue.len() + self.dead_letters.queue.len()
+        [&self.messages, &self.dead_letters, &self.arrivals]
+            .map(|line| line.queue.len())
+            .iter()
+            .sum()
     }
 
     fn line(&mut self, to: To) -> &mut Line {
         match to {
             To::Messages => &mut self.messages,
             To::DeadLetters => &mut self.dead_letters,
+            To::Arrivals => &mut self.arrivals,
         }
     }
 
@@ -156,12 +165,14 @@ impl Writer {
 
     fn start_calls(&mut self, calls: &mut JoinSet<Done>) {
         let now = Instant::now();
-        for to in [To::DeadLetters, To::Messages] {
+        for to in [To::DeadLetters, To::Arrivals, To::Messages] {
             while let Some(items) = self.line(to).next_call(now) {
                 let items = self.trusted(to, items, now);
                 if !items.is_empty() {
                     self.line(to).started(&items);
-                    self.first_tried(&items, now);
+                    if to != To::Arrivals {
+                        self.first_tried(&items, now);
+                    }
                     calls.spawn(self.calls.start(to, items, wall_ms(&self.time)));
                 }
             }
@@ -196,21 +207,38 @@ impl Writer {
     fn finish(&mut self, done: Done) {
         let (to, now) = (done.to, Instant::now());
         let call = self.line(to).ended(&done, now);
-        self.stats.calls.fetch_add(1, Ordering::Relaxed);
-        self.stats.call_records.fetch_add(call.asked as u64, Ordering::Relaxed);
-        metrics::store_call(call.asked, call.refused);
+        if to != To::Arrivals {
+            self.stats.calls.fetch_add(1, Ordering::Relaxed);
+            self.stats.call_records.fetch_add(call.asked as u64, Ordering::Relaxed);
+            metrics::store_call(call.asked, call.refused);
+        }
         for (item, verdict) in done.items {
             match verdict {
-                Verdict::Settled => self.settle(&item),
+                Verdict::Settled if to == To::Messages => self.stored(item, now),
+                Verdict::Settled => self.settle(to, &item),
                 Verdict::Again(reason) => self.retry(to, item, &reason, now),
                 Verdict::Reject(detail) => self.reject(item, detail, now),
             }
         }
     }
 
-    fn settle(&self, item: &Item) {
-        let counter =
-            if item.dead.is_some() { &self.stats.dead_lettered } else { &self.stats.stored };
+    /// It is settled, but where it is to be noted that it was stored.
+    fn stored(&mut self, mut item: Item, now: Instant) {
+        if self.calls.notes.wants(&item) {
+            self.stats.stored.fetch_add(1, Ordering::Relaxed);
+            item.attempts = 0;
+            self.arrivals.queue.push(item, now);
+        } else {
+            self.settle(To::Messages, &item);
+        }
+    }
+
+    fn settle(&self, to: To, item: &Item) {
+        let counter = match to {
+            To::Messages => &self.stats.stored,
+            To::DeadLetters => &self.stats.dead_lettered,
+            To::Arrivals => &self.stats.noted,
+        };
         counter.fetch_add(1, Ordering::Relaxed);
         if let Some(dead) = &item.dead {
             metrics::dead_letter(dead.0.code());

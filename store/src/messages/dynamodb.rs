@@ -12,8 +12,8 @@ use super::item::{Head, expiry, from_item, to_item};
 use super::keys::{Key, Keys, partition};
 use super::query::{Range, cursor, plan_range};
 use super::{
-    Locator, Message, MessagePage, MessageQuery, MessageStore, Order, PutOutcome, PutReport,
-    StoreItem,
+    Arrivals, ArrivalsPage, ArrivalsQuery, Locator, Message, MessagePage, MessageQuery,
+    MessageStore, Order, PutOutcome, PutReport, StoreItem,
 };
 use crate::batch::{BatchWriter, Planned, wire_bytes};
 use crate::error::StoreError;
@@ -29,9 +29,10 @@ const MAX_PARALLEL: usize = 4;
 /// Messages in the DynamoDB table `<app>-messages`.
 #[derive(Clone, Debug)]
 pub struct DynamoMessages {
-    client: Client,
-    table: String,
+    pub(super) client: Client,
+    pub(super) table: String,
     writer: BatchWriter,
+    pub(super) notes: BatchWriter,
     parts: PartStore,
 }
 
@@ -41,6 +42,7 @@ impl DynamoMessages {
         let table = crate::tables::messages_table(app);
         DynamoMessages {
             writer: BatchWriter::new(client.clone(), table.clone(), "message", "put messages"),
+            notes: BatchWriter::new(client.clone(), table.clone(), "arrivals", "note arrivals"),
             parts: PartStore::new(client.clone(), table.clone(), "message"),
             client,
             table,
@@ -152,7 +154,11 @@ impl DynamoMessages {
         stream::iter(reads).buffered(MAX_PARALLEL).try_collect().await
     }
 
-    async fn complete_one(&self, head: Head, consistent: bool) -> Result<Message, StoreError> {
+    pub(super) async fn complete_one(
+        &self,
+        head: Head,
+        consistent: bool,
+    ) -> Result<Message, StoreError> {
         let mut message = head.message;
         if let Some(parts) = &head.parts {
             message.payload = self.parts.read("read message", parts, consistent).await?;
@@ -238,6 +244,26 @@ impl MessageStore for DynamoMessages {
         consistent: bool,
     ) -> BoxFuture<'a, Result<Option<Message>, StoreError>> {
         self.get_at(locator, now_ms, consistent).boxed()
+    }
+
+    fn get_many<'a>(
+        &'a self,
+        places: &'a [Locator],
+        now_ms: i64,
+        max_bytes: usize,
+    ) -> BoxFuture<'a, Result<Vec<Option<Message>>, StoreError>> {
+        self.get_first(places, now_ms, max_bytes).boxed()
+    }
+
+    fn announce<'a>(&'a self, notes: &'a [Arrivals]) -> BoxFuture<'a, PutReport> {
+        self.put_arrivals(notes).boxed()
+    }
+
+    fn arrivals<'a>(
+        &'a self,
+        query: &'a ArrivalsQuery,
+    ) -> BoxFuture<'a, Result<ArrivalsPage, StoreError>> {
+        self.read_arrivals(query).boxed()
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) fn to_item(item: &StoreItem, at: &Key, parts: Option<&PartsRef>) -> I
 }
 
 /// A message read back; its payload is empty yet if it is in parts.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Head {
     pub(super) message: Message,
     pub(super) sort: String,

@@ -36,6 +36,13 @@ pub(crate) fn time_part(ms: i64) -> String {
     time
 }
 
+/// The time that [`time_part`] made these digits of.
+pub(crate) fn read_time(digits: &str) -> Option<i64> {
+    let plain = digits.len() == TIME_DIGITS && digits.bytes().all(|b| b.is_ascii_digit());
+    let since_year_1: i64 = plain.then(|| digits.parse().ok()).flatten()?;
+    Some(since_year_1 - YEAR_1_TO_1970_MS)
+}
+
 fn push_time(text: &mut String, ms: i64) {
     let since_year_1 = ms.saturating_add(YEAR_1_TO_1970_MS).clamp(0, MAX_TIME);
     push_number(text, since_year_1.unsigned_abs(), TIME_DIGITS);

@@ -10,7 +10,7 @@ const LOCATOR: &str = "sluicegate locator v1";
 const CURSOR: &str = "sluicegate cursor v1";
 
 /// Where one message is kept. Outside only as signed text: [`Locator::encode`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Locator {
     integration: IntegrationName,
     entity: Entity,

@@ -4,7 +4,9 @@
 //! writes the same item again, so storing is effectively once. Nothing here retries for long,
 //! batches over time or decides what is kept. Start at [`MessageStore`], then `keys`.
 
+mod arrivals;
 mod dynamodb;
+mod feed;
 pub(crate) mod item;
 mod keys;
 mod locator;
@@ -18,6 +20,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
+pub use arrivals::{
+    ARRIVALS_KEPT, ARRIVALS_SKEW, ARRIVALS_WITHIN, ArrivalRow, Arrivals, ArrivalsFrom,
+    ArrivalsPage, ArrivalsQuery, pack_arrivals,
+};
 pub use dynamodb::DynamoMessages;
 pub use keys::sort_time;
 pub(crate) use keys::{Key, sort_key, time_part};
@@ -194,4 +200,22 @@ pub trait MessageStore: Send + Sync + 'static {
         now_ms: i64,
         consistent: bool,
     ) -> BoxFuture<'a, Result<Option<Message>, StoreError>>;
+
+    /// The messages at the first of these places, as many as have `max_bytes` of payload together, and one at least:
+    /// `None` for one that is not there any more. Shorter than `places`: the rest is to be asked for again.
+    fn get_many<'a>(
+        &'a self,
+        places: &'a [Locator],
+        now_ms: i64,
+        max_bytes: usize,
+    ) -> BoxFuture<'a, Result<Vec<Option<Message>>, StoreError>>;
+
+    /// Notes what was stored, for those who follow integrations: one outcome for each note, in their order.
+    fn announce<'a>(&'a self, notes: &'a [Arrivals]) -> BoxFuture<'a, PutReport>;
+
+    /// Some of what was noted.
+    fn arrivals<'a>(
+        &'a self,
+        query: &'a ArrivalsQuery,
+    ) -> BoxFuture<'a, Result<ArrivalsPage, StoreError>>;
 }

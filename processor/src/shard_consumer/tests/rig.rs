@@ -284,6 +284,26 @@ impl MessageStore for Recorder {
     ) -> BoxFuture<'a, Result<Option<Message>, StoreError>> {
         self.inner.get(locator, now_ms, consistent)
     }
+
+    fn get_many<'a>(
+        &'a self,
+        places: &'a [Locator],
+        now_ms: i64,
+        max_bytes: usize,
+    ) -> BoxFuture<'a, Result<Vec<Option<Message>>, StoreError>> {
+        self.inner.get_many(places, now_ms, max_bytes)
+    }
+
+    fn announce<'a>(&'a self, notes: &'a [store::Arrivals]) -> BoxFuture<'a, PutReport> {
+        self.inner.announce(notes)
+    }
+
+    fn arrivals<'a>(
+        &'a self,
+        query: &'a store::ArrivalsQuery,
+    ) -> BoxFuture<'a, Result<store::ArrivalsPage, StoreError>> {
+        self.inner.arrivals(query)
+    }
 }
 
 /// Nobody subscribes in this world, so nothing is ever sent.

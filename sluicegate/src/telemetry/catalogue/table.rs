@@ -17,7 +17,7 @@ const REASONS: Values = Values::Of(
 );
 const PIPELINES: Values = Values::Of("sync-store async-delivery");
 const YES_NO: Values = Values::Of("true false");
-const KINDS: Values = Values::Of("message part dead-letter attempt mark");
+const KINDS: Values = Values::Of("message part arrivals dead-letter attempt mark");
 
 const fn counter(name: &'static str, labels: &'static [Label], meaning: &'static str) -> Metric {
     Metric { name, kind: Kind::Counter, measure: Measure::Things, labels, meaning }
