@@ -2,6 +2,8 @@
 //! nothing here knows HTTP. Start at [`Backend::page`]; an [`Exposed`] message can be made nowhere
 //! else.
 
+mod following;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -12,10 +14,12 @@ use store::{
     MessageQuery, MessageStore, Order, Signer, StoreError, authorise,
 };
 
+pub(crate) use following::{FollowFrom, Followed};
 use store::pattern::Reader;
 
 use crate::cursor::PageToken;
 use crate::options::{IntegrationInfo, Limits};
+use crate::tail::Feeds;
 use crate::watches::{Watch, Watches};
 use crate::{audit, metrics};
 
@@ -78,6 +82,12 @@ pub(crate) enum BackendError {
     /// A part of the question is not allowed.
     #[error("{parameter}: found {found}, allowed is {allowed}")]
     Invalid { parameter: &'static str, found: String, allowed: &'static str },
+    /// Nobody may follow this integration, whoever asks.
+    #[error("tail is off")]
+    TailOff,
+    /// What lay behind the cursor is not kept any more.
+    #[error("the cursor is too old")]
+    CursorExpired,
     /// The store cannot answer now.
     #[error("the store cannot answer now")]
     Unavailable,
@@ -93,6 +103,7 @@ pub(crate) struct Backend {
     integrations: BTreeMap<IntegrationName, IntegrationInfo>,
     time: SharedTimeSource,
     watches: Watches,
+    feeds: Feeds,
     max_page_bytes: usize,
 }
 
@@ -106,8 +117,9 @@ impl Backend {
     ) -> Self {
         let integrations = integrations.into_iter().map(|info| (info.name.clone(), info)).collect();
         let watches = Watches::new(Arc::clone(&messages), time.clone(), limits.max_watched);
+        let feeds = Feeds::new(Arc::clone(&messages), time.clone(), limits.max_tail_bytes);
         let max_page_bytes = limits.max_page_bytes;
-        Self { messages, signer, integrations, time, watches, max_page_bytes }
+        Self { messages, signer, integrations, time, watches, feeds, max_page_bytes }
     }
 
     /// The integrations that this client may do anything with.

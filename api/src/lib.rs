@@ -22,6 +22,7 @@ mod readiness;
 mod routes;
 mod server;
 mod service;
+mod tail;
 #[cfg(test)]
 mod testing;
 mod timestamp;

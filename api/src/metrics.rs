@@ -94,6 +94,27 @@ pub(crate) fn watched(count: usize) {
     gauge!("sluicegate.api.watched_entities").set(count as f64);
 }
 
+/// So many integrations are read for clients that follow them.
+pub(crate) fn tailed(count: usize) {
+    gauge!("sluicegate.api.tailed_integrations").set(count as f64);
+}
+
+/// A client began to follow an integration.
+pub(crate) fn tail_began() {
+    gauge!("sluicegate.api.tails").increment(1.0);
+}
+
+/// It does not any more.
+pub(crate) fn tail_ended(reason: &'static str) {
+    gauge!("sluicegate.api.tails").decrement(1.0);
+    counter!("sluicegate.api.tails_ended", "reason" => reason).increment(1);
+}
+
+/// So many messages went to a client that follows.
+pub(crate) fn tail_messages(count: usize) {
+    counter!("sluicegate.api.tail_messages").increment(count as u64);
+}
+
 fn bool_word(value: bool) -> &'static str {
     if value { "true" } else { "false" }
 }

@@ -34,6 +34,8 @@ pub struct IntegrationInfo {
     pub entity_pointer: Option<String>,
     /// JSON Pointer to the time inside a message; `None` when the arrival time is used.
     pub time_pointer: Option<String>,
+    /// Whether clients may follow all of it as it is stored.
+    pub tail: bool,
 }
 
 /// What one client may ask for. A record's own limits, a plan and the defaults are all of this form in the end.
@@ -124,6 +126,12 @@ pub struct Limits {
     pub max_wait: Duration,
     /// Entities that are looked at for clients that wait.
     pub max_watched: usize,
+    /// Tails at once, at most a quarter of `max_requests_in_flight`; more are answered 503.
+    pub max_tails: usize,
+    /// A tail so old is ended; its client resumes it, at another task perhaps.
+    pub max_tail_age: Duration,
+    /// What is held for tails of what was read lately, of all integrations together.
+    pub max_tail_bytes: usize,
     /// From the stop to the end of the last request; what is left then is cut.
     pub shutdown_deadline: Duration,
     /// Path and query together, in bytes.
@@ -170,6 +178,9 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(15),
             max_wait: Duration::from_secs(20),
             max_watched: 1_024,
+            max_tails: 256,
+            max_tail_age: Duration::from_secs(600),
+            max_tail_bytes: 64 * 1024 * 1024,
             shutdown_deadline: Duration::from_secs(10),
             max_uri_bytes: 8 * 1024,
             max_header_bytes: 16 * 1024,
@@ -242,6 +253,8 @@ impl Options {
             ("max_uri_bytes", limits.max_uri_bytes as u64),
             ("max_header_bytes", limits.max_header_bytes as u64),
             ("max_watched", limits.max_watched as u64),
+            ("max_tails", limits.max_tails as u64),
+            ("max_tail_bytes", limits.max_tail_bytes as u64),
             ("max_page_bytes", limits.max_page_bytes as u64),
             ("max_subscriptions", limits.max_subscriptions as u64),
             ("max_cached_keys", limits.max_cached_keys as u64),

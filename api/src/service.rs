@@ -17,7 +17,7 @@ use crate::access::{Authenticator, Gates};
 use crate::audit::Audit;
 use crate::backend::Backend;
 use crate::manage::{Manager, Managing};
-use crate::options::Options;
+use crate::options::{Limits, Options};
 use crate::publish::{Publisher, Publishing};
 use crate::readiness::Readiness;
 use crate::routes::{App, RequestIds, router};
@@ -132,16 +132,19 @@ impl Service {
 
     /// Serves until `stop`, then lets the requests in work end within the shutdown deadline.
     pub async fn run(self, stop: CancellationToken) -> Exit {
+        // What waits, or would go on, learns why before its connection is closed.
+        let serving = CancellationToken::new();
         let draining = async {
             stop.cancelled().await;
             self.app.readiness.not_ready("draining");
             self.app.draining.cancel();
+            serving.cancel();
         };
         // Requests in work still need to know who was revoked, so the watch outlives the stop until
         // the last one ended.
         let served = CancellationToken::new();
         let serve = async {
-            let cut_connections = self.server.run(stop.clone()).await;
+            let cut_connections = self.server.run(serving.clone()).await;
             served.cancel();
             cut_connections
         };
@@ -151,6 +154,11 @@ impl Service {
         tracing::info!(cut_connections, "api stopped");
         Exit::Shutdown { cut_connections }
     }
+}
+
+/// How many may follow at once: of what may be in work, a quarter is left when half of it waits.
+fn tails(limits: &Limits) -> usize {
+    limits.max_tails.min((limits.max_requests_in_flight / 4).max(1))
 }
 
 fn app(options: Options, backing: Backing) -> Arc<App> {
@@ -179,6 +187,7 @@ fn app(options: Options, backing: Backing) -> Arc<App> {
         request_ids: RequestIds::new(options.seed),
         // The other half stays for those that do not wait.
         waiting: Arc::new(Semaphore::new(limits.max_requests_in_flight / 2)),
+        tailing: Arc::new(Semaphore::new(tails(&limits))),
         draining: CancellationToken::new(),
         publishing: publisher.map(|publisher| Publishing::new(publisher, limits.publish)),
         limits,

@@ -368,6 +368,7 @@ fn api_options(config: &Config, transport: Transport) -> api::Options {
         retention: integration.retention(),
         entity_pointer: integration.entity().map(ToString::to_string),
         time_pointer: integration.time().map(|time| time.pointer.to_string()),
+        tail: integration.tail(),
     });
     let mut options = api::Options::new(transport, infos.collect());
     options.listen = config.api.listen;

@@ -29,6 +29,8 @@ pub(crate) struct IntegrationJson<'a> {
     /// What this client may do with it, at least with some of its messages.
     #[schema(value_type = Vec<ActionName>)]
     pub(crate) actions: Vec<Action>,
+    /// It can be followed as it is stored.
+    pub(crate) tail: bool,
 }
 
 /// Where in a message its fields are, as JSON Pointers.

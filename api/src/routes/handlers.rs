@@ -125,6 +125,7 @@ fn describe<'a>(app: &App, info: &'a IntegrationInfo, client: &Client) -> Integr
             time: info.time_pointer.as_deref(),
         },
         actions: actions.into_iter().filter(may).collect(),
+        tail: info.tail,
     }
 }
 
@@ -174,6 +175,8 @@ impl From<BackendError> for Problem {
             BackendError::Invalid { parameter, found, allowed } => {
                 Self::invalid_parameter(parameter, &found, allowed)
             }
+            BackendError::TailOff => Self::tail_off(),
+            BackendError::CursorExpired => Self::cursor_expired(),
             BackendError::Unavailable => Self::unavailable("messages cannot be read now"),
             BackendError::Internal => Self::internal(),
         }

@@ -19,7 +19,9 @@ pub(crate) mod problem;
 mod publish;
 mod render;
 mod replays;
+mod sse;
 mod subscriptions;
+mod tail;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -61,6 +63,8 @@ pub(crate) struct App {
     pub(crate) request_ids: RequestIds,
     /// A permit for every request that waits for something new.
     pub(crate) waiting: Arc<Semaphore>,
+    /// A permit for every client that follows an integration.
+    pub(crate) tailing: Arc<Semaphore>,
     /// Cancelled: what waits is answered as things stand.
     pub(crate) draining: CancellationToken,
     /// `None`: nothing can be published.
@@ -122,6 +126,7 @@ fn guarded() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(latest::latest))
         .routes(routes!(handlers::message))
         .routes(routes!(publish::publish))
+        .routes(routes!(tail::tail))
         .merge(managed())
 }
 

@@ -168,11 +168,11 @@ pub(crate) fn not_utf8() -> Problem {
     Problem::bad_request("a path segment is not UTF-8 after percent-decoding")
 }
 
-fn unknown(name: &str, allowed: &str) -> Problem {
+pub(super) fn unknown(name: &str, allowed: &str) -> Problem {
     Problem::invalid_parameter("query", name, allowed)
 }
 
-fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, Problem> {
+pub(super) fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, Problem> {
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
         .map_err(|_| Problem::bad_request("the query is not a list of name=value pairs"))?;
     if pairs.len() > MAX_PARAMETERS {
@@ -185,7 +185,7 @@ fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, Problem> {
     Ok(pairs)
 }
 
-fn time(name: &str, value: &str) -> Result<i64, Problem> {
+pub(super) fn time(name: &str, value: &str) -> Result<i64, Problem> {
     timestamp::parse(value).ok_or_else(|| Problem::invalid_parameter(name, value, TIME_ALLOWED))
 }
 

@@ -17,6 +17,8 @@ const REDUCED_CAPACITY: &str =
 const INVALID_FIELD: &str = "urn:sluicegate:problem:invalid-field";
 const INVALID_PARAMETER: &str = "urn:sluicegate:problem:invalid-parameter";
 const INVALID_MESSAGE: &str = "urn:sluicegate:problem:invalid-message";
+const TAIL_OFF: &str = "urn:sluicegate:problem:tail-off";
+const CURSOR_EXPIRED: &str = "urn:sluicegate:problem:cursor-expired";
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 
 /// One problem: what is answered instead of the resource.
@@ -109,6 +111,24 @@ impl Problem {
     pub(crate) fn precondition_failed() -> Self {
         Self::plain(StatusCode::PRECONDITION_FAILED)
             .detail("it is not at the version of If-Match: read it again")
+    }
+
+    /// 409: the integration is there for this client, but nobody may follow it.
+    pub(crate) fn tail_off() -> Self {
+        let mut problem = Self::plain(StatusCode::CONFLICT)
+            .detail("this integration is not set up to be followed; its operators switch that on with tail = true");
+        problem.kind = TAIL_OFF;
+        problem.title = "Tail is off";
+        problem
+    }
+
+    /// 410: what lay behind the cursor is not kept any more, so that going on would leave something out.
+    pub(crate) fn cursor_expired() -> Self {
+        let mut problem = Self::plain(StatusCode::GONE)
+            .detail("the cursor is older than the hour in which a tail can be resumed; read what is missing by entity and time, and begin without a cursor");
+        problem.kind = CURSOR_EXPIRED;
+        problem.title = "Cursor expired";
+        problem
     }
 
     /// 413: the body is larger than `limit_bytes`.

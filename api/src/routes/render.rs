@@ -90,6 +90,12 @@ pub(crate) fn message(base: &str, exposed: &Exposed) -> Response {
     json(&message_json(base, exposed))
 }
 
+/// One message as a JSON text.
+pub(crate) fn text(base: &str, exposed: &Exposed) -> Vec<u8> {
+    // What has a JSON form in the body of an answer has one here.
+    serde_json::to_vec(&message_json(base, exposed)).unwrap_or_default()
+}
+
 /// A page of messages, as the body of an answer.
 pub(crate) fn page(base: &str, messages: &[Exposed], next: Option<&str>) -> Response {
     json(&PageJson {

@@ -87,6 +87,10 @@ impl Shared {
     }
 }
 
+/// Cancelled when the connection takes no further request and waits for those in work to end: for answers that would go on.
+#[derive(Clone, Debug)]
+pub(crate) struct Closing(pub(crate) CancellationToken);
+
 /// Serves one accepted stream to its end.
 pub(super) async fn drive(stream: TcpStream, shared: Arc<Shared>, activity: &Arc<Activity>) -> End {
     let peer = Peer { address: stream.peer_addr().ok().map(|at| at.ip()), ..Peer::default() };
@@ -168,6 +172,7 @@ fn answer(
     let named = |address| client_address(address, request.headers(), &shared.proxies);
     let peer = Peer { address: connection.address.and_then(named), ..connection };
     request.extensions_mut().insert(peer);
+    request.extensions_mut().insert(Closing(working.closing()));
     let answering = shared.router.clone().oneshot(request);
     async move {
         let response = answering.await?;
@@ -192,6 +197,7 @@ async fn watch<C: GracefulConnection>(connection: C, activity: &Activity, shared
         }
     }
     connection.as_mut().graceful_shutdown();
+    activity.closing().cancel();
     tokio::select! { biased;
         () = shared.cut.cancelled() => End::Cut,
         result = connection.as_mut() => ended(result.is_ok()),

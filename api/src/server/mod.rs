@@ -23,6 +23,7 @@ pub use tls::{ClientCertificates, TlsError, TlsReloader};
 
 use crate::metrics;
 use crate::options::{Limits, Transport};
+pub(crate) use connection::Closing;
 use connection::{Shared, drive};
 use roster::Roster;
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// Requests in work on one connection, and since when there are none.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub(super) struct Activity {
     opened: Instant,
     last_end_ms: AtomicU64,
     asked_to_leave: Notify,
+    closing: CancellationToken,
 }
 
 /// Counts one request until it, and the body of its answer, are gone.
@@ -32,12 +34,18 @@ impl Activity {
             opened: Instant::now(),
             last_end_ms: AtomicU64::new(0),
             asked_to_leave: Notify::new(),
+            closing: CancellationToken::new(),
         })
     }
 
     pub(super) fn begin(self: &Arc<Self>) -> Working {
         self.in_work.fetch_add(1, Ordering::Relaxed);
         Working(Arc::clone(self))
+    }
+
+    /// Cancelled when the connection takes nothing new any more.
+    pub(super) fn closing(&self) -> &CancellationToken {
+        &self.closing
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -57,6 +65,12 @@ impl Activity {
     /// Completes when another connection needs its room. It may have got work meanwhile.
     pub(super) async fn asked_to_leave(&self) {
         self.asked_to_leave.notified().await;
+    }
+}
+
+impl Working {
+    pub(super) fn closing(&self) -> CancellationToken {
+        self.0.closing().clone()
     }
 }
 

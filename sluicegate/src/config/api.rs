@@ -159,6 +159,7 @@ fn count_limits(section: &mut Section<'_>, default: Limits) -> Limits {
             default.max_subscriptions,
             1..=10_000,
         ),
+        max_tails: section.integer("max_tails", default.max_tails, 1..=many),
         max_cached_keys: section.integer("max_cached_keys", default.max_cached_keys, 1..=10 * many),
         unknown_key_lookups_per_second: section.integer(
             "unknown_key_lookups_per_second",
@@ -190,6 +191,7 @@ fn time_limits(section: &mut Section<'_>, default: Limits) -> Limits {
         write_stall_timeout: time("write_stall_timeout", default.write_stall_timeout, long),
         request_timeout: time("request_timeout", default.request_timeout, short.clone()),
         max_wait: time("max_wait", default.max_wait, seconds(1)..=seconds(300)),
+        max_tail_age: time("max_tail_age", default.max_tail_age, seconds(10)..=seconds(86_400)),
         shutdown_deadline: time("shutdown_deadline", default.shutdown_deadline, short),
         ..default
     }
@@ -209,6 +211,7 @@ fn size_limits(section: &mut Section<'_>, default: Limits) -> Limits {
             1..=64 * MIB as u64,
         ),
         max_page_bytes: section.bytes("max_page_bytes", default.max_page_bytes, KIB..=64 * MIB),
+        max_tail_bytes: section.bytes("max_tail_bytes", default.max_tail_bytes, MIB..=4096 * MIB),
         ..default
     }
 }

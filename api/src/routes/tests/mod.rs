@@ -8,6 +8,7 @@ mod managing;
 mod publishing;
 mod reading;
 mod serving;
+mod tailing;
 mod tokens;
 mod waiting;
 
@@ -253,7 +254,7 @@ impl World {
 
 const CHANGE: Change<'static> = Change { by: "test", at_ms: NOW_MS };
 
-fn dynamodb(aws: &LocalAws) -> aws_sdk_dynamodb::Client {
+pub(crate) fn dynamodb(aws: &LocalAws) -> aws_sdk_dynamodb::Client {
     let config = aws_sdk_dynamodb::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .credentials_provider(Credentials::new("test", "secret", None, None, "tests"))
@@ -271,6 +272,7 @@ fn integration(name: &str) -> IntegrationInfo {
         retention: DAY * 7,
         entity_pointer: Some("/properties/net".to_owned()),
         time_pointer: None,
+        tail: name == "quakes",
     }
 }
 

@@ -416,7 +416,7 @@ const API: &[Metric] = &[
         "sluicegate.api.request_seconds",
         CALL_SECONDS,
         &[
-            Label::new("route", Values::AtMost(16, "path templates, or `unmatched`")),
+            Label::new("route", Values::AtMost(24, "path templates, or `unmatched`")),
             Label::new("status", Values::AtMost(16, "HTTP status codes")),
         ],
         "how long an answer took, until its body began",
@@ -507,6 +507,21 @@ const API: &[Metric] = &[
         &[],
         "entities that clients wait for, each looked at once a second",
     ),
+    gauge("sluicegate.api.tails", &[], "clients that follow an integration"),
+    counter(
+        "sluicegate.api.tails_ended",
+        &[Label::new(
+            "reason",
+            Values::Of("gone access-ended draining max-age lagging unavailable"),
+        )],
+        "clients that follow no more",
+    ),
+    gauge(
+        "sluicegate.api.tailed_integrations",
+        &[],
+        "integrations that clients follow, each read once a second",
+    ),
+    counter("sluicegate.api.tail_messages", &[], "messages sent to clients that follow"),
     counter(
         "sluicegate.api.store_failures",
         &[Label::new("class", Values::Of("retry skip fatal"))],
