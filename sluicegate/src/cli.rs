@@ -10,6 +10,7 @@ use crate::access::args::{self as access, ClientsArgs};
 use crate::deliveries::args::{self as deliveries, DeliveriesArgs};
 use crate::filter;
 use crate::leases::args::{EXIT_CODES, LeasesArgs};
+use crate::messages::args::{self as messages, MessagesArgs};
 use crate::replay::args::{self as replay, ReplayArgs};
 use crate::subscriptions::args::{self as subscriptions, SubscriptionsArgs};
 
@@ -64,6 +65,9 @@ pub(crate) enum Command {
     /// Who may ask the API: clients with their grants, API keys and OAuth clients.
     #[command(after_help = access::EXIT_CODES)]
     Clients(ClientsArgs),
+    /// Messages over the API, as a client of it: those of an entity, one by its link, or all of an integration as they come.
+    #[command(after_help = messages::AFTER_HELP)]
+    Messages(MessagesArgs),
     /// Which messages of a file a filter lets through: to try one out before a subscription has it.
     #[command(
         after_help = "Example:\n  sluicegate filter '{\"properties\":{\"mag\":[{\"numeric\":[\">=\",4.5]}]}}' earthquakes.ndjson\n\nThe language is described in docs/filters.md."

@@ -115,7 +115,7 @@ fn reading(
 ) -> anyhow::Result<KinesisClients> {
     let tls = rustls::ClientConfig::builder();
     let tls = match &options.ca_bundle {
-        Some(path) => tls.with_root_certificates(roots(path)?.1),
+        Some(path) => tls.with_root_certificates(roots("aws.ca_bundle", path)?.1),
         None => tls.with_native_roots()?,
     };
     let (tls, config) = (tls.with_no_client_auth(), config.clone());
@@ -155,14 +155,14 @@ fn tls_context(ca_bundle: Option<&Path>) -> anyhow::Result<TlsContext> {
     let trust = match ca_bundle {
         None => TrustStore::default(),
         // Looked at here because the connector would panic over what it cannot read.
-        Some(path) => TrustStore::empty().with_pem_certificate(roots(path)?.0),
+        Some(path) => TrustStore::empty().with_pem_certificate(roots("aws.ca_bundle", path)?.0),
     };
     Ok(TlsContext::builder().with_trust_store(trust).build()?)
 }
 
-/// The authorities in a PEM file, as they stand there and as they are used.
-fn roots(path: &Path) -> anyhow::Result<(Vec<u8>, RootCertStore)> {
-    let what = || format!("aws.ca_bundle: {}", path.display());
+/// The authorities in a PEM file, as they stand there and as they are used; `named` says who names the file.
+pub(crate) fn roots(named: &str, path: &Path) -> anyhow::Result<(Vec<u8>, RootCertStore)> {
+    let what = || format!("{named}: {}", path.display());
     let pem = std::fs::read(path).with_context(what)?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {

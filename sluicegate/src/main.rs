@@ -21,6 +21,7 @@ mod filter;
 mod init;
 mod leases;
 mod load;
+mod messages;
 mod operator;
 mod preflight;
 mod publish;
@@ -78,6 +79,7 @@ async fn run(cli: Cli) -> ExitCode {
         Some(Command::Deliveries(args)) => Box::pin(deliveries::run(args, stop)).await,
         Some(Command::Subscriptions(args)) => Box::pin(subscriptions::run(args)).await,
         Some(Command::Clients(args)) => Box::pin(access::run(args)).await,
+        Some(Command::Messages(args)) => Box::pin(messages::run(args, stop)).await,
         Some(Command::Replay(args)) => Box::pin(replay::run(*args, stop)).await,
     };
     ended.unwrap_or_else(|error| fail(&error))

@@ -29,6 +29,7 @@ mod publishing;
 mod queues;
 mod replay;
 mod subscriptions;
+mod tail;
 mod telemetry;
 mod verifiers;
 mod walk;

@@ -15,7 +15,7 @@ pub(super) const ENV_PREFIX: &str = "SLUICEGATE_";
 /// Read by the command line itself.
 const RESERVED: [&str; 1] = ["SLUICEGATE_CONFIG"];
 /// Set by Kubernetes in every pod beside a service named `sluicegate`.
-const FOREIGN: [&str; 2] = ["SLUICEGATE_SERVICE_", "SLUICEGATE_PORT"];
+const FOREIGN: [&str; 3] = ["SLUICEGATE_SERVICE_", "SLUICEGATE_PORT", "SLUICEGATE_CLIENT_"];
 
 /// A value and where it came from.
 #[derive(Debug, Clone)]
