@@ -13,8 +13,8 @@ use futures::future::BoxFuture;
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
 use store::{
-    Entity, IntegrationName, Locator, Message, MessagePage, MessageQuery, MessageStore, PutReport,
-    StoreError, StoreItem,
+    Arrivals, ArrivalsPage, ArrivalsQuery, Entity, IntegrationName, Locator, Message, MessagePage,
+    MessageQuery, MessageStore, PutReport, StoreError, StoreItem,
 };
 use tower::ServiceExt;
 
@@ -60,6 +60,26 @@ impl MessageStore for InMemory {
         _: bool,
     ) -> BoxFuture<'a, Result<Option<Message>, StoreError>> {
         std::future::ready(Ok(None)).boxed()
+    }
+
+    fn get_many<'a>(
+        &'a self,
+        places: &'a [Locator],
+        _: i64,
+        _: usize,
+    ) -> BoxFuture<'a, Result<Vec<Option<Message>>, StoreError>> {
+        std::future::ready(Ok(vec![None; places.len()])).boxed()
+    }
+
+    fn announce<'a>(&'a self, _: &'a [Arrivals]) -> BoxFuture<'a, PutReport> {
+        std::future::pending().boxed()
+    }
+
+    fn arrivals<'a>(
+        &'a self,
+        _: &'a ArrivalsQuery,
+    ) -> BoxFuture<'a, Result<ArrivalsPage, StoreError>> {
+        std::future::pending().boxed()
     }
 }
 
