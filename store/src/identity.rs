@@ -38,6 +38,12 @@ pub enum IdentityError {
         /// The id as found, cut at 80 characters.
         found: String,
     },
+    /// Not the key of a request.
+    #[error("request key {found:?} is refused: 1 to 255 visible ASCII characters are allowed")]
+    RequestKey {
+        /// The key as found, cut at 80 characters.
+        found: String,
+    },
     /// Not the id of a client, a key or a subscription.
     #[error("{kind} {found:?} is refused: 1 to {max} of A-Z a-z 0-9 _ - are allowed")]
     Id {

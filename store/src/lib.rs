@@ -1,5 +1,5 @@
-//! What both services share, kept in three DynamoDB tables: messages, parked deliveries with dead
-//! letters, and access (subscriptions, clients, keys, what clients used).
+//! What both services share, kept in four DynamoDB tables: messages, parked deliveries with dead
+//! letters, access (subscriptions, clients, keys, what clients used), and requests that may be sent again.
 //!
 //! This room knows how things are keyed, written once, read back whole and signed. It knows
 //! nothing of streams, shards' owners or HTTP, never reads the environment, never makes a client
@@ -24,6 +24,7 @@ mod parts;
 pub mod pattern;
 mod pointer;
 mod replays;
+mod requests;
 mod signer;
 mod subscriptions;
 mod tables;
@@ -57,6 +58,10 @@ pub use pointer::{Pointer, PointerError};
 pub use replays::{
     DEFAULT_REPLAY_RATE, MAX_REPLAY_MESSAGES, REPLAY_RETENTION, Replay, ReplayClaim, ReplayCounts,
     ReplayId, ReplayOf, ReplayPart, ReplayPlace, ReplaySource, ReplayState, ReplayStore,
+};
+pub use requests::{
+    Begun, Fingerprint, KeptAnswer, REQUEST_RETENTION, RequestClaim, RequestKey, RequestName,
+    RequestStore,
 };
 pub use signer::{Signer, TokenError};
 pub use subscriptions::{

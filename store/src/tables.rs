@@ -1,4 +1,4 @@
-//! The three tables: their keys, indexes and TTL, and making them.
+//! The four tables: their keys, indexes and TTL, and making them.
 //!
 //! Only [`create_tables`] ever makes or changes a table; it may be called again and again. It never
 //! deletes one. A table that exists must have the keys and indexes that this room needs, and what
@@ -37,6 +37,11 @@ pub(crate) fn deliveries_table(app: &str) -> String {
 /// The table of subscriptions, clients, keys, epochs and what clients used.
 pub(crate) fn access_table(app: &str) -> String {
     format!("{app}-access")
+}
+
+/// The table of requests that clients may send again.
+pub(crate) fn requests_table(app: &str) -> String {
+    format!("{app}-requests")
 }
 
 /// One table after [`create_tables`]: it is there and can be used.
@@ -97,13 +102,14 @@ const DELIVERY_INDEXES: &[IndexSpec] = &[
     IndexSpec { name: BY_SUBSCRIPTION, hash: SUBSCRIPTION, range: VISIBLE_AT, include: SUMMARY },
 ];
 
-/// Makes what is missing of the tables `<app>-messages`, `<app>-deliveries` and `<app>-access`,
+/// Makes what is missing of the tables `<app>-messages`, `<app>-deliveries`, `<app>-access` and `<app>-requests`,
 /// billed on demand, with TTL, and waits until all are usable.
 pub async fn create_tables(dynamodb: &Client, app: &str) -> Result<Vec<TableReport>, SchemaError> {
     let specs = [
         TableSpec { name: messages_table(app), indexes: &[] },
         TableSpec { name: deliveries_table(app), indexes: DELIVERY_INDEXES },
         TableSpec { name: access_table(app), indexes: &[] },
+        TableSpec { name: requests_table(app), indexes: &[] },
     ];
     let mut reports = Vec::with_capacity(specs.len());
     // All are asked for first, so that DynamoDB makes them at the same time.
@@ -292,11 +298,11 @@ mod tests {
         let (aws, client) = empty_dynamodb();
         let made = create_tables(&client, APP).await.unwrap();
         let names: Vec<&str> = made.iter().map(|r| r.name.as_str()).collect();
-        assert_eq!(names, ["test-messages", "test-deliveries", "test-access"]);
+        assert_eq!(names, ["test-messages", "test-deliveries", "test-access", "test-requests"]);
         assert!(made.iter().all(|r| r.created));
         let again = create_tables(&client, APP).await.unwrap();
         assert!(again.iter().all(|r| !r.created));
-        assert_eq!(calls(&aws, "UpdateTimeToLive"), 3, "TTL is switched on once");
+        assert_eq!(calls(&aws, "UpdateTimeToLive"), 4, "TTL is switched on once");
     }
 
     #[tokio::test(start_paused = true)]
