@@ -89,6 +89,11 @@ pub(crate) fn message_published(outcome: &'static str) {
     counter!("sluicegate.api.messages_published", "outcome" => outcome).increment(1);
 }
 
+/// A request came again under its key; what was found of it.
+pub(crate) fn request_repeated(found: &'static str) {
+    counter!("sluicegate.api.requests_repeated", "found" => found).increment(1);
+}
+
 /// So many entities are looked at for clients that wait.
 pub(crate) fn watched(count: usize) {
     gauge!("sluicegate.api.watched_entities").set(count as f64);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use aws_smithy_async::time::SharedTimeSource;
 use axum::Router;
-use store::{AccessStore, MessageStore, Signer, UsageStore};
+use store::{AccessStore, MessageStore, RequestStore, Signer, UsageStore};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +45,8 @@ pub struct Backing {
     pub time: SharedTimeSource,
     /// Where published messages go; `None`: nowhere, nothing can be published.
     pub publisher: Option<Arc<dyn Publisher>>,
+    /// Requests that clients may send again.
+    pub requests: RequestStore,
 }
 
 /// The API cannot start.
@@ -163,9 +165,12 @@ fn tails(limits: &Limits) -> usize {
 
 fn app(options: Options, backing: Backing) -> Arc<App> {
     let limits = options.limits;
-    let Backing { messages, access, usage, signer, documents, managing, time, publisher } = backing;
+    let Backing { messages, access, usage, signer, documents, managing, time, publisher, requests } =
+        backing;
     let tokens = Tokens::new(&options.oauth, &documents, &time);
     let has_base_url = options.base_url.is_some();
+    let publishing = publisher
+        .map(|publisher| Publishing::new(publisher, requests, time.clone(), limits.publish));
     Arc::new(App {
         manager: Manager::new(
             managing,
@@ -189,7 +194,7 @@ fn app(options: Options, backing: Backing) -> Arc<App> {
         waiting: Arc::new(Semaphore::new(limits.max_requests_in_flight / 2)),
         tailing: Arc::new(Semaphore::new(tails(&limits))),
         draining: CancellationToken::new(),
-        publishing: publisher.map(|publisher| Publishing::new(publisher, limits.publish)),
+        publishing,
         limits,
     })
 }

@@ -16,7 +16,8 @@ use processor::{
 };
 use serde::Serialize;
 use store::{
-    AccessStore, DeliveryStore, DynamoMessages, Pepper, Signer, SubscriptionStore, UsageStore,
+    AccessStore, DeliveryStore, DynamoMessages, Pepper, RequestStore, Signer, SubscriptionStore,
+    UsageStore,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -300,9 +301,7 @@ impl ApiService {
                 (Transport::Tls(tls), Some(files))
             }
         };
-        let tables = ["-messages", "-deliveries", "-access"]
-            .map(|name| format!("{}{name}", config.app.name));
-        require_tables(&clients.dynamodb, &tables).await?;
+        require_tables(&clients.dynamodb, &publish::api_tables(config)).await?;
         let secrets = &config.secrets;
         let pepper = secrets.pepper.as_ref().context("secrets.pepper is not set")?;
         let link_key =
@@ -321,6 +320,7 @@ impl ApiService {
             managing: rules::managing(config, clients),
             time: clients.time.clone(),
             publisher: publish::publisher(config, clients),
+            requests: RequestStore::new(clients.dynamodb.clone(), &config.app.name),
         };
         let (service, handle) = api::Service::bind(api_options(config, transport), backing).await?;
         Ok(ApiService { service, handle, reload })

@@ -159,3 +159,127 @@ async fn without_a_way_there_is_nothing_to_publish_to() {
     assert_eq!(seen["integrations"][0]["actions"], json!(["read", "subscribe"]), "{seen}");
     assert_eq!(api.child.terminate().await.code, Some(0));
 }
+
+/// A fault of PutRecords, as local-aws takes it.
+fn put_records(effect: Value, times: u64) -> Value {
+    json!({ "service": "kinesis", "operation": "PutRecords", "effect": effect, "times": times })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_stream_refuses_for_now_is_sent_again_and_each_arrives_once() {
+    let platform = Platform::start().await;
+    let api = Api::start(&platform, &[]).await;
+    let processor = Processor::start(&platform).await;
+    let events: Vec<_> = earthquakes().into_iter().take(400).collect();
+    platform.inject(put_records(json!({ "partial": 0.5 }), 5)).await;
+    platform.inject(put_records(json!("throttle"), 2)).await;
+    let published = ids(&api.publish(LINES, batch(&events)).await);
+    platform.everything_arrived(events.len()).await;
+    let stored = platform.stored().await;
+    for (id, (_, event)) in published.iter().zip(&events) {
+        assert_eq!(&stored[id].payload, event, "{id} is stored as it was published");
+    }
+    assert_eq!(processor.stop().await.code, Some(0));
+    assert_eq!(api.child.terminate().await.code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_have_been_taken_is_said_and_what_was_not_is_not_lost_sight_of() {
+    let platform = Platform::start().await;
+    let set = ["api.limits.request_timeout=3s", "aws.attempt_timeout=1s"];
+    let api = Api::start(&platform, &set).await;
+    let event = earthquakes()[0].1.clone();
+
+    platform.inject(put_records(json!("lost_reply"), 1)).await;
+    let twice = api.publish("application/json", event.clone()).await;
+    assert_eq!((twice.status, &twice.body["messages"][0]["mayBeDuplicate"]), (200, &json!(true)));
+    let silent = platform.inject(put_records(json!("unanswered"), 1_000)).await;
+    let unknown = api.publish("application/json", event.clone()).await;
+    platform.clear(silent).await;
+    let error = &unknown.body["messages"][0]["error"];
+    assert_eq!((unknown.status, &error["code"]), (503, &json!("unknown")), "{}", unknown.body);
+    assert_eq!((&error["mayHaveBeenTaken"], &error["retryable"]), (&json!(true), &json!(true)));
+    let full = platform.inject(put_records(json!("throttle"), 1_000)).await;
+    let throttled = api.publish("application/json", event.clone()).await;
+    platform.clear(full).await;
+    let error = &throttled.body["messages"][0]["error"];
+    assert_eq!((throttled.status, &error["code"]), (503, &json!("throttled")));
+    assert_eq!(error["mayHaveBeenTaken"], false);
+    assert_eq!(ids(&api.publish("application/json", event).await).len(), 1);
+    assert_eq!(api.child.terminate().await.code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_under_a_key_is_done_once_whichever_task_it_comes_to() {
+    let platform = Platform::start().await;
+    let (one, two) = (Api::start(&platform, &[]).await, Api::start(&platform, &[]).await);
+    let processor = Processor::start(&platform).await;
+    let events: Vec<_> = earthquakes().into_iter().take(100).collect();
+    let ask = |api: &Api, key: &str| {
+        api.post("earthquakes", LINES).header("idempotency-key", format!("\"{key}\""))
+    };
+    let first = ids(&one.send(ask(&one, "batch-1"), batch(&events)).await);
+    for api in [&one, &two] {
+        assert_eq!(ids(&api.send(ask(api, "batch-1"), batch(&events)).await), first);
+    }
+    let other = two.send(ask(&two, "batch-1"), batch(&events[1..])).await;
+    assert_eq!(other.status, 422, "{}", other.body);
+
+    // At once to both, with PutRecords held up: one of them does it, the other one says so.
+    let slow = put_records(json!({ "latency_ms": 500 }), 1);
+    platform.inject(slow).await;
+    let both = [&one, &two].map(|api| api.send(ask(api, "batch-2"), batch(&events[..1])));
+    let mut statuses: Vec<u16> =
+        futures::future::join_all(both).await.iter().map(|answer| answer.status).collect();
+    statuses.sort_unstable();
+    // On a machine that is slow enough the second finds the answer of the first.
+    assert!(statuses[0] == 200 && [200, 409].contains(&statuses[1]), "{statuses:?}");
+
+    platform.everything_arrived(events.len() + 1).await;
+    assert_eq!(processor.stop().await.code, Some(0));
+    for api in [one, two] {
+        assert_eq!(api.child.terminate().await.code, Some(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_dies_while_it_publishes_leaves_the_key_to_another_one() {
+    let platform = Platform::start().await;
+    let set = ["api.limits.request_timeout=2s"];
+    let (dies, lives) = (Api::start(&platform, &set).await, Api::start(&platform, &set).await);
+    let event = earthquakes()[0].1.clone();
+    let ask = |api: &Api| {
+        api.post("earthquakes", "application/json").header("idempotency-key", "\"one\"")
+    };
+    // The stream takes it and nobody hears of it.
+    let silent = platform.inject(put_records(json!("unanswered"), 1)).await;
+    let request = ask(&dies);
+    let sent = tokio::spawn({
+        let (key, event) = (dies.key.clone(), event.clone());
+        async move {
+            let client = Client::builder(TokioExecutor::new()).build_http();
+            let request = request.header("x-api-key", key).body(Full::new(Bytes::from(event)));
+            client.request(request.expect("a request")).await.is_ok()
+        }
+    });
+    eventually("the request is in work", async || {
+        match platform.aws.count(&platform.table("requests"), None).await {
+            1 => Ok(()),
+            count => Err(format!("{count} requests")),
+        }
+    })
+    .await;
+    dies.child.kill().await;
+    assert!(!sent.await.expect("ended"), "its client has no answer");
+    drop(silent);
+    let in_work = lives.send(ask(&lives), event.clone()).await;
+    assert_eq!(in_work.status, 409, "{}", in_work.body);
+    let taken = eventually("the lease is over", async || {
+        let answer = lives.send(ask(&lives), event.clone()).await;
+        if answer.status == 200 { Ok(answer) } else { Err(answer.body.to_string()) }
+    })
+    .await;
+    let again = lives.send(ask(&lives), event.clone()).await;
+    assert_eq!(ids(&again), ids(&taken), "from now on it is answered again");
+    assert_eq!(lives.child.terminate().await.code, Some(0));
+}

@@ -7,9 +7,10 @@ mod plan;
 
 use std::sync::Arc;
 
+use aws_smithy_async::time::SharedTimeSource;
 use axum::body::Bytes;
 use futures::future::BoxFuture;
-use store::{Entity, IntegrationName, MessageId};
+use store::{Entity, IntegrationName, MessageId, RequestStore};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -187,15 +188,23 @@ impl PublishLimits {
 /// What the routes have for publishing, if there is a way at all.
 pub(crate) struct Publishing {
     pub(crate) publisher: Arc<dyn Publisher>,
+    /// Requests that were made under a key.
+    pub(crate) requests: RequestStore,
+    pub(crate) time: SharedTimeSource,
     pub(crate) limits: PublishLimits,
     /// Room for bodies, in units of [`UNIT_BYTES`].
     room: Arc<Semaphore>,
 }
 
 impl Publishing {
-    pub(crate) fn new(publisher: Arc<dyn Publisher>, limits: PublishLimits) -> Self {
+    pub(crate) fn new(
+        publisher: Arc<dyn Publisher>,
+        requests: RequestStore,
+        time: SharedTimeSource,
+        limits: PublishLimits,
+    ) -> Self {
         let room = Arc::new(Semaphore::new(units(limits.max_in_work_bytes) as usize));
-        Self { publisher, limits, room }
+        Self { publisher, requests, time, limits, room }
     }
 
     /// Room for a body of which so much was announced, if there is any; kept until the messages are settled.

@@ -19,6 +19,8 @@ const INVALID_PARAMETER: &str = "urn:sluicegate:problem:invalid-parameter";
 const INVALID_MESSAGE: &str = "urn:sluicegate:problem:invalid-message";
 const TAIL_OFF: &str = "urn:sluicegate:problem:tail-off";
 const CURSOR_EXPIRED: &str = "urn:sluicegate:problem:cursor-expired";
+const REQUEST_IN_WORK: &str = "urn:sluicegate:problem:request-in-work";
+const KEY_REUSED: &str = "urn:sluicegate:problem:idempotency-key-reused";
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 
 /// One problem: what is answered instead of the resource.
@@ -190,6 +192,24 @@ impl Problem {
         problem
             .extensions
             .insert("messages".into(), serde_json::to_value(messages).unwrap_or_default());
+        problem
+    }
+
+    /// 409: the same request is in work; it may be sent again.
+    pub(crate) fn in_work(wait: Duration) -> Self {
+        let detail = "a request with this idempotency-key is in work: send it again for its answer";
+        let mut problem = Self::plain(StatusCode::CONFLICT).detail(detail).retry_after(wait);
+        problem.kind = REQUEST_IN_WORK;
+        problem.title = "Request in work";
+        problem
+    }
+
+    /// 422: the key of another request.
+    pub(crate) fn key_reused() -> Self {
+        let detail = "this idempotency-key was given to another request: path, query or body differ; nothing was sent";
+        let mut problem = Self::plain(StatusCode::UNPROCESSABLE_ENTITY).detail(detail);
+        problem.kind = KEY_REUSED;
+        problem.title = "Idempotency key reused";
         problem
     }
 

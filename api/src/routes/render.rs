@@ -104,16 +104,18 @@ pub(crate) fn page(base: &str, messages: &[Exposed], next: Option<&str>) -> Resp
     })
 }
 
+/// JSON that was written already, as an answer.
+pub(crate) fn of_json(bytes: impl Into<Body>) -> Response {
+    let mut response = Response::new(bytes.into());
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
 /// Any value as a JSON answer.
 pub(crate) fn json<T: Serialize>(value: &T) -> Response {
     match serde_json::to_vec(value) {
-        Ok(bytes) => {
-            let mut response = Response::new(Body::from(bytes));
-            response
-                .headers_mut()
-                .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            response
-        }
+        Ok(bytes) => of_json(bytes),
         Err(error) => {
             tracing::error!(%error, "an answer has no JSON form");
             axum::response::IntoResponse::into_response(super::problem::Problem::internal())

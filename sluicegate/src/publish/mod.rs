@@ -32,6 +32,14 @@ use crate::random;
 use crate::streams::{self, StreamError};
 use put::Sender;
 
+/// The tables that an API of this configuration uses.
+pub(crate) fn api_tables(config: &Config) -> Vec<String> {
+    // Requests have keys only where there is something to publish to.
+    let publishes = (!config.publish.is_empty()).then_some("-requests");
+    let tables = ["-messages", "-deliveries", "-access"].into_iter().chain(publishes);
+    tables.map(|name| format!("{}{name}", config.app.name)).collect()
+}
+
 /// Where published messages go; `None` if no integration can be published to.
 pub(crate) fn publisher(config: &Config, clients: &Clients) -> Option<Arc<dyn Publisher>> {
     let publisher = KinesisPublisher::new(

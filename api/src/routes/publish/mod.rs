@@ -2,15 +2,17 @@
 
 mod answer;
 mod body;
+mod repeat;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
+use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
-use http::StatusCode;
+use http::{StatusCode, Uri};
 use store::IntegrationName;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -24,9 +26,12 @@ use crate::metrics;
 use crate::publish::{Asked, BadMessage, Outcome, Outgoing, Publishing, plan};
 use answer::PublishJson;
 use body::Form;
+use repeat::{Repeatable, Step};
 
 /// Of a request's time, what is kept for everything after the sending: a fifth, and no more than this.
 const LONGEST_MARGIN: Duration = Duration::from_secs(2);
+/// The least that an attempt has, before another may take over.
+const SHORTEST_LEASE: Duration = Duration::from_secs(10);
 
 /// Publishes messages into an integration
 ///
@@ -38,17 +43,23 @@ const LONGEST_MARGIN: Duration = Duration::from_secs(2);
         ("integration" = String, Path, description = "Name of the integration"),
         ("partition_key" = Option<String>, Query, min_length = 1, max_length = 256,
             description = "The key of all messages; without it each one's entity. Needed, and the entity, where messages do not say theirs"),
+        ("idempotency-key" = Option<String>, Header,
+            description = "A name for this request, in quotes, of 1 to 255 characters: sent again within a day it is answered again, and not done again"),
     ),
     request_body(description = "The message, or messages", content(
         (serde_json::Value = "application/json"), (String = "application/x-ndjson"))),
     responses(
-        (status = 200, description = "At least one message was taken; `failed` of them were not", body = PublishJson),
+        (status = 200, description = "At least one message was taken; `failed` of them were not", body = PublishJson,
+            headers(("idempotent-replayed" = String, description = "`true` for the answer of an earlier request"))),
         (status = 400, description = "A parameter is wrong, or a message is not JSON: `line` says which. Nothing was sent",
             body = ref("#/components/schemas/Problem"), content_type = MEDIA_TYPE),
+        (status = 409, description = "The same request is in work: sent again it is answered",
+            body = ref("#/components/schemas/Problem"), content_type = MEDIA_TYPE,
+            headers(("retry-after" = u64, description = "Not worth trying again before so many seconds"))),
         (status = 415, description = "The body is of another media type, or compressed",
             body = ref("#/components/schemas/Problem"), content_type = MEDIA_TYPE,
             headers(("accept-post" = String, description = "The media types that are taken"))),
-        (status = 422, description = "A message is none of this integration, or not granted, or there are none, or too many. Nothing was sent",
+        (status = 422, description = "A message is none of this integration, or not granted, or there are none, or too many; or the key is that of another request. Nothing was sent",
             body = ref("#/components/schemas/Problem"), content_type = MEDIA_TYPE),
         (status = 503, description = "No message is known to be taken (`messages` says why of each), or there is no room now",
             body = ref("#/components/schemas/Problem"), content_type = MEDIA_TYPE),
@@ -67,15 +78,16 @@ pub(crate) async fn publish(
     let key = params::partition_key(request.uri())?;
     let form = Form::of(request.headers())?;
     let room = publishing.room(body::announced(request.headers())).ok_or_else(no_room)?;
-    let body = bytes(request.into_body(), publishing.limits.max_body_bytes).await?;
+    let (head, body) = request.into_parts();
+    let body = bytes(body, publishing.limits.max_body_bytes).await?;
+    let fingerprint = || repeat::fingerprint(path_and_query(&head.uri), form, &body);
+    let repeatable = Repeatable::of(&head.headers, &caller.client.id, fingerprint, &context.id)?;
     let asked =
         Asked { client: &caller.client, integration: &integration, partition_key: key.as_deref() };
-    let lines = form.split(&body);
-    let messages = plan(&*publishing.publisher, &publishing.limits, &asked, lines)?;
-    let deadline = sending_ends(Instant::now(), context.deadline);
-    let work = Work { app: Arc::clone(&app), integration, messages, _room: room };
+    let messages = plan(&*publishing.publisher, &publishing.limits, &asked, form.split(&body))?;
+    let work = Work { app: Arc::clone(&app), integration, messages, repeatable, _room: room };
     // A task of its own: a client that goes away while its messages are sent does not leave them half sent.
-    let settled = tokio::spawn(work.settle(deadline)).await;
+    let settled = tokio::spawn(work.settle(context.deadline)).await;
     settled.map_err(|_| Problem::internal())?
 }
 
@@ -84,19 +96,50 @@ struct Work {
     app: Arc<App>,
     integration: IntegrationName,
     messages: Vec<Outgoing>,
+    repeatable: Option<Repeatable>,
     _room: OwnedSemaphorePermit,
 }
 
 impl Work {
-    async fn settle(self, deadline: Instant) -> Result<Response, Problem> {
+    async fn settle(self, request_ends: Instant) -> Result<Response, Problem> {
         let publishing = self.app.publishing.as_ref().ok_or_else(Problem::not_found)?;
-        let outcomes = send(publishing, &self.integration, self.messages, deadline).await;
+        let sending_ends = sending_ends(Instant::now(), request_ends);
+        let claim = match self.repeatable {
+            None => None,
+            Some(repeatable) => {
+                let lease = lease(self.app.limits.request_timeout);
+                match Box::pin(repeatable.begin(publishing, lease, sending_ends)).await? {
+                    Step::Do(claim) => Some(claim),
+                    Step::Answer(response) => return Ok(response),
+                }
+            }
+        };
+        let outcomes = send(publishing, &self.integration, self.messages, sending_ends).await;
         let answer = PublishJson::of(&outcomes);
-        if answer.status() == StatusCode::OK {
-            return Ok(render::json(&answer));
+        // Half of what is left: the answer itself takes no time, but it must not be too late.
+        let kept_by = sending_ends + request_ends.saturating_duration_since(sending_ends) / 2;
+        if answer.status() != StatusCode::OK {
+            if let Some(claim) = &claim {
+                repeat::forget(publishing, claim, kept_by).await;
+            }
+            let detail = answer::none_taken(&outcomes);
+            return Err(Problem::nothing_taken(detail, &answer.messages));
         }
-        Err(Problem::nothing_taken(answer::none_taken(&outcomes), &answer.messages))
+        let body = serde_json::to_vec(&answer).map(Bytes::from).map_err(|_| Problem::internal())?;
+        if let Some(claim) = &claim {
+            repeat::keep(publishing, claim, body.clone(), kept_by).await;
+        }
+        Ok(render::of_json(body))
     }
+}
+
+/// How long a request is its attempt's alone: longer than any attempt lasts, clocks that differ included.
+fn lease(request_timeout: Duration) -> Duration {
+    (request_timeout * 2).max(SHORTEST_LEASE)
+}
+
+fn path_and_query(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("/", |text| text.as_str())
 }
 
 async fn send(

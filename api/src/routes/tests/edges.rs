@@ -136,6 +136,7 @@ async fn a_bad_option_is_refused_with_what_is_allowed() {
         managing: world.managing.clone(),
         time: aws_smithy_async::time::SharedTimeSource::new(world.wall.clone()),
         publisher: None,
+        requests: world.requests.clone(),
     };
     let options = || Options::new(Transport::PlainBehindLoadBalancer, vec![]);
     let mut zero = options();

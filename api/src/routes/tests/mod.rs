@@ -7,6 +7,7 @@ mod grants;
 mod managing;
 mod publishing;
 mod reading;
+mod repeating;
 mod serving;
 mod tailing;
 mod tokens;
@@ -29,7 +30,7 @@ use serde_json::Value;
 use store::{
     AccessStore, Action, ApiKey, Change, Client, ClientId, DynamoMessages, Entity, Grant,
     GrantScope, IntegrationName, KeyTerms, Message, MessageId, MessageStore, Pepper, Position,
-    PutOutcome, Signer, StoreItem, UsageStore,
+    PutOutcome, RequestStore, Signer, StoreItem, UsageStore,
 };
 use tower::ServiceExt;
 
@@ -66,6 +67,7 @@ pub(crate) struct World {
     /// What issuers of tokens publish.
     published: Published,
     publisher: publishing::FakePublisher,
+    requests: RequestStore,
     random: Random,
 }
 
@@ -128,6 +130,7 @@ impl World {
         let published = Published::default();
         let managing = managing::over(&dynamodb);
         let publisher = publishing::FakePublisher::new();
+        let requests = RequestStore::new(dynamodb.clone(), "test");
         let backing = Backing {
             messages: elsewhere.unwrap_or_else(|| Arc::new(messages.clone())),
             access: access.clone(),
@@ -137,6 +140,7 @@ impl World {
             managing: managing.clone(),
             time: SharedTimeSource::new(wall.clone()),
             publisher: Some(Arc::new(publisher.clone())),
+            requests: requests.clone(),
         };
         let (service, handle) = Service::bind(options, backing).await.unwrap();
         let router = service.router();
@@ -152,6 +156,7 @@ impl World {
             wall,
             published,
             publisher,
+            requests,
             random: Random(1),
         }
     }

@@ -502,6 +502,11 @@ const API: &[Metric] = &[
         &[Label::new("answer", Values::Of("whole partial throttled unavailable unknown rejected"))],
         "calls of PutRecords with published messages, by how they were answered",
     ),
+    counter(
+        "sluicegate.api.requests_repeated",
+        &[Label::new("found", Values::Of("answered in-work other"))],
+        "requests that came again under their idempotency key",
+    ),
     gauge(
         "sluicegate.api.watched_entities",
         &[],
