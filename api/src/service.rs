@@ -24,7 +24,7 @@ use crate::routes::{App, RequestIds, router};
 use crate::server::Server;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// What the API reads from and proves things with.
 #[derive(Clone)]

@@ -126,6 +126,13 @@ impl tracing::Subscriber for Listener {
     fn exit(&self, _: &tracing::span::Id) {}
 }
 
+/// Has every line heard, on each thread by whoever listens there. Where a test's thread had no subscriber, tracing could take it
+/// that nobody wants a line, for all threads.
+pub(crate) fn listen() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| tracing::subscriber::set_global_default(Listener).unwrap());
+}
+
 /// A2: a secret never appears in logs, errors or Debug.
 #[tokio::test]
 async fn the_log_tells_who_asked_for_what_kind_of_thing_and_no_secret() {
@@ -134,7 +141,7 @@ async fn the_log_tells_who_asked_for_what_kind_of_thing_and_no_secret() {
     world
         .store(vec![message("quakes", "private-entity", 1), message("quakes", "private-entity", 2)])
         .await;
-    tracing::subscriber::set_global_default(Listener).unwrap();
+    listen();
     LOG.set(Some(String::new()));
     let path = "/v1/integrations/quakes/entities/private-entity/messages?limit=1";
     let page = world.get(path, &key).await.json();

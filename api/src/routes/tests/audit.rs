@@ -11,6 +11,8 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Level, Metadata, Subscriber};
 
+use crate::service::tests::listen;
+
 use super::{CHANGE, World, message, reads, reads_prefix};
 
 const ME: &str = "/v1/me";
@@ -65,6 +67,7 @@ impl Visit for Fields {
 
 impl Captured {
     fn start() -> (Captured, DefaultGuard) {
+        listen();
         let captured = Captured::default();
         (captured.clone(), tracing::subscriber::set_default(captured))
     }
