@@ -38,8 +38,8 @@ pub(crate) async fn run(args: ReplayArgs, stop: CancellationToken) -> anyhow::Re
     match args.command {
         None => Box::pin(start(args.start, stop)).await,
         Some(ReplayCommand::List(common)) => list(common).await,
-        Some(ReplayCommand::Show(one)) => show_one(one).await,
-        Some(ReplayCommand::Cancel(one)) => cancel(one).await,
+        Some(ReplayCommand::Show(one)) => Box::pin(show_one(one)).await,
+        Some(ReplayCommand::Cancel(one)) => Box::pin(cancel(one)).await,
     }
 }
 
