@@ -42,6 +42,11 @@ impl Api {
             "api.shared_limits.patience=2s",
             "--set",
             "api.shared_limits.expected_tasks=3",
+            // Nobody reads the log while they are asked: a full pipe would stop them.
+            "--set",
+            "telemetry.log_level=warn",
+            "--set",
+            "api.audit.max_lines_per_second=1",
         ];
         let mut tasks = Vec::new();
         for _ in 0..TASKS {
