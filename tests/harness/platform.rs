@@ -189,6 +189,14 @@ impl Platform {
         parked.map(|item| bytes(item, "payload")).collect()
     }
 
+    /// Where the ranges that are open begin: the stream keeps what a destination is owed from there on.
+    pub async fn range_begins(&self) -> Vec<String> {
+        let items = self.aws.scan(&self.table("deliveries")).await;
+        let open =
+            items.iter().filter(|item| text(item, "pk").is_some_and(|pk| pk.starts_with("range#")));
+        open.filter_map(|item| text(item, "sequence").map(str::to_owned)).collect()
+    }
+
     /// The lease table's items.
     pub async fn leases(&self) -> Vec<Item> {
         self.aws.scan(APP).await
