@@ -1,7 +1,7 @@
 //! What clients publish, as values: the door behind which messages go on their way ([`Publisher`], the app's),
 //! what became of them, and how much may be under way. Knows neither HTTP nor what carries messages.
 //!
-//! A batch is looked into whole ([`plan`]) before anything of it is sent.
+//! A batch is looked into whole ([`plan()`]) before anything of it is sent.
 
 mod plan;
 

@@ -87,7 +87,7 @@ pub(crate) struct TailArgs {
 /// What both commands take.
 #[derive(Debug, Args)]
 pub(crate) struct CommonArgs {
-    /// Where the API is, such as https://api.example.com.
+    /// Where the API is, such as `https://api.example.com`.
     #[arg(long, env = "SLUICEGATE_CLIENT_URL", value_name = "URL")]
     pub(crate) url: Option<String>,
     /// A file with the API key or access token.
