@@ -37,11 +37,7 @@ impl Backend {
                 Followed { integration, entity: Some(entity) }
             }
             None => {
-                let name = IntegrationName::parse(integration).ok();
-                let integration = name
-                    .filter(|name| self.integrations.contains_key(name))
-                    .filter(|name| client.may_see(Action::Read, name))
-                    .ok_or(BackendError::NotFound)?;
+                let integration = self.existing(client, Action::Read, integration)?.clone();
                 Followed { integration, entity: None }
             }
         };

@@ -13,6 +13,7 @@ use store::{
 };
 
 use super::{ManageError, Manager};
+use crate::audit;
 
 /// Separates these cursors from every other kind of token.
 const DOMAIN: &str = "sluicegate api deliveries v1";
@@ -198,7 +199,11 @@ impl Manager {
     ) -> Result<Traced, ManageError> {
         let locator = Locator::decode(&self.signer, locator).map_err(|_| ManageError::NotFound)?;
         let found = self.messages.get(&locator, self.now_ms(), false).await?;
-        let message = found.filter(|found| is_seen(client, found)).ok_or(ManageError::NotFound)?;
+        let message = found.ok_or(ManageError::NotFound)?;
+        if !is_seen(client, &message) {
+            audit::message_outside_grant(client, Action::Subscribe, &message.integration);
+            return Err(ManageError::NotFound);
+        }
         let wanted = self.with.rules.wanted_by(&message, client, subscriptions);
         let deliveries = &self.with.deliveries;
         let settled = deliveries.settled_by(&message.position, message.arrived_at_ms).await?;

@@ -5,6 +5,7 @@ use store::{
 };
 
 use super::{Actor, Fault, KeptState, ManageError, Manager};
+use crate::audit;
 
 /// Replays of one client that wait or run.
 const MAX_ACTIVE: usize = 5;
@@ -65,7 +66,10 @@ impl Manager {
         // Before it, for it is kept in another table: an entry without a replay does no harm.
         self.with.subscriptions.note_as("replay.create", replay.id.as_str(), &change).await?;
         match self.with.replays.create_for(&replay, &actor.client.id).await {
-            Ok(()) => Ok(replay),
+            Ok(()) => {
+                audit::changed(actor.client, "replay.create", replay.id.as_str());
+                Ok(replay)
+            }
             // Everything else was looked at before: too many of all clients wait.
             Err(StoreError::Invalid { detail, .. }) => Err(ManageError::Conflict(detail)),
             Err(error) => Err(error.into()),
@@ -105,7 +109,10 @@ impl Manager {
         let change = store::Change { by: &by, at_ms };
         self.with.subscriptions.note_as("replay.cancel", replay.id.as_str(), &change).await?;
         match self.with.replays.cancel(&replay.id, at_ms).await? {
-            true => self.shown_replay(actor.client, id).await,
+            true => {
+                audit::changed(actor.client, "replay.cancel", replay.id.as_str());
+                self.shown_replay(actor.client, id).await
+            }
             false => Err(ManageError::Changed),
         }
     }

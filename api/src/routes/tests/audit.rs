@@ -11,9 +11,9 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use crate::service::tests::listen;
-
+use super::managing::subscribes;
 use super::{CHANGE, World, message, reads, reads_prefix};
+use crate::service::tests::listen;
 
 const ME: &str = "/v1/me";
 
@@ -141,6 +141,8 @@ async fn what_is_denied_is_written_with_the_reason_that_the_client_never_hears()
         (of("ci"), "entity-outside-grant", "quakes"),
         ("/v1/integrations/flights/entities/us/latest".to_owned(), "no-grant", "flights"),
         ("/v1/integrations/nowhere/entities/us/latest".to_owned(), "no-such-integration", "-"),
+        ("/v1/integrations/nowhere/tail".to_owned(), "no-such-integration", "-"),
+        ("/v1/integrations/flights/tail".to_owned(), "no-grant", "flights"),
     ] {
         let answer = world.get(&path, &key).await;
         let problem = answer.problem(404);
@@ -169,6 +171,29 @@ async fn a_message_that_a_filter_hides_is_denied() {
     assert_eq!(lines.len(), 2, "{lines:#?}");
     assert_eq!(lines[1]["reason"], "message-outside-grant");
     assert_eq!(lines[1]["decision"], "denied");
+}
+
+#[tokio::test]
+async fn what_a_client_changes_is_written_and_what_is_not_its_own_is_denied() {
+    let (mut world, key, log, _guard) = reader(vec![subscribes("quakes")]).await;
+    let (_, stranger) = world.client("stranger", vec![subscribes("quakes")]).await;
+    log.take();
+    let changed = |change: &str, subject: &Value| {
+        let lines = log.audit();
+        let line = lines.iter().find(|line| line["decision"] == "changed").unwrap();
+        assert_eq!((&line["reason"], &line["subject"]), (&json!(change), subject));
+    };
+    let made = world.subscribe(&key).await;
+    changed("subscription.create", &made["id"]);
+    let wanted = json!({ "subscription": made["id"], "from": "horizon" });
+    let replay = world.post("/v1/replays", &key, &wanted).await.json();
+    changed("replay.create", &replay["id"]);
+    let path = format!("/v1/replays/{}", replay["id"].as_str().unwrap());
+    world.get(&path, &stranger).await.problem(404);
+    assert_eq!(log.one().1, "denied not-its-own");
+    let cancel = Request::delete(&path).header("x-api-key", key.expose());
+    assert_eq!(world.send(cancel).await.status, 200);
+    changed("replay.cancel", &replay["id"]);
 }
 
 #[tokio::test(start_paused = true)]

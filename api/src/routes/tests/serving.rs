@@ -143,7 +143,7 @@ async fn what_answers_cost() {
             let (mut least, mut ready) = (Duration::MAX, Duration::MAX);
             for _ in 0..ROUNDS {
                 least = least.min(cost(&world.router, path, key.expose(), requests).await);
-                ready = ready.min(cost(&constant, "/constant", key.expose(), requests).await);
+                ready = ready.min(cost(&constant, "/constant", key.expose(), REQUESTS).await);
             }
             let share = ready.as_secs_f64() / least.as_secs_f64() * 100.0;
             let per_second = 1.0 / least.as_secs_f64();

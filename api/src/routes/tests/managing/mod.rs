@@ -65,7 +65,7 @@ pub(super) fn over(dynamodb: &aws_sdk_dynamodb::Client) -> Managing {
 }
 
 /// May have all of one integration pushed.
-fn subscribes(integration: &str) -> Grant {
+pub(in crate::routes::tests) fn subscribes(integration: &str) -> Grant {
     Grant { action: Action::Subscribe, ..reads(integration) }
 }
 
@@ -83,7 +83,12 @@ fn webhook() -> Value {
 }
 
 impl World {
-    async fn post(&self, path: &str, key: &ApiKey, body: &Value) -> Answer {
+    pub(in crate::routes::tests) async fn post(
+        &self,
+        path: &str,
+        key: &ApiKey,
+        body: &Value,
+    ) -> Answer {
         self.send_json(Request::post(path), key, body).await
     }
 
@@ -96,7 +101,7 @@ impl World {
     }
 
     /// Makes a subscription as a client, and gives it as it was answered.
-    async fn subscribe(&self, key: &ApiKey) -> Value {
+    pub(in crate::routes::tests) async fn subscribe(&self, key: &ApiKey) -> Value {
         let body = json!({ "integrations": ["quakes"], "destination": { "webhook": webhook() } });
         let made = self.post("/v1/subscriptions", key, &body).await;
         assert_eq!(made.status, 201, "{}", made.json());
