@@ -1,7 +1,6 @@
 //! Many seeds, one after the other on each of a few threads, until one fails.
 
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,10 +30,14 @@ pub fn check_panics() {
     assert!(PANICS.replace(0) == 0, "a task panicked");
 }
 
-/// Runs one seed; a failing one says how to replay it.
+/// Runs one seed; a failing one says how to replay it. In a thread of its own: what a thread keeps for its next use, buffers above
+/// all, would let one seed's course depend on those that ran before it.
 pub fn run(seed: u64, traced: bool) -> (Outcome, Option<Trace>) {
-    watch_panics();
-    match catch_unwind(AssertUnwindSafe(|| course::run(seed, traced))) {
+    let alone = || {
+        watch_panics();
+        course::run(seed, traced)
+    };
+    match std::thread::scope(|scope| scope.spawn(alone).join()) {
         Ok(ended) => ended,
         Err(panic) => {
             eprintln!("seed {seed} failed; replay it: just sim --seeds 1 --first {seed}");
