@@ -1,4 +1,7 @@
-//! What was put into the stream, and what became of it: fed by the wire, held to the promises at every write.
+//! What was put into the stream, and what became of it: fed by the wire, held to the promises at every write. What the stream did not
+//! keep for long enough is in `losses`.
+
+mod losses;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,6 +12,7 @@ use serde_json::Value;
 use crate::deliveries::{Deliveries, Tenure, parked_message};
 use crate::leases::{Leases, lanes};
 use crate::receivers::{is_ordered_by_shard, of_subscription};
+use crate::starts::Starts;
 use crate::wire;
 
 /// A record that the stream acknowledged.
@@ -44,6 +48,7 @@ pub struct Ledger {
     by_shard: BTreeMap<String, BTreeMap<SequenceNumber, usize>>,
     /// By shard and lane, those that no position of its lease covered yet.
     unsettled: BTreeMap<String, [BTreeMap<SequenceNumber, usize>; 2]>,
+    starts: Starts,
     missing: usize,
     retention: Option<Duration>,
     broken: Option<String>,
@@ -180,67 +185,6 @@ impl Ledger {
         }
     }
 
-    /// A lane wrote down that records between two others passed the stream's retention before it read them. That is so for all of them
-    /// that it has not settled, and for it alone.
-    fn loss(&mut self, at: Duration, by: &str, payload: &str) {
-        let loss: Value = serde_json::from_str(payload).expect("JSON");
-        let text = |name: &str| loss[name].as_str().expect("text");
-        self.tell(at, format!("{by} writes down a loss: {payload}"));
-        let lane =
-            lanes().iter().position(|lane| lane.as_str() == text("pipeline")).expect("a lane");
-        let number = |text: &str| SequenceNumber::parse(text.split(':').next()?).ok();
-        let after = number(text("after"));
-        let before = loss["before"].as_str().and_then(number);
-        let through = loss["through"].as_str().and_then(number);
-        let Some(unsettled) = self.unsettled.get(text("shard")) else { return };
-        let within = |at: &SequenceNumber| {
-            Some(at) > after.as_ref()
-                && before.as_ref().is_none_or(|before| at < before)
-                && through.as_ref().is_none_or(|through| at <= through)
-        };
-        let all_gone = before.is_none() && through.is_none();
-        let range = unsettled[lane].iter().filter(|(at, _)| within(at));
-        let lost: Vec<usize> = range.map(|(_, index)| *index).collect();
-        let gone = at.checked_sub(self.retention.unwrap_or(Duration::MAX));
-        for index in lost {
-            let there = gone.is_none_or(|gone| self.records[index].put_at >= gone);
-            // What came after the answer that there is nothing left is not meant.
-            if there && all_gone {
-                continue;
-            }
-            if there {
-                return self
-                    .breaks(at, format!("{by} loses record {index}, which the stream still has"));
-            }
-            match lane {
-                0 => self.records[index].lost |= self.kept(at, index),
-                _ => self.deliveries.lost(index),
-            }
-        }
-    }
-
-    /// What the stream has lost of a range was written down: that is so for all of it that its receiver has not.
-    fn range_loss(&mut self, at: Duration, by: &str, payload: &str) {
-        let loss: Value = serde_json::from_str(payload).expect("JSON");
-        self.tell(at, format!("{by} writes down what a range lost: {payload}"));
-        let receiver = loss["subscription"].as_str().and_then(of_subscription).expect("a receiver");
-        let number = |end: &str| {
-            SequenceNumber::parse(loss[end]["sequence"].as_str().expect("text")).expect("a number")
-        };
-        let (from, before) = (number("from"), number("upto"));
-        let shard = loss["shard"].as_str().expect("text");
-        let gone = at.checked_sub(self.retention.unwrap_or(Duration::MAX));
-        let of_shard = self.by_shard.entry(shard.to_owned()).or_default();
-        let lost: Vec<usize> = of_shard.range(from..before).map(|(_, index)| *index).collect();
-        for index in lost {
-            if gone.is_none_or(|gone| self.records[index].put_at >= gone) {
-                let line = format!("{by} loses record {index}, which the stream still has");
-                return self.breaks(at, line);
-            }
-            self.deliveries.lost_to(receiver, index);
-        }
-    }
-
     fn hold_to(&mut self, at: Duration, by: &str, done: Result<(), String>) {
         if let Err(broken) = done {
             self.breaks(at, format!("{broken}; by {by}"));
@@ -347,17 +291,6 @@ impl Ledger {
         }
         if let Some(lost) = lost {
             self.breaks(at, format!("C2: {lost}, by {by}"));
-        }
-    }
-
-    /// A lease is made, and nothing was read before: who starts at the oldest record is not owed what the stream no longer had by then.
-    fn begins(&mut self, at: Duration, shard: &str) {
-        let gone = self.retention.and_then(|retention| at.checked_sub(retention));
-        let (Some(gone), Some([records, _])) = (gone, self.unsettled.get(shard)) else { return };
-        let trimmed = records.values().filter(|index| self.records[**index].put_at < gone);
-        for index in trimmed.copied().collect::<Vec<_>>() {
-            self.records[index].lost |= self.kept(at, index);
-            self.deliveries.lost(index);
         }
     }
 

@@ -32,6 +32,7 @@ mod reshard;
 mod runner;
 mod scale;
 mod scheduler;
+mod starts;
 mod traffic;
 mod wire;
 mod worker;

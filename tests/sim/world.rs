@@ -231,6 +231,7 @@ fn watch(ledger: Arc<Mutex<Ledger>>) -> impl Fn(Duration, &Traced<'_>) + Send + 
             Seen::Deleted { table, key } if table == deliveries => {
                 ledger.lock().unwrap().delivery_deleted(at, by, key);
             }
+            _ if traced.service == Service::Kinesis => ledger.lock().unwrap().streamed(at, traced),
             _ => {}
         }
     }
