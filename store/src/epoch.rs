@@ -120,6 +120,28 @@ impl EpochTable {
         after: Option<&str>,
         limit: usize,
     ) -> Result<(Vec<ItemReader>, bool), StoreError> {
+        self.page(operation, partition, after, limit, true).await
+    }
+
+    /// The same from the other end: the last ones first.
+    pub(crate) async fn last(
+        &self,
+        operation: &'static str,
+        partition: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<ItemReader>, bool), StoreError> {
+        self.page(operation, partition, after, limit, false).await
+    }
+
+    async fn page(
+        &self,
+        operation: &'static str,
+        partition: &str,
+        after: Option<&str>,
+        limit: usize,
+        forward: bool,
+    ) -> Result<(Vec<ItemReader>, bool), StoreError> {
         let call = self
             .client
             .query()
@@ -129,6 +151,7 @@ impl EpochTable {
             .expression_attribute_values(":pk", crate::item::s(partition))
             .set_exclusive_start_key(after.map(|sort| key(partition, sort)))
             .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .scan_index_forward(forward)
             .consistent_read(true);
         let answer =
             Box::pin(call.send()).await.map_err(|e| StoreError::from_sdk(operation, &e))?;

@@ -35,8 +35,9 @@ mod usage;
 pub use access::{
     AccessStore, Action, ApiKey, ApiKeyError, AuditEntry, Change, Client, ClientId, ClientLimits,
     Decision, Denial, Exposure, FieldMask, FieldMaskError, Grant, GrantScope, KeyCheck, KeyHash,
-    KeyId, KeyRecord, KeyTerms, MAX_MASK_FIELDS, MAX_PER_DAY, Network, NetworkError, NewKey,
-    OAuthBinding, Pepper, Replaced, authorise, is_plan_name,
+    KeyId, KeyRecord, KeyTerms, MAX_MASK_FIELDS, MAX_PER_DAY, MAX_RATE, Network, NetworkError,
+    NewKey, NotReplaced, OAuthBinding, OperatorToken, Pepper, Replaced, TokenDigest, authorise,
+    is_plan_name, plan_rotation,
 };
 pub use deliveries::{
     ATTEMPT_RETENTION, AdriftRange, AttemptRecord, CHAIN_WRITES, Chain, ChainHead, ChainKey,

@@ -252,7 +252,8 @@ impl Desk {
 
     async fn unbind(&self, args: UnbindArgs) -> Outcome {
         let OAuthClientArgs { issuer, oauth_client_id } = args.oauth;
-        let unbound = self.access.unbind_oauth(&issuer, &oauth_client_id, &self.change()).await?;
+        let unbound =
+            self.access.unbind_oauth(&issuer, &oauth_client_id, None, &self.change()).await?;
         match unbound {
             Some(was) => Ok(Ok(Shown::object(json!({ "unbound": view::binding(&was) })))),
             None => refuse(format!("{oauth_client_id} of {issuer} is bound to no client")),

@@ -7,6 +7,7 @@ use super::document::{CLIENTS, DELETED_AT, client_item, read_client, tombstone};
 use super::{Action, AuditEntry, Change, Client, ClientId, Grant, Pepper, audit};
 use crate::epoch::EpochTable;
 use crate::error::StoreError;
+use crate::item::SK;
 
 /// Most clients of one application, deleted ones included.
 pub(crate) const MAX_CLIENTS: usize = 10_000;
@@ -16,6 +17,8 @@ pub(crate) const EPOCH: &str = "access";
 const MAX_GRANTS: usize = 200;
 /// Most bytes that the grants of one client have as JSON: an item has up to 400 KB.
 const MAX_GRANT_BYTES: usize = 128 * 1024;
+/// Calls that one page of clients takes at most.
+const MAX_ROUNDS: usize = 20;
 /// Most audit entries read at once.
 const MAX_AUDIT: usize = 100_000;
 
@@ -75,6 +78,52 @@ impl AccessStore {
         items.iter().filter_map(|item| read_client(item).transpose()).collect()
     }
 
+    /// Some clients in the order of their ids, behind `after`, at most `limit`; and, if there may be more, behind
+    /// which id they are. A page may be short: deleted ones are not in it.
+    pub async fn some_clients(
+        &self,
+        after: Option<&ClientId>,
+        limit: usize,
+    ) -> Result<(Vec<Client>, Option<ClientId>), StoreError> {
+        let mut clients: Vec<Client> = Vec::new();
+        let mut after = after.cloned();
+        // What stays of deleted clients is passed over, for a while.
+        for _ in 0..MAX_ROUNDS {
+            let behind = after.as_ref().map(ClientId::as_str);
+            let (rows, more) = self.table.some("list clients", CLIENTS, behind, limit).await?;
+            for row in &rows {
+                clients.extend(read_client(row)?);
+            }
+            let last = rows.last().map(|row| row.parsed(SK, ClientId::parse)).transpose()?;
+            after = last.filter(|_| more);
+            if after.is_none() || clients.len() >= limit {
+                break;
+            }
+        }
+        if clients.len() > limit {
+            clients.truncate(limit);
+            after = clients.last().map(|client| client.id.clone());
+        }
+        Ok((clients, after))
+    }
+
+    /// Deletes a client if nobody changed it since this version of it was read; [`StoreError::Conflict`] if somebody
+    /// did. What that means is as with [`AccessStore::delete_client`].
+    pub async fn delete_client_at(
+        &self,
+        id: &ClientId,
+        version: u64,
+        change: &Change<'_>,
+    ) -> Result<(), StoreError> {
+        let operation = "delete client";
+        let changes = vec![
+            // A version that nothing has where 0 would be taken for "must not exist".
+            self.table.put(operation, tombstone(id, change.at_ms), version.max(1))?,
+            self.table.put_any(operation, audit::to_item(change, "client.delete", id.as_str()))?,
+        ];
+        self.table.commit(operation, &format!("client {id}"), changes).await
+    }
+
     /// Deletes a client, whose keys then prove nothing and whose subscriptions deliver nothing; false
     /// if there was none. Its id is never given out again: a new client of that name would have the
     /// keys of the old one.
@@ -99,6 +148,21 @@ impl AccessStore {
     pub async fn audit(&self, day: i64) -> Result<Vec<AuditEntry>, StoreError> {
         let items = self.table.all("read audit", &audit::partition(day), MAX_AUDIT).await?;
         items.iter().map(audit::from_item).collect()
+    }
+
+    /// Some of the changes of access on one UTC day (counted from 1970), newest first, behind the place `after`, at most
+    /// `limit`; and, if there are more, the place that they are behind.
+    pub async fn audit_page(
+        &self,
+        day: i64,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<AuditEntry>, Option<String>), StoreError> {
+        let partition = audit::partition(day);
+        let (rows, more) = self.table.last("read audit", &partition, after, limit).await?;
+        let entries = rows.iter().map(audit::from_item).collect::<Result<_, _>>()?;
+        let last = rows.last().map(|row| row.text(SK).map(str::to_owned)).transpose()?;
+        Ok((entries, last.filter(|_| more)))
     }
 }
 

@@ -20,7 +20,7 @@ const ID: usize = 12;
 /// Characters of its secret.
 const SECRET: usize = 32;
 /// Characters of its checksum.
-const CHECKSUM: usize = 6;
+pub(super) const CHECKSUM: usize = 6;
 /// Length of a whole key.
 const LENGTH: usize = PREFIX.len() + ID + 1 + SECRET + CHECKSUM;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -98,8 +98,8 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// CRC-32 of the key up to here, as six characters of base62, the most significant first.
-fn checksum(body: &str) -> String {
+/// CRC-32 of the text up to here, as six characters of base62, the most significant first.
+pub(super) fn checksum(body: &str) -> String {
     let mut rest = crc32fast::hash(body.as_bytes()) as usize;
     let mut text = [b'0'; CHECKSUM];
     for place in text.iter_mut().rev() {

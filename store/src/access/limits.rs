@@ -8,7 +8,7 @@ use crate::identity::is_plain_id;
 /// Longest name of a plan, in characters.
 const MAX_PLAN_NAME: usize = 64;
 /// What no rate, burst or number of requests at the same time may be above.
-const MAX_RATE: u32 = 1_000_000;
+pub const MAX_RATE: u32 = 1_000_000;
 /// The largest number that a structured field of HTTP can say (RFC 9651).
 pub const MAX_PER_DAY: u64 = 999_999_999_999_999;
 

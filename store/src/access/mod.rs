@@ -15,7 +15,9 @@ mod limits;
 mod mask;
 mod network;
 mod oauth;
+mod operator;
 mod record;
+mod rotation;
 #[cfg(test)]
 mod tests;
 
@@ -31,11 +33,13 @@ pub use exposure::Exposure;
 pub(crate) use key::base62;
 pub use key::{ApiKey, ApiKeyError, KeyHash, KeyId, Pepper};
 pub use keys_store::Replaced;
-pub use limits::{ClientLimits, MAX_PER_DAY, is_plan_name};
+pub use limits::{ClientLimits, MAX_PER_DAY, MAX_RATE, is_plan_name};
 pub use mask::{FieldMask, FieldMaskError, MAX_MASK_FIELDS};
 pub use network::{Network, NetworkError};
 pub use oauth::OAuthBinding;
+pub use operator::{OperatorToken, TokenDigest};
 pub use record::{KeyCheck, KeyRecord, KeyTerms, NewKey};
+pub use rotation::{NotReplaced, plan_rotation};
 
 use crate::identity::{Entity, IdentityError, IntegrationName, is_plain_id, shown, text_type};
 use crate::pattern::Pattern;

@@ -65,15 +65,20 @@ impl AccessStore {
         Ok(binding)
     }
 
-    /// Tokens that `issuer` gives to `oauth_client` are nobody's any more; gives what was bound.
+    /// Tokens that `issuer` gives to `oauth_client` are nobody's any more; gives what was bound. With `of`: only if they
+    /// are that client's.
     pub async fn unbind_oauth(
         &self,
         issuer: &str,
         oauth_client: &str,
+        of: Option<&ClientId>,
         change: &Change<'_>,
     ) -> Result<Option<OAuthBinding>, StoreError> {
         let operation = "unbind OAuth client";
-        let Some(binding) = self.get_oauth(issuer, oauth_client).await? else { return Ok(None) };
+        let found = self.get_oauth(issuer, oauth_client).await?;
+        let is_meant = |binding: &OAuthBinding| of.is_none_or(|client| binding.client == *client);
+        let Some(binding) = found.filter(is_meant) else { return Ok(None) };
+        // Both items must exist: one that was bound to another client meanwhile is not unbound.
         let list = list_partition_of(LIST, &binding.client);
         let changes = vec![
             self.table.delete(operation, &partition(issuer), oauth_client)?,

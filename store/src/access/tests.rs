@@ -280,8 +280,11 @@ async fn an_issuers_client_is_one_client_of_ours_until_it_is_unbound() {
     assert_eq!(store.list_oauth(&one.id).await.unwrap(), std::slice::from_ref(&bound));
     let twice = store.bind_oauth(&other.id, issuer, name, &change(NOW)).await.unwrap_err();
     assert!(twice.is_conflict() && twice.to_string().contains("bound already"), "{twice}");
-    assert_eq!(store.unbind_oauth(issuer, name, &change(NOW + 2)).await.unwrap(), Some(bound));
-    assert_eq!(store.unbind_oauth(issuer, name, &change(NOW + 3)).await.unwrap(), None);
+    assert_eq!(
+        store.unbind_oauth(issuer, name, None, &change(NOW + 2)).await.unwrap(),
+        Some(bound)
+    );
+    assert_eq!(store.unbind_oauth(issuer, name, None, &change(NOW + 3)).await.unwrap(), None);
     assert!(store.list_oauth(&one.id).await.unwrap().is_empty());
     assert_eq!(store.epoch().await.unwrap(), before + 2);
     store.bind_oauth(&other.id, issuer, name, &change(NOW + 4)).await.unwrap();

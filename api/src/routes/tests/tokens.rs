@@ -146,7 +146,7 @@ async fn a_token_ends_with_its_binding_its_client_and_its_time() {
     let status = async || world.with_token("/v1/me", &token).await.status.as_u16();
     let two_seconds = Duration::from_millis(2_001);
     assert_eq!(status().await, 200);
-    world.access.unbind_oauth(ISSUER, "partner", &CHANGE).await.unwrap();
+    world.access.unbind_oauth(ISSUER, "partner", None, &CHANGE).await.unwrap();
     world.pass(two_seconds).await;
     assert_eq!(status().await, 401);
     world.access.bind_oauth(&client.id, ISSUER, "partner", &CHANGE).await.unwrap();
