@@ -16,6 +16,7 @@ mod backend;
 mod cursor;
 mod manage;
 mod metrics;
+pub mod operators;
 mod options;
 mod publish;
 mod readiness;

@@ -12,6 +12,12 @@ pub(crate) fn request_answered(route: &str, status: StatusCode, took: Duration) 
     histogram!("sluicegate.api.request_seconds", &labels).record(took.as_secs_f64());
 }
 
+/// A request to the operators' port was answered; `route` is a path template.
+pub(crate) fn operator_request_answered(route: &str, status: StatusCode, took: Duration) {
+    let labels = [("route", route.to_owned()), ("status", status.as_u16().to_string())];
+    histogram!("sluicegate.api.operator_request_seconds", &labels).record(took.as_secs_f64());
+}
+
 /// A connection was taken.
 pub(crate) fn connection_opened() {
     gauge!("sluicegate.api.connections").increment(1.0);

@@ -3,9 +3,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_smithy_async::time::SharedTimeSource;
 use axum::Router;
+use serde::Serialize;
 use store::{AccessStore, MessageStore, RequestStore, Signer, UsageStore};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -13,13 +15,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::oauth::{Documents, Tokens};
-use crate::access::{Authenticator, Gates};
+use crate::access::{Authenticator, EpochView, Gates};
 use crate::audit::Audit;
 use crate::backend::Backend;
 use crate::manage::{Manager, Managing};
+use crate::operators::Process;
 use crate::options::{Limits, Options};
 use crate::publish::{Publisher, Publishing};
 use crate::readiness::Readiness;
+use crate::routes::health::UNSEEN_CHANGES;
 use crate::routes::{App, RequestIds, router};
 use crate::server::Server;
 
@@ -90,6 +94,7 @@ pub struct Handle {
     connections: TaskTracker,
     in_flight: Arc<Semaphore>,
     max_in_flight: usize,
+    view: Arc<EpochView>,
 }
 
 /// Figures of one moment.
@@ -121,6 +126,7 @@ impl Service {
             connections: server.connections(),
             in_flight: Arc::clone(&app.in_flight),
             max_in_flight,
+            view: app.authenticator.view(),
         };
         let service = Self { server, router, app };
         Ok((service, handle))
@@ -222,5 +228,51 @@ impl Handle {
             connections: self.connections.len(),
             requests_in_flight: self.max_in_flight.saturating_sub(free),
         }
+    }
+}
+
+/// The API, for its operators.
+#[derive(Serialize)]
+struct State {
+    version: &'static str,
+    address: SocketAddr,
+    /// Why it is not ready; null if it is.
+    not_ready: Option<String>,
+    connections: usize,
+    requests_in_flight: usize,
+    max_requests_in_flight: usize,
+    /// Null before changes of access were looked at for the first time.
+    access: Option<AccessState>,
+}
+
+/// How far changes of access have been seen.
+#[derive(Serialize)]
+struct AccessState {
+    epoch: u64,
+    seen_ms_ago: u64,
+}
+
+impl Process for Handle {
+    fn ready(&self) -> Result<(), String> {
+        match self.readiness.reason() {
+            Some(reason) => Err(reason),
+            None if self.view.sees_changes() => Ok(()),
+            None => Err(UNSEEN_CHANGES.to_owned()),
+        }
+    }
+
+    fn state(&self) -> serde_json::Result<Vec<u8>> {
+        let stats = self.stats();
+        let seen_ms = |ago: Duration| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
+        let access = self.view.last_seen();
+        serde_json::to_vec(&State {
+            version: env!("CARGO_PKG_VERSION"),
+            address: self.address,
+            not_ready: Process::ready(self).err(),
+            connections: stats.connections,
+            requests_in_flight: stats.requests_in_flight,
+            max_requests_in_flight: self.max_in_flight,
+            access: access.map(|(epoch, ago)| AccessState { epoch, seen_ms_ago: seen_ms(ago) }),
+        })
     }
 }

@@ -11,6 +11,7 @@ use crate::deliveries::args::{self as deliveries, DeliveriesArgs};
 use crate::filter;
 use crate::leases::args::{EXIT_CODES, LeasesArgs};
 use crate::messages::args::{self as messages, MessagesArgs};
+use crate::operators::args::OperatorsArgs;
 use crate::replay::args::{self as replay, ReplayArgs};
 use crate::subscriptions::args::{self as subscriptions, SubscriptionsArgs};
 
@@ -76,9 +77,11 @@ pub(crate) enum Command {
     /// Prints the API's OpenAPI 3.1 document, as /openapi.json serves it.
     #[command(
         name = "openapi",
-        after_help = "Example:\n  sluicegate openapi > api/openapi.json\n\nThe API shows it to people at /docs."
+        after_help = "Example:\n  sluicegate openapi > api/openapi.json\n  sluicegate openapi --operators > api/operators.openapi.json\n\nThe API shows it to people at /docs."
     )]
-    OpenApi,
+    OpenApi(OpenApiArgs),
+    /// Who may use the operators' port: makes the token of an operator.
+    Operators(OperatorsArgs),
     /// Gives a subscription messages again, or for the first time although they are old: straight from the stream.
     #[command(after_help = replay::AFTER_HELP)]
     Replay(Box<ReplayArgs>),
@@ -158,6 +161,14 @@ pub(crate) struct InitArgs {
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
+}
+
+/// Options of `openapi`.
+#[derive(Debug, Args)]
+pub(crate) struct OpenApiArgs {
+    /// The document of the operators' port instead, as its own /openapi.json serves it.
+    #[arg(long)]
+    pub(crate) operators: bool,
 }
 
 /// Options of `filter`.

@@ -19,7 +19,7 @@ use crate::cli::{ConfigArgs, InitArgs, LocalArgs, Output};
 use crate::clients::Clients;
 use crate::config::{Config, ConfigError, Service};
 use crate::init::{self, Dev, Plan, Report};
-use crate::operator::OperatorPort;
+use crate::operators;
 use crate::services::{ApiService, ProcessorService};
 use crate::telemetry::{self, LogTarget, MetricsExport};
 
@@ -64,17 +64,17 @@ pub(crate) async fn processor(
     };
     let metrics = telemetry(&config, "sluicegate-processor")?;
     let clients = Clients::make(&config.aws).await?;
-    let port = OperatorPort::bind(config.operators.listen)
-        .await
-        .with_context(|| format!("operators.listen: {}", config.operators.listen))?;
     let service = ProcessorService::prepare(&config, &clients).await?;
+    let (listen, process) = (config.operators.listen, Arc::new(service.handle()));
+    let port = operators::bind(&config, &clients, listen, process);
+    let (operators, port) = port.await.context("operators.listen")?;
     print(&format!("processor: operators' port on http://{}\n", port.address()));
     if let Some(metrics) = &metrics {
         let service = service.handle();
         metrics.watch_shards(move || service.status().shards);
     }
     let operators_stop = CancellationToken::new();
-    let operators = tokio::spawn(port.run(Arc::new(service.handle()), operators_stop.clone()));
+    let operators = tokio::spawn(operators.run(operators_stop.clone()));
     let ended = Box::pin(service.run(stop)).await;
     operators_stop.cancel();
     operators.await?;
@@ -92,8 +92,17 @@ pub(crate) async fn api(args: ConfigArgs, stop: CancellationToken) -> anyhow::Re
     let metrics = telemetry(&config, "sluicegate-api")?;
     let clients = Clients::make(&config.aws).await?;
     let service = ApiService::prepare(&config, &clients).await?;
+    let (listen, process) = (config.api.operators_listen, Arc::new(service.handle()));
+    let port = operators::bind(&config, &clients, listen, process);
+    let (operators, port) = port.await.context("api.operators_listen")?;
     print(&format!("api: listening on {}\n", service.handle().address()));
+    print(&format!("api: operators' port on http://{}\n", port.address()));
+    // It still answers while the API drains.
+    let operators_stop = CancellationToken::new();
+    let operators = tokio::spawn(operators.run(operators_stop.clone()));
     let ended = service.run(stop).await;
+    operators_stop.cancel();
+    operators.await?;
     if let Some(metrics) = metrics {
         tokio::task::spawn_blocking(|| metrics.stop()).await?;
     }

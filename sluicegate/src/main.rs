@@ -22,7 +22,7 @@ mod init;
 mod leases;
 mod load;
 mod messages;
-mod operator;
+mod operators;
 mod preflight;
 mod publish;
 mod random;
@@ -72,10 +72,12 @@ async fn run(cli: Cli) -> ExitCode {
         Some(Command::Init(args)) => Box::pin(commands::init(args)).await,
         Some(Command::Leases(args)) => Box::pin(leases::run(args, stop)).await,
         Some(Command::Filter(args)) => filter::run(&args),
-        Some(Command::OpenApi) => {
-            commands::print(&api::openapi());
+        Some(Command::OpenApi(args)) => {
+            let document = if args.operators { api::operators::openapi } else { api::openapi };
+            commands::print(&document());
             Ok(ExitCode::SUCCESS)
         }
+        Some(Command::Operators(args)) => operators::run(args),
         Some(Command::Deliveries(args)) => Box::pin(deliveries::run(args, stop)).await,
         Some(Command::Subscriptions(args)) => Box::pin(subscriptions::run(args)).await,
         Some(Command::Clients(args)) => Box::pin(access::run(args)).await,

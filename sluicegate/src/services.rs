@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use api::operators::Process;
 use api::{Backing, IntegrationInfo, TlsReloader, Transport};
 use hyper_rustls::ConfigBuilderExt;
 use lease_manager::{
@@ -24,7 +25,6 @@ use tokio_util::sync::CancellationToken;
 use crate::clients::Clients;
 use crate::config::{ApiTransport, Config};
 use crate::documents::HttpsDocuments;
-use crate::operator::Operated;
 use crate::preflight::require_tables;
 use crate::streams::StreamState;
 use crate::{load, publish, random, rules, streams};
@@ -151,7 +151,7 @@ impl ProcessorServiceHandle {
     }
 }
 
-impl Operated for ProcessorServiceHandle {
+impl Process for ProcessorServiceHandle {
     fn ready(&self) -> Result<(), String> {
         let view = self.fleet.view();
         match view.workers.get(&view.me).map(|me| me.state) {

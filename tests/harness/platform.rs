@@ -374,6 +374,7 @@ listen = "127.0.0.1:0"
 
 [api]
 listen = "127.0.0.1:0"
+operators_listen = "127.0.0.1:0"
 transport = "plain-behind-load-balancer"
 
 [telemetry]

@@ -24,6 +24,7 @@ mod leases;
 mod limits;
 mod malformed;
 mod managing;
+mod operators;
 mod pressure;
 mod publishing;
 mod queues;

@@ -23,7 +23,7 @@ use crate::{audit, metrics};
 /// See the module.
 pub(crate) struct Authenticator {
     time: SharedTimeSource,
-    view: EpochView,
+    view: Arc<EpochView>,
     keys: Keys,
     bearers: Bearers,
     failures: Limiter,
@@ -38,7 +38,7 @@ impl Authenticator {
     ) -> Self {
         let failures = limits.failed_authentications_per_second;
         Self {
-            view: EpochView::new(access.clone(), time.clone()),
+            view: Arc::new(EpochView::new(access.clone(), time.clone())),
             keys: Keys::new(access.clone(), limits),
             bearers: Bearers::new(access, tokens, limits),
             time,
@@ -54,6 +54,11 @@ impl Authenticator {
             self.bearers.follow(stop.clone()),
             self.keys.write_uses(stop),
         );
+    }
+
+    /// What it knows of changes of access.
+    pub(crate) fn view(&self) -> Arc<EpochView> {
+        Arc::clone(&self.view)
     }
 
     /// Whether changes of access have been visible lately.

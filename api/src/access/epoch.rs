@@ -47,6 +47,7 @@ struct Look {
 }
 
 /// See the module.
+#[derive(Debug)]
 pub(crate) struct EpochView {
     access: AccessStore,
     time: SharedTimeSource,
@@ -77,6 +78,12 @@ impl EpochView {
     /// Whether changes have been visible lately.
     pub(crate) fn sees_changes(&self) -> bool {
         self.younger_than(BLIND_AFTER).is_some()
+    }
+
+    /// The epoch as it was last seen, and how long ago; `None` before the first look.
+    pub(crate) fn last_seen(&self) -> Option<(u64, Duration)> {
+        let look = *self.last.lock().ok()?.as_ref()?;
+        Some((look.epoch, look.began.elapsed()))
     }
 
     /// Looks every second until `stop`.

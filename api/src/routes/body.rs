@@ -5,16 +5,16 @@ use axum::body::Body;
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 
-use super::App;
 use super::problem::Problem;
 
 /// What a body may say that it is: JSON, or a merge patch in it (RFC 7396).
 const MEDIA_TYPES: &[&str] = &["application/json", "application/merge-patch+json"];
 
-/// The body of a request as a value.
-pub(super) async fn read<T: DeserializeOwned>(
-    app: &App,
+/// The body of a request as a value; `limit_bytes` are held to already.
+pub(crate) async fn read<T: DeserializeOwned>(
+    limit_bytes: u64,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<T, Problem> {
@@ -23,7 +23,7 @@ pub(super) async fn read<T: DeserializeOwned>(
     if !MEDIA_TYPES.iter().any(|known| known.eq_ignore_ascii_case(media_type)) {
         return Err(Problem::unsupported_media_type("application/json"));
     }
-    let bytes = bytes(body, app.limits.max_body_bytes).await?;
+    let bytes = bytes(body, limit_bytes).await?;
     // An array would be taken for the fields in their order.
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return Err(Problem::bad_request(
@@ -34,14 +34,14 @@ pub(super) async fn read<T: DeserializeOwned>(
 }
 
 /// The same, where no body at all means the default.
-pub(super) async fn read_or_default<T: DeserializeOwned + Default>(
-    app: &App,
+pub(crate) async fn read_or_default<T: DeserializeOwned + Default>(
+    limit_bytes: u64,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<T, Problem> {
     match axum::body::HttpBody::is_end_stream(&body) {
         true => Ok(T::default()),
-        false => read(app, headers, body).await,
+        false => read(limit_bytes, headers, body).await,
     }
 }
 
@@ -54,6 +54,15 @@ pub(super) async fn bytes(body: Body, limit_bytes: u64) -> Result<axum::body::By
             false => Problem::bad_request("the body did not arrive whole"),
         }),
     }
+}
+
+/// Tells `null` from what is not there, in a merge patch.
+pub(crate) fn given<'de, T, D>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Option::<T>::deserialize(deserializer).map(Some)
 }
 
 fn is_too_large(error: &axum::Error) -> bool {

@@ -327,7 +327,7 @@ pub(crate) async fn redrive(
     body: Body,
 ) -> Result<Response, Problem> {
     params::none(&uri)?;
-    let asked: Redrive = body::read(&app, &headers, body).await?;
+    let asked: Redrive = body::read(app.limits.max_body_bytes, &headers, body).await?;
     let only: Vec<MessageId> = message_ids(&asked.messages).map_err(ManageError::from)?;
     let wanted = ReplayWanted {
         subscription: asked.subscription,

@@ -6,6 +6,7 @@ use store::{Action, FieldMask, Grant, GrantScope};
 use utoipa::ToSchema;
 
 use crate::access::Standing;
+use crate::options::ClientLimits;
 
 /// The integrations that a client may do anything with.
 #[derive(Serialize, ToSchema)]
@@ -108,7 +109,10 @@ pub(crate) struct LimitsJson {
 
 impl LimitsJson {
     pub(crate) fn of(standing: &Standing) -> Self {
-        let limits = standing.limits;
+        Self::of_limits(&standing.limits)
+    }
+
+    pub(crate) fn of_limits(limits: &ClientLimits) -> Self {
         Self {
             requests_per_second: limits.rate_per_second,
             burst: limits.burst,

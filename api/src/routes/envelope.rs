@@ -57,12 +57,13 @@ pub(crate) async fn envelope(
         Err(problem) => problem.into_response(),
         Ok(permit) => {
             let asked = asked(&app, &context.id, route, &request);
-            let answer = run(&app.limits, route, time, request, next);
+            let max_body_bytes = super::max_body_bytes(route, &app.limits);
+            let answer = run(max_body_bytes, time, request, next);
             let response = audit::of_request(asked, answer).await;
             response.map(|body| HeldBody::wrap(body, permit))
         }
     };
-    let response = finish(response, &method, &context, app.hsts);
+    let response = finish(response, &method, &context.id, app.hsts);
     note(&method, route, response.status(), &context, started.elapsed());
     response
 }
@@ -81,7 +82,7 @@ fn enter(
     route: &str,
     request: &Request,
 ) -> Result<Option<OwnedSemaphorePermit>, Problem> {
-    check_size(&app.limits, route, request)?;
+    check_size(&app.limits, super::max_body_bytes(route, &app.limits), request)?;
     if super::health::is_health(route) {
         return Ok(None);
     }
@@ -91,7 +92,12 @@ fn enter(
         .map_err(|_| Problem::reduced_capacity("too many requests in work", Duration::from_secs(1)))
 }
 
-fn check_size(limits: &Limits, route: &str, request: &Request) -> Result<(), Problem> {
+/// What stands against a request by its size, as far as that is known before its body came.
+pub(crate) fn check_size(
+    limits: &Limits,
+    max_body_bytes: u64,
+    request: &Request,
+) -> Result<(), Problem> {
     let uri = request.uri();
     if uri.path_and_query().map_or(0, |text| text.as_str().len()) > limits.max_uri_bytes {
         return Err(Problem::uri_too_long(limits.max_uri_bytes));
@@ -105,7 +111,6 @@ fn check_size(limits: &Limits, route: &str, request: &Request) -> Result<(), Pro
         .headers()
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let max_body_bytes = super::max_body_bytes(route, limits);
     if declared.is_some_and(|bytes| bytes > max_body_bytes) {
         return Err(Problem::body_too_large(max_body_bytes));
     }
@@ -119,14 +124,12 @@ fn time_limit(limits: &Limits, route: &str, request: &Request) -> Duration {
 }
 
 /// The route's answer, or one for its silence, or for its panic.
-async fn run(
-    limits: &Limits,
-    route: &str,
+pub(crate) async fn run(
+    max_body_bytes: u64,
     limit: Duration,
     request: Request,
     next: Next,
 ) -> Response {
-    let max_body_bytes = super::max_body_bytes(route, limits);
     let max_body_bytes = usize::try_from(max_body_bytes).unwrap_or(usize::MAX);
     let request = request.map(|body| Body::new(Limited::new(body, max_body_bytes)));
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
@@ -141,19 +144,14 @@ async fn run(
 }
 
 /// The headers that every answer has.
-fn finish(
-    mut response: Response,
-    method: &Method,
-    context: &RequestContext,
-    hsts: bool,
-) -> Response {
+pub(crate) fn finish(mut response: Response, method: &Method, id: &str, hsts: bool) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     if hsts {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
     }
-    if let Ok(id) = HeaderValue::from_str(&context.id) {
+    if let Ok(id) = HeaderValue::from_str(id) {
         headers.insert(REQUEST_ID, id);
     }
     if method == Method::HEAD { without_body(response) } else { response }
@@ -189,7 +187,7 @@ fn note(
 }
 
 /// A method as a bounded word: clients may invent methods.
-fn method_name(method: &Method) -> &'static str {
+pub(crate) fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",

@@ -14,6 +14,8 @@ use super::render;
 
 /// Path of the liveness check.
 pub(crate) const HEALTHZ: &str = "/healthz";
+/// Why a task that sees no changes of access is not ready.
+pub(crate) const UNSEEN_CHANGES: &str = "changes of access cannot be read from the store";
 /// Path of the readiness check.
 pub(crate) const READYZ: &str = "/readyz";
 
@@ -27,7 +29,7 @@ pub(crate) fn is_health(route: &str) -> bool {
 #[schema(as = Health)]
 pub(crate) struct HealthJson {
     /// `alive` or `ready`.
-    status: &'static str,
+    pub(crate) status: &'static str,
 }
 
 /// Whether this task is alive
@@ -45,7 +47,7 @@ pub(crate) async fn healthz() -> Response {
 pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response {
     let reason = app.readiness.reason().or_else(|| {
         let blind = !app.authenticator.sees_changes();
-        blind.then(|| "changes of access cannot be read from the store".to_owned())
+        blind.then(|| UNSEEN_CHANGES.to_owned())
     });
     match reason {
         None => render::json(&HealthJson { status: "ready" }),

@@ -1,23 +1,23 @@
 //! The routes: what HTTP asks, put to a backend that does not know HTTP. Start at [`router`].
 
 mod authenticated;
-mod body;
-mod conditional;
+pub(crate) mod body;
+pub(crate) mod conditional;
 mod deliveries;
-mod described;
+pub(crate) mod described;
 mod docs;
-mod envelope;
+pub(crate) mod envelope;
 mod handlers;
-mod health;
+pub(crate) mod health;
 pub(crate) mod held;
 mod latest;
 mod metered;
 pub(crate) mod openapi;
-mod params;
+pub(crate) mod params;
 mod prefer;
 pub(crate) mod problem;
 mod publish;
-mod render;
+pub(crate) mod render;
 mod replays;
 mod sse;
 mod subscriptions;
@@ -88,7 +88,7 @@ impl RequestIds {
         Self { seed, next: AtomicU64::new(1) }
     }
 
-    fn next(&self) -> String {
+    pub(crate) fn next(&self) -> String {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         format!("req_{:08x}{number:08x}", self.seed & 0xffff_ffff)
     }
@@ -159,15 +159,18 @@ fn enveloped(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-async fn nothing_here() -> Response {
+pub(crate) async fn nothing_here() -> Response {
     Problem::not_found().into_response()
 }
 
-async fn wrong_method() -> Response {
+pub(crate) async fn wrong_method() -> Response {
     Problem::method_not_allowed().into_response()
 }
 
 /// An error that the framework answered in its own words is answered in ours.
-async fn problems_only(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
+pub(crate) async fn problems_only(
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> Response {
     problem::normalise(next.run(request).await)
 }

@@ -30,8 +30,11 @@ mod tests;
 )]
 struct Frame;
 
-/// Refusals that any operation may answer: status, description, whether it says when to come back.
-const ALWAYS: [(&str, &str, bool); 6] = [
+/// A refusal: status, description, whether it says when to come back.
+pub(crate) type Refused = (&'static str, &'static str, bool);
+
+/// Refusals that any operation may answer.
+const ALWAYS: [Refused; 6] = [
     ("400", "A parameter or a header cannot be read", false),
     ("414", "Path and query are too long", false),
     ("431", "The header is too large", false),
@@ -39,41 +42,68 @@ const ALWAYS: [(&str, &str, bool); 6] = [
     ("503", "Not now, through no fault of the client", true),
     ("504", "No answer in time", false),
 ];
-/// Further ones of an operation that needs a client.
-const GUARDED: [(&str, &str, bool); 2] = [
-    ("401", "No key or token that works", false),
-    ("429", "More than the client's limits allow", true),
-];
-/// Of one that names something in its path.
-const NAMED: (&str, &str, bool) = ("404", "It does not exist, or not for this client", false);
 /// Of one that takes a body.
-const WITH_BODY: [(&str, &str, bool); 2] =
+const WITH_BODY: [Refused; 2] =
     [("413", "The body is too large", false), ("415", "The body is of another media type", false)];
+
+/// What holds for the guarded operations of a document.
+pub(crate) struct Shape {
+    /// By which of its schemes one shows who asks.
+    pub(crate) schemes: &'static [&'static str],
+    /// What they may answer besides.
+    pub(crate) refusals: &'static [Refused],
+    /// Of one that names something in its path.
+    pub(crate) named: Refused,
+    /// Header fields of their answers once it is known who asks; a component of each has the name without dashes.
+    pub(crate) fields: &'static [&'static str],
+}
+
+/// The clients' operations.
+const CLIENTS: Shape = Shape {
+    schemes: &["apiKey", "bearer"],
+    refusals: &[
+        ("401", "No key or token that works", false),
+        ("429", "More than the client's limits allow", true),
+    ],
+    named: ("404", "It does not exist, or not for this client", false),
+    fields: &["RateLimit-Policy", "RateLimit"],
+};
 
 /// The document, as JSON for people: the same in every build of a version.
 pub fn document() -> String {
-    let mut frame = Frame::openapi();
-    let mut guarded_paths = guarded().split_for_parts().1;
-    let mut document = {
-        let open_paths = open().split_for_parts().1;
-        let listed: Vec<String> = guarded_paths.paths.paths.keys().cloned().collect();
-        guarded_paths.merge(open_paths);
-        // The parts' own frames are empty: ours is kept.
-        frame.merge(guarded_paths);
-        let mut document = serde_json::to_value(&frame).unwrap_or_default();
-        for (path, item) in members(&mut document, "paths") {
-            let is_guarded = listed.contains(path);
-            for operation in item.as_object_mut().into_iter().flat_map(Map::values_mut) {
-                complete(operation, path, is_guarded);
-            }
+    let (guarded, open) = (guarded().split_for_parts().1, open().split_for_parts().1);
+    let mut headers = headers();
+    for (name, header) in rate_limit_headers() {
+        headers[name] = header;
+    }
+    whole(Frame::openapi(), guarded, open, &CLIENTS, (security_schemes(), headers, problem()))
+}
+
+/// A document of guarded and open operations within a frame, with what holds for all of them. `components` are the
+/// security schemes, the headers, and the schema of a problem.
+pub(crate) fn whole(
+    mut frame: utoipa::openapi::OpenApi,
+    mut guarded: utoipa::openapi::OpenApi,
+    open: utoipa::openapi::OpenApi,
+    shape: &Shape,
+    (schemes, headers, problem): (Value, Value, Value),
+) -> String {
+    let listed: Vec<String> = guarded.paths.paths.keys().cloned().collect();
+    guarded.merge(open);
+    // The parts' own frames are empty: ours is kept.
+    frame.merge(guarded);
+    let mut document = serde_json::to_value(&frame).unwrap_or_default();
+    for (path, item) in members(&mut document, "paths") {
+        let shape = listed.contains(path).then_some(shape);
+        for operation in item.as_object_mut().into_iter().flat_map(Map::values_mut) {
+            complete(operation, path, shape);
         }
-        document
-    };
+    }
     let components = members(&mut document, "components");
-    components.insert("securitySchemes".into(), security_schemes());
-    components.insert("headers".into(), headers());
+    components.insert("securitySchemes".into(), schemes);
+    components.insert("headers".into(), headers);
     let schemas = components.entry("schemas").or_insert_with(|| json!({}));
-    schemas["Problem"] = problem();
+    schemas["Problem"] = problem;
     let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
     text.push('\n');
     text
@@ -90,18 +120,15 @@ fn members<'a>(value: &'a mut Value, name: &str) -> &'a mut Map<String, Value> {
     }
 }
 
-/// Adds to an operation what holds for all of its kind.
-fn complete(operation: &mut Value, path: &str, is_guarded: bool) {
+/// Adds to an operation what holds for all of its kind; one without a shape is open to anybody.
+fn complete(operation: &mut Value, path: &str, shape: Option<&Shape>) {
     let takes_body = operation.get("requestBody").is_some();
     let mut refusals: Vec<_> = ALWAYS.to_vec();
-    if is_guarded {
-        refusals.extend(GUARDED);
-        operation["security"] = json!([{ "apiKey": [] }, { "bearer": [] }]);
-    } else {
-        operation["security"] = json!([]);
-    }
-    if is_guarded && path.contains('{') {
-        refusals.push(NAMED);
+    let schemes = shape.map_or(&[][..], |shape| shape.schemes);
+    operation["security"] = schemes.iter().map(|scheme| json!({ *scheme: [] })).collect();
+    if let Some(shape) = shape {
+        refusals.extend(shape.refusals);
+        refusals.extend(path.contains('{').then_some(shape.named));
     }
     if takes_body {
         refusals.extend(WITH_BODY);
@@ -120,8 +147,10 @@ fn complete(operation: &mut Value, path: &str, is_guarded: bool) {
         }
         answer["headers"]["x-request-id"] = header("RequestId");
         // Known only once it is known who asks.
-        if is_guarded && !matches!(status.as_str(), "401" | "414" | "431" | "503" | "504") {
-            for name in ["RateLimit-Policy", "RateLimit"] {
+        if let Some(shape) = shape
+            && !matches!(status.as_str(), "401" | "414" | "431" | "503" | "504")
+        {
+            for name in shape.fields {
                 answer["headers"][name.to_lowercase()] = header(&name.replace('-', ""));
             }
         }
@@ -140,14 +169,20 @@ fn header(name: &str) -> Value {
     json!({ "$ref": format!("#/components/headers/{name}") })
 }
 
-fn headers() -> Value {
-    let text =
-        |description: &str| json!({ "description": description, "schema": { "type": "string" } });
+fn text_header(description: &str) -> Value {
+    json!({ "description": description, "schema": { "type": "string" } })
+}
+
+fn rate_limit_headers() -> [(&'static str, Value); 2] {
+    let policy = text_header("The client's limits (draft-ietf-httpapi-ratelimit-headers)");
+    [("RateLimitPolicy", policy), ("RateLimit", text_header("What is left of them"))]
+}
+
+/// The header fields that answers of every kind have.
+pub(crate) fn headers() -> Value {
     json!({
-        "RequestId": text("Names this request; to be told to support"),
-        "RateLimitPolicy": text("The client's limits (draft-ietf-httpapi-ratelimit-headers)"),
-        "RateLimit": text("What is left of them"),
-        "WwwAuthenticate": text("How to authenticate"),
+        "RequestId": text_header("Names this request; to be told to support"),
+        "WwwAuthenticate": text_header("How to authenticate"),
         "RetryAfter": {
             "description": "Not worth trying again before so many seconds",
             "schema": { "type": "integer", "minimum": 0 },
@@ -168,6 +203,37 @@ fn security_schemes() -> Value {
 
 /// The body of every error: `problem::Problem` writes it.
 fn problem() -> Value {
+    let mut problem = plain_problem();
+    let properties = members(&mut problem, "properties");
+    properties.insert(
+        "reason".into(),
+        json!({ "type": "string", "description": "What is wrong with a message, as a short name" }),
+    );
+    properties.insert(
+        "line".into(),
+        json!({ "type": "integer", "minimum": 1, "description": "The line of that message in a batch" }),
+    );
+    properties.insert(
+        "messages".into(),
+        json!({
+            "type": "array",
+            "items": { "$ref": "#/components/schemas/PublishedMessage" },
+            "description": "What became of each message, where none is known to be taken",
+        }),
+    );
+    properties.insert(
+        "violated-policies".into(),
+        json!({
+            "type": "array",
+            "items": { "type": "string" },
+            "description": "Which of the client's limits are used up",
+        }),
+    );
+    problem
+}
+
+/// What is in the problems of every document.
+pub(crate) fn plain_problem() -> Value {
     let text = |description: &str| json!({ "type": "string", "description": description });
     json!({
         "type": "object",
@@ -182,18 +248,6 @@ fn problem() -> Value {
             "pointer": text("Which field of the body is wrong, as a JSON Pointer"),
             "found": text("What it was"),
             "allowed": text("What it may be"),
-            "reason": text("What is wrong with a message, as a short name"),
-            "line": { "type": "integer", "minimum": 1, "description": "The line of that message in a batch" },
-            "messages": {
-                "type": "array",
-                "items": { "$ref": "#/components/schemas/PublishedMessage" },
-                "description": "What became of each message, where none is known to be taken",
-            },
-            "violated-policies": {
-                "type": "array",
-                "items": { "type": "string" },
-                "description": "Which of the client's limits are used up",
-            },
         },
     })
 }

@@ -138,6 +138,23 @@ pub(crate) fn only(uri: &Uri, allowed: &str) -> Result<Option<String>, Problem> 
     }
 }
 
+/// The parameters that a resource must be given, each once, and no others.
+pub(crate) fn all_of<const N: usize>(uri: &Uri, names: [&str; N]) -> Result<[String; N], Problem> {
+    let mut values = [const { None }; N];
+    for (name, value) in pairs(uri)? {
+        let Some(at) = names.iter().position(|wanted| *wanted == name) else {
+            return Err(unknown(&name, &names.join(", ")));
+        };
+        if values[at].replace(value.clone()).is_some() {
+            return Err(Problem::invalid_parameter(&name, &value, "to be given once"));
+        }
+    }
+    if let Some(at) = values.iter().position(Option::is_none) {
+        return Err(Problem::invalid_parameter(names[at], "", "to be given"));
+    }
+    Ok(values.map(Option::unwrap_or_default))
+}
+
 /// Refuses any parameter, for resources that take none.
 pub(crate) fn none(uri: &Uri) -> Result<(), Problem> {
     match pairs(uri)?.first() {

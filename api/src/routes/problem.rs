@@ -94,6 +94,17 @@ impl Problem {
             .detail("a valid API key (x-api-key or Authorization: Bearer) or access token (Authorization: Bearer) is needed")
     }
 
+    /// 401 on the operators' port, the same for every reason.
+    pub(crate) fn not_an_operator() -> Self {
+        Self::plain(StatusCode::UNAUTHORIZED)
+            .detail("an operator's token that works is needed (Authorization: Bearer sgo_...)")
+    }
+
+    /// 403: who asks is known, or cannot be, and may not do this; in words.
+    pub(crate) fn forbidden(detail: &str) -> Self {
+        Self::plain(StatusCode::FORBIDDEN).detail(detail)
+    }
+
     /// 404: it does not exist, or it is not for this client: the two are never told apart.
     pub(crate) fn not_found() -> Self {
         Self::plain(StatusCode::NOT_FOUND)

@@ -194,7 +194,7 @@ pub(crate) async fn create(
     body: Body,
 ) -> Result<Response, Problem> {
     params::none(&uri)?;
-    let asked: NewReplay = body::read(&app, &headers, body).await?;
+    let asked: NewReplay = body::read(app.limits.max_body_bytes, &headers, body).await?;
     let wanted = asked.read().map_err(ManageError::from)?;
     let replay = app.manager.replay(actor(&caller, &context), wanted).await?;
     Ok(accepted(&app, &replay))

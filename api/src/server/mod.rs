@@ -39,6 +39,8 @@ pub(crate) struct Server {
     listener: TcpListener,
     shared: Arc<Shared>,
     connections: TaskTracker,
+    /// Whether its connections are those that are measured: the clients'.
+    is_measured: bool,
 }
 
 impl Server {
@@ -53,7 +55,13 @@ impl Server {
             listener,
             shared: Arc::new(Shared::new(transport, limits, proxies, router)),
             connections: TaskTracker::new(),
+            is_measured: true,
         }
+    }
+
+    /// The same, with connections that are not counted among those of clients.
+    pub(crate) fn unmeasured(self) -> Self {
+        Self { is_measured: false, ..self }
     }
 
     /// The open connections, to be counted.
@@ -64,7 +72,7 @@ impl Server {
     /// Serves until `stop`, then lets requests in work end. Gives the number of connections that
     /// were cut because they did not end within the shutdown deadline.
     pub(crate) async fn run(self, stop: CancellationToken) -> usize {
-        let Self { listener, shared, connections } = self;
+        let Self { listener, shared, connections, is_measured } = self;
         let slots = Arc::new(Semaphore::new(shared.limits.max_connections));
         let roster = Arc::new(Roster::default());
         loop {
@@ -81,9 +89,13 @@ impl Server {
             };
             let (shared, present) = (Arc::clone(&shared), roster.enter());
             connections.spawn(async move {
-                metrics::connection_opened();
+                if is_measured {
+                    metrics::connection_opened();
+                }
                 let end = drive(stream, shared, present.activity()).await;
-                metrics::connection_closed(end.as_str());
+                if is_measured {
+                    metrics::connection_closed(end.as_str());
+                }
                 drop((present, slot));
             });
         }

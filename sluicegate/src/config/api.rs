@@ -21,6 +21,8 @@ const MIB: usize = 1024 * 1024;
 pub(crate) struct ApiConfig {
     /// Where it listens.
     pub(crate) listen: SocketAddr,
+    /// Where its operators' port listens.
+    pub(crate) operators_listen: SocketAddr,
     /// How connections are protected; `None` = not said, which only `api` minds.
     pub(crate) transport: Option<ApiTransport>,
     /// Scheme and authority in front of links; relative links without it.
@@ -58,6 +60,9 @@ pub(crate) enum ApiTransport {
 pub(super) fn read(section: &mut Section<'_>) -> ApiConfig {
     let listen = SocketAddr::from(([0, 0, 0, 0], 8443));
     let listen = section.parsed("listen", listen, ADDRESS, |text| text.parse().ok());
+    let operators = SocketAddr::from(([127, 0, 0, 1], 9091));
+    let operators_listen =
+        section.parsed("operators_listen", operators, ADDRESS, |text| text.parse().ok());
     let transports = [("tls", false), ("plain-behind-load-balancer", true)];
     let is_plain = section.choice("transport", false, &transports);
     let tls = section.section("tls", tls);
@@ -98,6 +103,7 @@ pub(super) fn read(section: &mut Section<'_>) -> ApiConfig {
     let limits = section.section("limits", |section| limits(section, default));
     ApiConfig {
         listen,
+        operators_listen,
         transport,
         public_url,
         hsts,

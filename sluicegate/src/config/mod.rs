@@ -14,6 +14,7 @@ mod context;
 mod delivery;
 mod integrations;
 mod oauth;
+mod operators;
 mod print;
 mod problem;
 mod publish;
@@ -34,10 +35,11 @@ use std::sync::Arc;
 use processor::integration::{Integration, Integrations};
 
 pub(crate) use api::{ApiConfig, ApiTransport};
+pub(crate) use operators::Operators;
 pub(crate) use problem::ConfigError;
 pub(crate) use publish::PublishTargets;
 pub(crate) use secrets::Secrets;
-pub(crate) use sections::{App, Leases, Memory, Operators, Pipelines, Telemetry};
+pub(crate) use sections::{App, Leases, Memory, Pipelines, Telemetry};
 pub(crate) use streams::{Stream, StreamRef};
 pub(crate) use units::{parse_bytes, parse_duration};
 
@@ -129,7 +131,7 @@ impl Config {
         let memory = root.section("memory", sections::memory);
         let pipelines = sections::pipelines(&mut root);
         let leases = root.section("leases", sections::leases);
-        let operators = root.section("operators", sections::operators);
+        let operators = root.section("operators", operators::read);
         let api = root.section("api", api::read);
         let telemetry = root.section("telemetry", sections::telemetry);
         let secrets = root.section("secrets", secrets::read);

@@ -2,7 +2,6 @@
 //!
 //! Defaults come from the rooms' own option types, so that they stand in one place.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use lease_manager::WorkerId;
@@ -93,13 +92,6 @@ impl Leases {
         options.call_timeout = self.call_timeout;
         options.max_leases = self.max_leases;
     }
-}
-
-/// The port for operators and health checks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Operators {
-    /// Where it listens.
-    pub(crate) listen: SocketAddr,
 }
 
 /// Logs and metrics.
@@ -336,11 +328,6 @@ pub(super) fn leases(section: &mut Section<'_>) -> Leases {
         );
     }
     leases
-}
-
-pub(super) fn operators(section: &mut Section<'_>) -> Operators {
-    let default = SocketAddr::from(([127, 0, 0, 1], 9090));
-    Operators { listen: section.parsed("listen", default, ADDRESS, |text| text.parse().ok()) }
 }
 
 pub(super) fn telemetry(section: &mut Section<'_>) -> Telemetry {

@@ -50,7 +50,7 @@ fn the_example_file_says_the_defaults_and_every_key() {
     let uncommented: Vec<_> = EXAMPLE
         .lines()
         .map(|line| match line.strip_prefix("# ") {
-            Some(rest) if rest.starts_with("[[") || is_assignment(rest) => rest,
+            Some(rest) if rest.starts_with('[') || is_assignment(rest) => rest,
             _ => line,
         })
         .filter(|line| !line.contains("_file = ") && !line.contains("transport = "))
@@ -66,7 +66,8 @@ fn the_example_file_says_the_defaults_and_every_key() {
 
 fn is_assignment(text: &str) -> bool {
     text.split_once(" = ").is_some_and(|(key, _)| {
-        !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+        !key.is_empty()
+            && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
     })
 }
 

@@ -1,6 +1,7 @@
 //! Everything the demo runs, put together: set up in order, asked for figures, taken down in order.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -10,7 +11,7 @@ use loadtest::produce::{
     self, JsonPointer, Keys, Pace, Producer, Replay, ReplayInput, Source, StreamRef,
 };
 use local_aws::{Effect, Fault, FaultId, LocalAws};
-use store::{DeliveryStore, Pepper, SubscriptionId, WebhookUrl};
+use store::{DeliveryStore, OperatorToken, Pepper, SubscriptionId, WebhookUrl};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -23,9 +24,9 @@ use crate::cli::DemoArgs;
 use crate::clients::Clients;
 use crate::config::{Config, Service};
 use crate::init::{self, Dev, DevReport, Plan};
-use crate::random;
 use crate::services::{ApiService, ProcessorService, ProcessorServiceHandle};
 use crate::telemetry::RecentLines;
+use crate::{operators, random};
 
 /// The demo's configuration, with the same keys as in production.
 const CONFIG: &str = include_str!("../../data/demo.toml");
@@ -47,6 +48,8 @@ pub(crate) struct Stage {
     local: LocalAws,
     endpoint: String,
     api_address: std::net::SocketAddr,
+    operators_address: std::net::SocketAddr,
+    operator_token: OperatorToken,
     receiver: Receiver,
     produced: produce::Handle,
     /// How many events there will be, when they end.
@@ -77,7 +80,9 @@ impl Stage {
         let (endpoint, local_part) = serve(&local).await?;
         let receiver = Receiver::start(log).await?;
         let directory = Directory::make()?;
-        let mut config = configuration(&endpoint, args.listen, &receiver, &directory)?;
+        let operator_token = OperatorToken::generate(&mut random::fill);
+        let mut config =
+            configuration(&endpoint, args.listen, &receiver, &directory, &operator_token)?;
         let clients = Clients::make(&config.aws).await?;
         let dev = initialise(&config, &clients, &receiver).await?;
         let secret = dev.signing_secret.as_deref().context("no subscription was made")?;
@@ -95,10 +100,16 @@ impl Stage {
         };
         let api_address = api.handle().address();
         let processor_handle = processor.handle();
+        let (listen, process) = (config.operators.listen, Arc::new(processor.handle()));
+        let (operators, operators_handle) =
+            operators::bind(&config, &clients, listen, process).await?;
         let parts = vec![
             Part::once("the producer", |stop| async move { drop(producer.run(stop).await) }),
             Part::service("the processor", |stop| processor.run(stop)),
             Part::service("the API", |stop| api.run(stop)),
+            Part::once("the operators' port", |stop| async move {
+                operators.run(stop).await;
+            }),
             local_part,
         ];
         let total = writes_once(args).then(events);
@@ -107,6 +118,8 @@ impl Stage {
             local,
             endpoint,
             api_address,
+            operators_address: operators_handle.address(),
+            operator_token,
             receiver,
             produced,
             total,
@@ -143,6 +156,11 @@ impl Stage {
                 "  curl -sS --cacert {} -H 'x-api-key: {}' -H 'content-type: application/json' -d '{PUBLISHED}' '{base}/integrations/{STREAM}/messages'\n",
                 ca.display(),
                 self.dev.api_key
+            ),
+            format!(
+                "\nAsk as an operator:\n  curl -sS -H 'authorization: Bearer {}' 'http://{}/v1/admin/clients'\n",
+                self.operator_token.expose(),
+                self.operators_address
             ),
             format!("\nKinesis and DynamoDB for the AWS CLI: --endpoint-url {}\n", self.endpoint),
             format!(
@@ -273,6 +291,7 @@ fn configuration(
     listen: std::net::SocketAddr,
     receiver: &Receiver,
     directory: &Directory,
+    operator_token: &OperatorToken,
 ) -> anyhow::Result<Config> {
     let file = directory.write("demo.toml", CONFIG)?;
     let certificate = self_signed()?;
@@ -287,6 +306,9 @@ fn configuration(
         set("api.tls.cert", directory.certificate().display().to_string()),
         set("api.tls.key", key.display().to_string()),
         set("api.private_webhooks", "true".to_owned()),
+        set("operators.listen", "127.0.0.1:0".to_owned()),
+        set("operators.tokens.demo.sha256", operator_token.digest().to_string()),
+        set("operators.tokens.demo.may", "change".to_owned()),
         set("async_delivery.allowed_private", receiver.address().to_string()),
     ];
     let secret = |name: &str| {

@@ -6,7 +6,7 @@ use store::Client;
 
 use crate::options::{ClientLimits, Limits};
 
-pub(super) fn of(client: &Client, limits: &Limits) -> ClientLimits {
+pub(crate) fn of(client: &Client, limits: &Limits) -> ClientLimits {
     let Some(own) = &client.limits else { return limits.client };
     // A plan that this configuration does not have is no reason to let in more, or less, than by default.
     let plan = own.plan.as_ref().and_then(|name| limits.plans.get(name));

@@ -5,7 +5,7 @@
 //! decided about what tasks share, `desk` the calls that this takes; `gate` is one client's limits in this
 //! task, `fields` how they are told to the client.
 
-mod allowance;
+pub(super) mod allowance;
 mod desk;
 mod fields;
 mod gate;

@@ -5,10 +5,12 @@ mod reading;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use store::ClientPlace;
 use utoipa::ToSchema;
+
+use crate::routes::body::given;
 
 /// A subscription that is to be made: body of `POST /v1/subscriptions`.
 #[derive(Deserialize, ToSchema)]
@@ -216,13 +218,4 @@ struct PolicyInput {
     order: Option<String>,
     on_exhausted: Option<String>,
     disable_after_ms: Option<u64>,
-}
-
-/// Tells `null` from what is not there.
-fn given<'de, T, D>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
-where
-    T: Deserialize<'de>,
-    D: Deserializer<'de>,
-{
-    Option::<T>::deserialize(deserializer).map(Some)
 }

@@ -80,7 +80,7 @@ pub(crate) async fn create(
     body: Body,
 ) -> Result<Response, Problem> {
     params::none(&uri)?;
-    let wanted: NewSubscription = body::read(&app, &headers, body).await?;
+    let wanted: NewSubscription = body::read(app.limits.max_body_bytes, &headers, body).await?;
     let draft = wanted.read().map_err(ManageError::from)?;
     let made = Box::pin(app.manager.subscribe(actor(&caller, &context), draft)).await?;
     let one = &made.subscription;
@@ -144,7 +144,7 @@ pub(crate) async fn change(
 ) -> Result<Response, Problem> {
     let id = read(segment)?;
     params::none(&uri)?;
-    let patch: SubscriptionPatch = body::read(&app, &headers, body).await?;
+    let patch: SubscriptionPatch = body::read(app.limits.max_body_bytes, &headers, body).await?;
     let change = patch.read().map_err(ManageError::from)?;
     let at = |version| conditional::matches(&headers, &version_tag(version));
     let actor = actor(&caller, &context);
@@ -199,7 +199,8 @@ pub(crate) async fn rotate(
 ) -> Result<Response, Problem> {
     let id = read(segment)?;
     params::none(&uri)?;
-    let wanted: RotationInput = body::read_or_default(&app, &headers, body).await?;
+    let wanted: RotationInput =
+        body::read_or_default(app.limits.max_body_bytes, &headers, body).await?;
     let overlap = wanted.overlap_seconds.map_or(ROTATION_OVERLAP, Duration::from_secs);
     let rotation = Rotation { kind: wanted.signing.into(), overlap };
     let made = app.manager.rotate_secret(actor(&caller, &context), &id, rotation).await?;

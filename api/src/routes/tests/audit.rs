@@ -19,7 +19,7 @@ const ME: &str = "/v1/me";
 
 /// All that this thread logs from `info` on: target, message and fields of each event.
 #[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<Map<String, Value>>>>);
+pub(crate) struct Captured(Arc<Mutex<Vec<Map<String, Value>>>>);
 
 impl Subscriber for Captured {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -66,19 +66,19 @@ impl Visit for Fields {
 }
 
 impl Captured {
-    fn start() -> (Captured, DefaultGuard) {
+    pub(crate) fn start() -> (Captured, DefaultGuard) {
         listen();
         let captured = Captured::default();
         (captured.clone(), tracing::subscriber::set_default(captured))
     }
 
     /// What was logged since the last look.
-    fn take(&self) -> Vec<Map<String, Value>> {
+    pub(crate) fn take(&self) -> Vec<Map<String, Value>> {
         std::mem::take(&mut *self.0.lock().unwrap())
     }
 
     /// The lines of the audit among that.
-    fn audit(&self) -> Vec<Map<String, Value>> {
+    pub(crate) fn audit(&self) -> Vec<Map<String, Value>> {
         self.take().into_iter().filter(|line| line["target"] == "audit").collect()
     }
 

@@ -34,11 +34,12 @@ use store::{
 };
 use tower::ServiceExt;
 
+pub(crate) use self::audit::Captured;
 use crate::testing::forge::Published;
 use crate::{Backing, Handle, IntegrationInfo, Options, Service, Transport};
 
 /// 2026-11-23T12:00:00Z: where the wall clock of every test starts.
-const NOW_MS: i64 = 1_795_435_200_000;
+pub(crate) const NOW_MS: i64 = 1_795_435_200_000;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// A wall clock that goes only where a test puts it.
@@ -79,6 +80,10 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    pub(crate) fn new(parts: http::response::Parts, body: Bytes) -> Self {
+        Self { status: parts.status, headers: parts.headers, body }
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|_| panic!("{} {:?}", self.status, self.body))
@@ -159,6 +164,16 @@ impl World {
             requests,
             random: Random(1),
         }
+    }
+
+    /// The tables, for another that works on them.
+    pub(crate) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        dynamodb(&self.aws)
+    }
+
+    /// The wall clock.
+    pub(crate) fn time(&self) -> SharedTimeSource {
+        SharedTimeSource::new(self.wall.clone())
     }
 
     /// Both clocks go on by as much (the monotonic one must be paused).
@@ -253,7 +268,7 @@ impl World {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        Answer { status: parts.status, headers: parts.headers, body }
+        Answer::new(parts, body)
     }
 }
 

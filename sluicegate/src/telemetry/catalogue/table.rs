@@ -421,11 +421,20 @@ const API: &[Metric] = &[
         ],
         "how long an answer took, until its body began",
     )),
-    gauge("sluicegate.api.connections", &[], "open connections"),
+    in_seconds(histogram(
+        "sluicegate.api.operator_request_seconds",
+        CALL_SECONDS,
+        &[
+            Label::new("route", Values::AtMost(24, "path templates, or `unmatched`")),
+            Label::new("status", Values::AtMost(16, "HTTP status codes")),
+        ],
+        "how long an answer on the operators' port took, until its body began",
+    )),
+    gauge("sluicegate.api.connections", &[], "open connections of clients"),
     counter(
         "sluicegate.api.connections_ended",
         &[Label::new("end", Values::Of("closed handshake broken cut made-room"))],
-        "connections that ended",
+        "connections of clients that ended",
     ),
     counter(
         "sluicegate.api.authentications_failed",
@@ -459,7 +468,10 @@ const API: &[Metric] = &[
     counter(
         "sluicegate.api.audit_lines",
         &[
-            Label::new("decision", Values::Of("allowed denied unauthenticated limited changed")),
+            Label::new(
+                "decision",
+                Values::Of("allowed denied unauthenticated limited changed operator"),
+            ),
             Label::new("written", YES_NO),
         ],
         "decisions about access, written into the audit or left out for their number",
