@@ -34,6 +34,8 @@ pub struct Climate {
     pub disturbed: Duration,
     /// Whether the receivers are down for most of it.
     pub down_for_long: bool,
+    /// Whether somebody may tail what is stored.
+    pub tailed: bool,
 }
 
 impl Climate {
@@ -45,6 +47,7 @@ impl Climate {
         iterators: None,
         disturbed: Duration::from_secs(30),
         down_for_long: false,
+        tailed: false,
     };
 
     pub fn draw(rng: &mut fastrand::Rng) -> Climate {
@@ -64,6 +67,7 @@ impl Climate {
             climate.iterators = Some(Duration::from_millis(rng.u64(ITERATORS_MS)));
         }
         climate.down_for_long = rng.u32(0..4) == 0;
+        climate.tailed = rng.u32(0..3) == 0;
         climate
     }
 

@@ -37,6 +37,8 @@ pub struct Outcome {
     pub attempts: u64,
     pub parked: u64,
     pub dead: u64,
+    /// Notes of where messages are, for those who tail them.
+    pub notes: u64,
     pub lanes: LanesDid,
     pub ranges: RangesDid,
 }
@@ -54,6 +56,7 @@ impl std::ops::AddAssign for Outcome {
         self.attempts += other.attempts;
         self.parked += other.parked;
         self.dead += other.dead;
+        self.notes += other.notes;
         self.lanes += other.lanes;
         self.ranges += other.ranges;
     }
@@ -193,6 +196,7 @@ impl Course {
             attempts,
             parked,
             dead,
+            notes: self.world.ledger().notes.written(),
             calls: self.world.aws.calls().iter().map(|call| call.calls).sum(),
             lasted: self.world.now(),
             ..self.outcome

@@ -9,8 +9,10 @@ use std::time::Duration;
 use lease_manager::{Checkpoint, SequenceNumber, ShardId};
 use serde_json::Value;
 
+use crate::climate::Climate;
 use crate::deliveries::{Deliveries, Tenure, parked_message};
 use crate::leases::{Leases, lanes};
+use crate::notes::Notes;
 use crate::receivers::{is_ordered_by_shard, of_subscription};
 use crate::starts::Starts;
 use crate::wire;
@@ -24,8 +26,18 @@ pub struct Record {
     pub stored_at: Option<Duration>,
     /// Never stored: the stream did not keep it for long enough, as was written down.
     pub lost: bool,
+    /// Under which entity and which key it is stored.
+    pub place: Option<(String, String)>,
     /// No message: it is owed a dead letter, and nobody is sent it.
     pub malformed: bool,
+}
+
+impl Record {
+    /// Stored, and in one of these notes if there must be such; or not to be stored.
+    fn is_stored(&self, notes: Option<&Notes>) -> bool {
+        let is_noted = |notes: &Notes| self.place.as_ref().is_none_or(|place| notes.has(place));
+        self.stored_at.is_some() && notes.is_none_or(is_noted)
+    }
 }
 
 /// What is put into the stream.
@@ -49,6 +61,9 @@ pub struct Ledger {
     /// By shard and lane, those that no position of its lease covered yet.
     unsettled: BTreeMap<String, [BTreeMap<SequenceNumber, usize>; 2]>,
     starts: Starts,
+    pub notes: Notes,
+    /// Whether what is settled is noted, too.
+    tailed: bool,
     missing: usize,
     retention: Option<Duration>,
     broken: Option<String>,
@@ -56,10 +71,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// There are so many receivers, each of which wants every record, and the stream keeps records so long.
-    pub fn begin(&mut self, receivers: usize, retention: Option<Duration>) {
+    /// There are so many receivers, each of which wants every record, and this is how the world is.
+    pub fn begin(&mut self, receivers: usize, climate: &Climate) {
         self.deliveries.to(receivers);
-        self.retention = retention;
+        self.retention = climate.retention;
+        self.tailed = climate.tailed;
     }
 
     /// The stream acknowledged a record.
@@ -79,6 +95,7 @@ impl Ledger {
             put_at: at,
             stored_at: None,
             lost: false,
+            place: None,
             malformed,
         });
         self.deliveries.put(!malformed);
@@ -116,7 +133,7 @@ impl Ledger {
 
     /// A message was written, or where some of them are.
     pub fn message_wrote(&mut self, at: Duration, by: &str, item: &Value) {
-        if item["pk"]["S"].as_str().unwrap_or_default().starts_with("#arrivals#") {
+        if self.notes.wrote(at, item) {
             return;
         }
         let payload = String::from_utf8(wire::bytes(&item["payload"]["B"])).expect("UTF-8");
@@ -124,6 +141,9 @@ impl Ledger {
         if self.records[index].malformed {
             return self.breaks(at, format!("{by} stores what is no message: {payload}"));
         }
+        let text = |name: &str| item[name]["S"].as_str().expect("text").to_owned();
+        let entity = text("pk").split_once('#').expect("integration#entity").1.to_owned();
+        self.records[index].place = Some((entity, text("sk")));
         if !self.kept(at, index) {
             return;
         }
@@ -277,7 +297,7 @@ impl Ledger {
             {
                 let index = *first.get();
                 let settled = match lane {
-                    0 => self.records[index].stored_at.is_some(),
+                    0 => self.records[index].is_stored(self.tailed.then_some(&self.notes)),
                     _ => self.deliveries.is_settled(index, &shard, first.key()),
                 };
                 if !settled {

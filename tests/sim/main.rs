@@ -23,6 +23,7 @@ mod deliveries;
 mod faults;
 mod leases;
 mod ledger;
+mod notes;
 mod operator;
 mod progress;
 mod ranges;
@@ -61,9 +62,10 @@ fn p1_p4_p5_records_survive_seeded_faults() {
     });
     let progress = progress.into_inner().unwrap();
     println!("{progress}");
-    let Outcome { lanes, ranges, .. } = progress.sum();
+    let Outcome { lanes, ranges, notes, .. } = progress.sum();
     let polled_badly = lanes.expired > 0 && lanes.throttled > 0;
     assert!(polled_badly || seeds < SEEDS, "GetRecords was never refused: {lanes:?}");
+    assert!(notes > 0 || seeds < SEEDS, "nothing was noted for those who tail");
     let all_happened = ranges.opened > 0 && ranges.closed > 0 && ranges.spilled > 0;
     assert!(all_happened || seeds < SEEDS, "no range was opened, closed or spilled: {ranges:?}");
 }

@@ -52,7 +52,7 @@ impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Outcome { records, calls, kills, pauses, stops, reshards, faults, lasted, .. } =
             self.sum;
-        let Outcome { attempts, parked, dead, ranges, lanes, .. } = self.sum;
+        let Outcome { attempts, parked, dead, notes, ranges, lanes, .. } = self.sum;
         let (seeds, took) = (self.done, self.began.elapsed().as_secs_f64());
         write!(
             f,
@@ -63,7 +63,7 @@ impl fmt::Display for Progress {
             f,
             "{records} records, {calls} calls, {faults} faults, {kills} kills, {pauses} pauses, "
         )?;
-        write!(f, "{attempts} attempts, {parked} parked, {dead} dead letters, ")?;
+        write!(f, "{attempts} attempts, {parked} parked, {dead} dead letters, {notes} notes, ")?;
         write!(f, "{lanes:?}, {ranges:?}, ")?;
         write!(
             f,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use lease_manager::{LeaseManager, WorkerId};
 use processor::integration::Integrations;
 use processor::{AwsConfigs, Options, Outlets, Processor, ProcessorHandle, Stores, StreamOptions};
+use serde_json::json;
 use store::{DeliveryStore, DynamoMessages, SubscriptionStore};
 use tokio_util::sync::CancellationToken;
 
@@ -52,7 +53,7 @@ impl World {
                 deliveries: DeliveryStore::new(dynamodb.clone(), APP),
                 subscriptions: SubscriptionStore::new(dynamodb, APP),
             };
-            let mut options = options(&worker, read, seed, receivers.count());
+            let mut options = options(&worker, read, seed, receivers.count(), climate.tailed);
             climate.limit(&mut options);
             let outlets =
                 Outlets { webhooks: receivers.transports(life), aws: AwsConfigs::unreachable() };
@@ -79,8 +80,15 @@ async fn run(manager: LeaseManager, processor: Processor, stop: CancellationToke
     format!("{manager:?}, {processor:?}")
 }
 
-fn options(worker: &str, stream: StreamOptions, seed: u64, receivers: usize) -> Options {
-    let integrations = Arc::new(Integrations::compile(Vec::new()).unwrap());
+fn options(
+    worker: &str,
+    stream: StreamOptions,
+    seed: u64,
+    receivers: usize,
+    tail: bool,
+) -> Options {
+    let all = serde_json::from_value(json!({ "name": "default", "tail": tail })).unwrap();
+    let integrations = Arc::new(Integrations::compile(vec![all]).unwrap());
     let mut options = Options::new(worker, vec![stream], integrations);
     options.seed = seed;
     // Looking for parked deliveries each second would be half of all calls. But a reading of the subscriptions that failed is repeated

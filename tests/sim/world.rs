@@ -21,6 +21,8 @@ use crate::scheduler::{ProcessId, Scheduler, SimClock};
 use crate::traffic::Traffic;
 use crate::wire::Trace;
 
+/// When a world begins, since 1970.
+pub const EPOCH: Duration = Duration::from_secs(1_800_000_000);
 pub const APP: &str = "sim";
 pub const STREAM: &str = "records";
 
@@ -79,7 +81,7 @@ pub struct Site {
 impl World {
     /// A world with tables, a stream and a registered consumer.
     pub fn make(setup: Setup) -> World {
-        let epoch = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let epoch = SystemTime::UNIX_EPOCH + EPOCH;
         let clock = SimClock::starting_at(epoch);
         let ledger = Arc::new(Mutex::new(Ledger::default()));
         let trace = setup.traced.then(Arc::<Mutex<Trace>>::default);
@@ -109,7 +111,7 @@ impl World {
         let (kinesis, dynamodb) = site.clients("operator");
         let operator = Operator { runtime, kinesis, dynamodb };
         let (stream, consumers) = operator.run(furnish(&operator, &setup));
-        ledger.lock().unwrap().begin(setup.receivers, setup.climate.retention);
+        ledger.lock().unwrap().begin(setup.receivers, &setup.climate);
         let receivers = Receivers::new(setup.receivers, Arc::clone(&ledger), clock.clone());
         let processes = Scheduler::new(clock, setup.seed);
         World {

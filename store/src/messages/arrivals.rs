@@ -86,7 +86,8 @@ impl ArrivalRow {
         format!("{}#{:016x}#{:010}", time_part(self.at_ms), self.writer, self.number)
     }
 
-    fn parse(sort: &str) -> Option<ArrivalRow> {
+    /// Reads the sort key of a note; `None` if it is none.
+    pub fn parse(sort: &str) -> Option<ArrivalRow> {
         let mut parts = sort.split('#');
         let at_ms = read_time(parts.next()?)?;
         let writer = u64::from_str_radix(parts.next()?, 16).ok()?;
