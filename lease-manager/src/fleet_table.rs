@@ -172,7 +172,7 @@ impl FleetTable {
         }
         if let Some(state) = news.enters {
             sets.push("#state = :enters".to_owned());
-            let value = AttributeValue::S(state.code().to_owned());
+            let value = AttributeValue::S(state.word().to_owned());
             call = call.expression_attribute_values(":enters", value);
         }
         if let Some(at) = news.expires_at_s {
@@ -317,5 +317,5 @@ impl Beat {
 }
 
 fn state_value(state: WorkerState) -> AttributeValue {
-    AttributeValue::S(state.code().to_owned())
+    AttributeValue::S(state.word().to_owned())
 }

@@ -50,7 +50,8 @@ pub enum WorkerState {
 }
 
 impl WorkerState {
-    pub(crate) const fn code(self) -> &'static str {
+    /// The word.
+    pub const fn word(self) -> &'static str {
         match self {
             Self::Joining => "joining",
             Self::Active => "active",
@@ -62,7 +63,7 @@ impl WorkerState {
 
     fn parse(text: &str) -> Option<Self> {
         let all = [Self::Joining, Self::Active, Self::Draining, Self::Stopped, Self::Dead];
-        all.into_iter().find(|state| state.code() == text)
+        all.into_iter().find(|state| state.word() == text)
     }
 
     /// True while the worker's heartbeat is expected.
@@ -232,7 +233,7 @@ impl WorkerRecord {
         let mut item = primary_key(&self.id);
         item.insert(INCARNATION.to_owned(), number(self.incarnation));
         item.insert(BEAT.to_owned(), number(self.beat));
-        item.insert(STATE.to_owned(), text(self.state.code()));
+        item.insert(STATE.to_owned(), text(self.state.word()));
         item.insert(STARTED_AT.to_owned(), number(self.started_at_ms));
         item.insert(VERSION.to_owned(), text(&self.version));
         item.insert(MAX_LEASES.to_owned(), number(self.max_leases));

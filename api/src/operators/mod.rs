@@ -1,7 +1,8 @@
 //! The operators' port: what a process is doing, and what operators change of who may ask. It is served on an address
 //! of its own that clients never reach, by every process of the platform.
 //!
-//! It knows the access table and what its process tells of itself ([`Process`]), and nothing else of either service.
+//! It knows the access table, the dead letters, and what its process tells of itself ([`Process`]) and of the fleet
+//! ([`Fleet`]), and nothing else of either service.
 //! What anybody on the port may see (alive, ready, figures) needs no token; all else needs an operator's, of which the
 //! configuration holds a digest alone. There are no cookies and no CORS, so that no page in a browser can use it.
 //!
@@ -10,6 +11,7 @@
 
 mod audit;
 mod envelope;
+mod fleet;
 mod guard;
 mod options;
 mod routes;
@@ -18,6 +20,10 @@ mod service;
 mod tests;
 mod tokens;
 
+pub use fleet::{
+    AskedView, Fleet, FleetView, LeaseLaneView, LeaseView, Redrive, Redriven, Unanswered, WhyView,
+    WorkerView,
+};
 pub use options::Options;
 pub use routes::openapi::document as openapi;
 pub use service::{Backing, Handle, Process, Service};

@@ -6,12 +6,13 @@ use std::time::UNIX_EPOCH;
 
 use aws_smithy_async::time::SharedTimeSource;
 use axum::Router;
-use store::{AccessStore, UsageStore};
+use store::{AccessStore, DeliveryStore, UsageStore};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::audit::Audit;
+use super::fleet::{Fleet, Redrive};
 use super::options::Options;
 use super::routes::router;
 use super::tokens::Operators;
@@ -38,6 +39,12 @@ pub struct Backing {
     pub makes_keys: bool,
     /// What clients have used of their limits.
     pub usage: UsageStore,
+    /// What was given up.
+    pub deliveries: DeliveryStore,
+    /// Sends it again.
+    pub redrive: Arc<dyn Redrive>,
+    /// The leases and the workers.
+    pub fleet: Arc<dyn Fleet>,
     /// The wall clock.
     pub time: SharedTimeSource,
     /// For ids and keys.

@@ -95,7 +95,7 @@ fn check_target(survey: &Survey, owner: &WorkerId, to: &WorkerId) -> Result<(), 
         _ if to == owner => "it owns it already".to_owned(),
         None => "it is in no fleet table".to_owned(),
         Some(worker) if worker.state != WorkerState::Active => {
-            format!("it is {}", worker.state.code())
+            format!("it is {}", worker.state.word())
         }
         Some(_) if survey.pulse(to) != Pulse::Moves => "its heartbeat stands still".to_owned(),
         Some(worker) if worker.leases >= worker.max_leases => {

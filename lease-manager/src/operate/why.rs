@@ -211,7 +211,7 @@ impl About<'_> {
             }
             Pulse::Ended => "no heartbeat is expected of it".to_owned(),
         };
-        let state = worker.state.code();
+        let state = worker.state.word();
         let since = say::moment(worker.started_at_ms);
         let leases = match worker.leases {
             1 => "it holds 1 lease".to_owned(),

@@ -1,12 +1,13 @@
 //! `sluicegate deliveries`: what was given up, why, and sending it again; what destinations are still owed.
 //!
 //! `args` is the command line, `select` which letters are meant, `list` how they are shown, `plan` what sending one
-//! again means, `redrive` does it; `show` says what became of one message. It works through the tables alone, whether processors run or not.
+//! again means, `redriver` does it for `redrive`; `show` says what became of one message. It works through the tables alone, whether processors run or not.
 
 pub(crate) mod args;
 pub(crate) mod list;
 mod plan;
 mod redrive;
+pub(crate) mod redriver;
 mod select;
 mod show;
 

@@ -6,13 +6,13 @@ use lease_manager::operate::{AdoptError, Adoption, Course, Operator, Survey};
 use serde_json::json;
 
 use super::args::AdoptArgs;
-use super::{count, explained, operator, refused};
+use super::{configured, count, explained, refused};
 use crate::cli::Output;
 use crate::commands::{print, print_json};
 use crate::screen::Progress;
 
 pub(super) async fn run(args: AdoptArgs) -> anyhow::Result<ExitCode> {
-    let Some(operator) = operator(&args.common.config).await? else {
+    let Some(operator) = configured(&args.common.config).await? else {
         return Ok(ExitCode::SUCCESS);
     };
     let output = args.common.output;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use lease_manager::operate::{LeaseRow, Pulse, State, Survey, WorkerRow, span};
-use lease_manager::{Checkpoint, LaneName, WorkerState};
+use lease_manager::{Checkpoint, LaneName};
 
 use super::count;
 use crate::screen::aligned;
@@ -84,7 +84,7 @@ fn worker_table(workers: &[WorkerRow]) -> String {
     for worker in workers {
         rows.push(vec![
             worker.worker.to_string(),
-            word(worker.state).to_owned(),
+            worker.state.word().to_owned(),
             match worker.pulse {
                 Pulse::Moves => "moves".to_owned(),
                 Pulse::Still { for_ms } => format!("still for {} !", span(for_ms)),
@@ -97,16 +97,6 @@ fn worker_table(workers: &[WorkerRow]) -> String {
         ]);
     }
     aligned(&rows)
-}
-
-fn word(state: WorkerState) -> &'static str {
-    match state {
-        WorkerState::Joining => "joining",
-        WorkerState::Active => "active",
-        WorkerState::Draining => "draining",
-        WorkerState::Stopped => "stopped",
-        WorkerState::Dead => "dead",
-    }
 }
 
 fn totals(leases: &[LeaseRow]) -> String {

@@ -5,6 +5,7 @@
 
 mod adopt;
 pub(crate) mod args;
+pub(crate) mod desk;
 mod list;
 
 use std::process::ExitCode;
@@ -47,15 +48,20 @@ pub(crate) async fn run(args: LeasesArgs, stop: CancellationToken) -> anyhow::Re
 }
 
 /// The operator's view of the configured fleet; `None` when the configuration was only to be printed.
-async fn operator(args: &ConfigArgs) -> anyhow::Result<Option<Operator>> {
+async fn configured(args: &ConfigArgs) -> anyhow::Result<Option<Operator>> {
     let Some(config) = configuration(args, None)? else { return Ok(None) };
     let clients = Clients::make(&config.aws).await?;
+    operator(&config, &clients).map(Some)
+}
+
+/// The operator's view of the fleet of this configuration.
+pub(crate) fn operator(config: &Config, clients: &Clients) -> anyhow::Result<Operator> {
     let lanes = PIPELINES.map(LaneName::parse).into_iter().collect::<Result<Vec<_>, _>>()?;
     let me = WorkerId::parse("operator")?;
     let mut options = lease_manager::Options::new(config.app.name.clone(), me, lanes, Vec::new());
     config.leases.apply(&mut options);
-    let streams = streams(&config);
-    Ok(Some(Operator::new(clients.dynamodb, options, streams, clients.time)))
+    let (dynamodb, time) = (clients.dynamodb.clone(), clients.time.clone());
+    Ok(Operator::new(dynamodb, options, streams(config), time))
 }
 
 fn streams(config: &Config) -> Vec<(String, lease_manager::InitialPosition)> {
@@ -99,7 +105,7 @@ fn count(n: usize, one: &str, many: &str) -> String {
 }
 
 async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
-    let Some(operator) = operator(&args.common.config).await? else {
+    let Some(operator) = configured(&args.common.config).await? else {
         return Ok(ExitCode::SUCCESS);
     };
     let survey = look(&operator).await?;
@@ -117,7 +123,7 @@ async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn why(args: WhyArgs) -> anyhow::Result<ExitCode> {
-    let Some(operator) = operator(&args.common.config).await? else {
+    let Some(operator) = configured(&args.common.config).await? else {
         return Ok(ExitCode::SUCCESS);
     };
     let survey = look(&operator).await?;
@@ -143,7 +149,7 @@ fn words(why: &Why) -> String {
 }
 
 async fn release(args: ReleaseArgs) -> anyhow::Result<ExitCode> {
-    let Some(operator) = operator(&args.common.config).await? else {
+    let Some(operator) = configured(&args.common.config).await? else {
         return Ok(ExitCode::SUCCESS);
     };
     let output = args.common.output;
@@ -193,7 +199,7 @@ async fn release(args: ReleaseArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn set_checkpoint(args: SetCheckpointArgs) -> anyhow::Result<ExitCode> {
-    let Some(operator) = operator(&args.common.config).await? else {
+    let Some(operator) = configured(&args.common.config).await? else {
         return Ok(ExitCode::SUCCESS);
     };
     let output = args.common.output;

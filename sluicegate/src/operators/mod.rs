@@ -9,13 +9,15 @@ use std::sync::Arc;
 use anyhow::Context;
 use api::operators::{Backing, Handle, May, Options, Process, Service};
 use serde_json::json;
-use store::{AccessStore, OperatorToken, Pepper, UsageStore};
+use store::{AccessStore, DeliveryStore, OperatorToken, Pepper, UsageStore};
 
 use crate::cli::Output;
 use crate::clients::Clients;
 use crate::commands::{print, print_json};
 use crate::config::Config;
-use crate::random;
+use crate::deliveries::redriver::Redriver;
+use crate::leases::desk::FleetDesk;
+use crate::{leases, random};
 use args::{OperatorsArgs, OperatorsCommand, TokenArgs};
 
 /// Takes the address of the operators' port of a process. It does not answer yet.
@@ -42,6 +44,9 @@ pub(crate) async fn bind(
         access: AccessStore::new(clients.dynamodb.clone(), app, pepper),
         makes_keys,
         usage: UsageStore::new(clients.dynamodb.clone(), app),
+        deliveries: DeliveryStore::new(clients.dynamodb.clone(), app),
+        redrive: Arc::new(Redriver::new(config, clients)),
+        fleet: Arc::new(FleetDesk::new(leases::operator(config, clients)?, clients.time.clone())),
         time: clients.time.clone(),
         random: Arc::new(random::fill),
     };

@@ -1,8 +1,10 @@
 //! The routes of the operators' port. Start at [`router`].
 
 mod clients;
+mod dead_letters;
 mod failure;
 mod keys;
+mod leases;
 mod oauth;
 pub(super) mod openapi;
 mod process;
@@ -55,6 +57,11 @@ fn guarded() -> OpenApiRouter<Arc<Desk>> {
         .routes(routes!(oauth::bind, oauth::unbind))
         .routes(routes!(record::changes))
         .routes(routes!(record::usage))
+        .routes(routes!(leases::list))
+        .routes(routes!(leases::why))
+        .routes(routes!(leases::release))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::redrive))
 }
 
 /// The operations that anybody on the port may call.

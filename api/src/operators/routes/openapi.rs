@@ -22,6 +22,8 @@ use crate::routes::render;
     tags(
         (name = "clients", description = "Who may ask the API, and what"),
         (name = "keys", description = "How clients prove who they are"),
+        (name = "fleet", description = "Which worker reads which shard, how far, and why"),
+        (name = "dead letters", description = "What could not be processed, and sending it again"),
         (name = "record", description = "What was changed, and what was used"),
         (name = "process", description = "How this process is"),
     )

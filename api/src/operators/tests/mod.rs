@@ -1,6 +1,7 @@
 //! The operators' port over the real access table on an embedded DynamoDB.
 
 mod clients;
+mod fleet;
 mod keys;
 mod openapi;
 mod record;
@@ -15,7 +16,7 @@ use axum::body::Body;
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use serde_json::Value;
-use store::{AccessStore, OperatorToken, Pepper, UsageStore};
+use store::{AccessStore, DeliveryStore, OperatorToken, Pepper, UsageStore};
 use tower::ServiceExt;
 
 use super::{Backing, May, Operator, OperatorName, Options, Process, Service};
@@ -76,6 +77,9 @@ impl Port {
             access: access.clone(),
             makes_keys: true,
             usage: usage.clone(),
+            deliveries: DeliveryStore::new(world.dynamodb(), "test"),
+            redrive: Arc::new(fleet::FakeRedrive::default()),
+            fleet: Arc::new(fleet::FakeFleet::default()),
             time: world.time(),
             random: Arc::new(move |bytes: &mut [u8]| {
                 let mut random = fastrand::Rng::with_seed(drawn.fetch_add(1, Ordering::Relaxed));
