@@ -74,6 +74,11 @@ async fn tokens_of_a_certified_issuer_are_taken_and_others_are_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rate_limit_fields_are_structured_fields_to_others() {
+    verify("ratelimit").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_operation_answers_as_the_openapi_document_says() {
     verify("openapi").await;
 }
