@@ -5,6 +5,7 @@
 //! which one was asked for is not needed to know whether a decision was right. Changes of access are written down
 //! durably besides, by `store`.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -82,6 +83,11 @@ pub(crate) async fn of_request<F: Future>(request: Arc<Request>, answer: F) -> F
     REQUEST.scope(request, answer).await
 }
 
+/// The request that is being answered, for those who decide for it again once its answer has begun.
+pub(crate) fn current() -> Option<Arc<Request>> {
+    REQUEST.try_with(Arc::clone).ok()
+}
+
 /// The request was recognised by this key.
 pub(crate) fn recognised_by(key: &KeyId) {
     // Once per request; a long poll asks again and means the same key.
@@ -104,7 +110,7 @@ pub(crate) struct Audit {
 /// What a line says beside what is known of the request.
 struct Line<'a> {
     decision: &'static str,
-    reason: &'a str,
+    reason: Reason<'a>,
     client: Option<&'a ClientId>,
     key: Option<&'a KeyId>,
     action: &'static str,
@@ -112,14 +118,32 @@ struct Line<'a> {
     subject: &'a str,
 }
 
+/// Why it was decided so. It becomes a text only in a line that is written.
+#[derive(Clone, Copy)]
+enum Reason<'a> {
+    Word(&'a str),
+    Grant(usize),
+}
+
+impl Reason<'_> {
+    fn text(&self) -> Cow<'_, str> {
+        match self {
+            Reason::Word(word) => Cow::Borrowed(word),
+            Reason::Grant(grant) => Cow::Owned(format!("grant-{grant}")),
+        }
+    }
+}
+
 /// Somebody was not recognised. The key's id is what the request claims.
 pub(crate) fn unauthenticated(reason: &'static str, key: Option<&KeyId>) {
+    let reason = Reason::Word(reason);
     write(Line { decision: "unauthenticated", reason, key, ..Line::EMPTY });
 }
 
 /// A client was not let in for its limits.
 pub(crate) fn limited(client: &Client, policy: &'static str) {
-    write(Line { decision: "limited", reason: policy, client: Some(&client.id), ..Line::EMPTY });
+    let (reason, client) = (Reason::Word(policy), Some(&client.id));
+    write(Line { decision: "limited", reason, client, ..Line::EMPTY });
 }
 
 /// A client asked for an integration that does not exist.
@@ -162,7 +186,7 @@ pub(crate) fn decided(
     if is_news((action_word(action), Some(integration.clone()), "granted")) {
         write(Line {
             decision: "allowed",
-            reason: &format!("grant-{grant}"),
+            reason: Reason::Grant(grant),
             client: Some(&client.id),
             action: action_word(action),
             integration: Some(integration),
@@ -174,8 +198,8 @@ pub(crate) fn decided(
 /// A client changed something of its own; what, and its id.
 pub(crate) fn changed(client: &Client, change: &'static str, subject: &str) {
     if is_news((change, None, "changed")) {
-        let client = Some(&client.id);
-        write(Line { decision: "changed", reason: change, client, subject, ..Line::EMPTY });
+        let (reason, client) = (Reason::Word(change), Some(&client.id));
+        write(Line { decision: "changed", reason, client, subject, ..Line::EMPTY });
     }
 }
 
@@ -185,8 +209,8 @@ pub(crate) fn answered(client: &Client) {
         request.told.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     };
     if REQUEST.try_with(is_untold) == Ok(true) {
-        let client = Some(&client.id);
-        write(Line { decision: "allowed", reason: "recognised", client, ..Line::EMPTY });
+        let (reason, client) = (Reason::Word("recognised"), Some(&client.id));
+        write(Line { decision: "allowed", reason, client, ..Line::EMPTY });
     }
 }
 
@@ -198,6 +222,7 @@ fn denied(
 ) {
     let (client, action) = (Some(&client.id), action_word(action));
     if is_news((action, integration.cloned(), reason)) {
+        let reason = Reason::Word(reason);
         write(Line { decision: "denied", reason, client, action, integration, ..Line::EMPTY });
     }
 }
@@ -244,11 +269,12 @@ impl Audit {
         }
         let left_out = self.left_out.swap(0, Ordering::Relaxed);
         let peer = request.peer.map(|peer| peer.to_string());
+        let reason = line.reason.text();
         tracing::info!(
             target: "audit",
             log = "audit",
             decision = line.decision,
-            reason = line.reason,
+            reason = &*reason,
             client = line.client.map_or(NOTHING, ClientId::as_str),
             key_id = line.key.or(request.key.get()).map_or(NOTHING, KeyId::as_str),
             action = line.action,
@@ -267,7 +293,7 @@ impl Audit {
 impl Line<'static> {
     const EMPTY: Line<'static> = Line {
         decision: "",
-        reason: NOTHING,
+        reason: Reason::Word(NOTHING),
         client: None,
         key: None,
         action: NOTHING,

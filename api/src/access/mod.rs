@@ -17,8 +17,8 @@ use std::net::IpAddr;
 
 pub(crate) use authenticator::Authenticator;
 pub(crate) use budget::allowance::of as limits_of;
+pub(crate) use budget::{BytesLeft, DAILY_BYTES, Meter, Standing, write_fields};
 pub(crate) use budget::{Gates, Limiter, limiter};
-pub(crate) use budget::{Meter, Standing, write_fields};
 pub(crate) use epoch::EpochView;
 pub(crate) use reason::Refused;
 

@@ -12,7 +12,7 @@ use super::App;
 use super::envelope::RequestContext;
 use super::metered::MeteredBody;
 use super::problem::Problem;
-use crate::access::{Peer, Refused, Standing, write_fields};
+use crate::access::{BytesLeft, Peer, Refused, Standing, write_fields};
 use crate::{audit, metrics};
 
 /// Who asks, for the handlers.
@@ -22,6 +22,8 @@ pub(crate) struct Caller {
     pub(crate) client: Arc<Client>,
     /// What is left of its limits.
     pub(crate) standing: Standing,
+    /// Whether bytes are left of its day, for streams.
+    pub(crate) bytes_left: BytesLeft,
 }
 
 /// See the module.
@@ -50,7 +52,9 @@ pub(crate) async fn authenticated(
         }
         Ok(admission) => {
             let standing = admission.standing;
-            request.extensions_mut().insert(Caller { client: Arc::clone(&client), standing });
+            let bytes_left = admission.meter.bytes_left();
+            let caller = Caller { client: Arc::clone(&client), standing, bytes_left };
+            request.extensions_mut().insert(caller);
             let upload = admission.meter.beside();
             let request = request.map(|body| MeteredBody::wrap_whole(body, upload));
             let mut response = next.run(request).await;

@@ -1,5 +1,6 @@
 //! A body whose bytes are counted as they go by, against the client's bytes of the day. One that has no length of
-//! its own (a stream of events) ends when they are used up; one that has is never cut in its middle.
+//! its own (a stream of events) is cut when they are used up, one frame later: its last word may say why. One that has
+//! is never cut in its middle.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,19 +15,27 @@ pub(crate) struct MeteredBody {
     body: Body,
     meter: Meter,
     has_length: bool,
-    is_over: bool,
+    rest: Rest,
+}
+
+/// What may come yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Everything,
+    LastWord,
+    Nothing,
 }
 
 impl MeteredBody {
     /// The same body, counted by `meter`, which is dropped with it.
     pub(crate) fn wrap(body: Body, meter: Meter) -> Body {
         let has_length = body.size_hint().exact().is_some();
-        Body::new(Self { body, meter, has_length, is_over: false })
+        Body::new(Self { body, meter, has_length, rest: Rest::Everything })
     }
 
     /// The same body, counted by `meter` and never cut.
     pub(crate) fn wrap_whole(body: Body, meter: Meter) -> Body {
-        Body::new(Self { body, meter, has_length: true, is_over: false })
+        Body::new(Self { body, meter, has_length: true, rest: Rest::Everything })
     }
 }
 
@@ -38,7 +47,7 @@ impl HttpBody for MeteredBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if self.is_over {
+        if self.rest == Rest::Nothing {
             return Poll::Ready(None);
         }
         let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
@@ -46,13 +55,18 @@ impl HttpBody for MeteredBody {
             && let Some(data) = frame.data_ref()
         {
             let is_left = self.meter.count(data.len() as u64);
-            self.is_over = !is_left && !self.has_length;
+            if !is_left && !self.has_length {
+                self.rest = match self.rest {
+                    Rest::Everything => Rest::LastWord,
+                    _ => Rest::Nothing,
+                };
+            }
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.is_over || self.body.is_end_stream()
+        self.rest == Rest::Nothing || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

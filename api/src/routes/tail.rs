@@ -19,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 use super::authenticated::Caller;
 use super::problem::Problem;
 use super::{App, params, render, sse};
-use crate::access::{Peer, Refused};
+use crate::access::{BytesLeft, DAILY_BYTES, Peer, Refused};
 use crate::backend::{FollowFrom, Followed};
-use crate::metrics;
 use crate::server::Closing;
 use crate::tail::{Follower, Given, Step};
+use crate::{audit, metrics};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Between two looks at whether the client may still follow. With the epoch's second it is less than two.
@@ -37,7 +37,7 @@ const RETRY_MS: u32 = 1_000;
 ///
 /// A stream of server-sent events. Each message is an event without a name: its data is the message as in a page, its id where to go on behind it
 /// (at least once: the same message may come again, with the same `id` inside). Events without data, and comments, say that the stream lives and
-/// move the last id. The last event is named `end`; its data says why: `access-ended`, `draining`, `max-age`, `lagging` or `unavailable`. A client goes on from its last id.
+/// move the last id. The last event is named `end`; its data says why: `access-ended`, `quota-exceeded`, `draining`, `max-age`, `lagging` or `unavailable`. A client goes on from its last id.
 #[utoipa::path(get, path = "/v1/integrations/{integration}/tail", tag = "messages", operation_id = "tailMessages",
     params(
         ("integration" = String, Path, description = "Name of the integration"),
@@ -72,6 +72,8 @@ pub(crate) async fn tail(
     let now = Instant::now();
     let tail = Tail {
         client: caller.client,
+        bytes_left: caller.bytes_left,
+        asked: audit::current(),
         peer: peer.map(|Extension(peer)| peer).unwrap_or_default(),
         closing: closing.map(|Extension(Closing(token))| token).unwrap_or_default(),
         headers,
@@ -147,6 +149,8 @@ fn from(headers: &HeaderMap, asked: TailParams) -> Result<FollowFrom, Problem> {
 pub(crate) enum EndReason {
     /// The client may not follow it any more.
     AccessEnded,
+    /// The client's bytes of the day are used up.
+    QuotaExceeded,
     /// The server stops.
     Draining,
     /// The stream, or its connection, is old enough.
@@ -161,6 +165,7 @@ impl EndReason {
     fn as_str(self) -> &'static str {
         match self {
             EndReason::AccessEnded => "access-ended",
+            EndReason::QuotaExceeded => "quota-exceeded",
             EndReason::Draining => "draining",
             EndReason::MaxAge => "max-age",
             EndReason::Lagging => "lagging",
@@ -207,6 +212,9 @@ impl Drop for Open {
 struct Tail {
     app: Arc<App>,
     client: Arc<Client>,
+    bytes_left: BytesLeft,
+    /// What the stream was opened with: what ends it was decided of that.
+    asked: Option<Arc<audit::Request>>,
     headers: HeaderMap,
     peer: Peer,
     closing: CancellationToken,
@@ -239,6 +247,9 @@ impl Tail {
             Phase::Ended => return None,
         }
         loop {
+            if !self.bytes_left.is_any() {
+                return Some(self.used_up().await);
+            }
             let due = self.ends_at.min(self.check_at).min(self.beat_at);
             let happened = tokio::select! { biased;
                 () = self.app.draining.cancelled() => Happened::End(EndReason::Draining),
@@ -282,6 +293,13 @@ impl Tail {
         if Instant::now() < self.check_at {
             return Ok(());
         }
+        match self.asked.clone() {
+            Some(asked) => audit::of_request(asked, self.ask_again()).await,
+            None => self.ask_again().await,
+        }
+    }
+
+    async fn ask_again(&mut self) -> Result<(), EndReason> {
         let client = self.app.authenticator.client(&self.headers, &self.peer).await;
         self.client = client.map_err(|refused| match refused {
             Refused::Unauthenticated => EndReason::AccessEnded,
@@ -338,6 +356,16 @@ impl Tail {
         let mut out = Vec::new();
         sse::named(&mut out, "end", &self.id(), &data);
         out.into()
+    }
+
+    /// The end of a stream of somebody who may have no more today, as a request would be refused.
+    async fn used_up(&mut self) -> Bytes {
+        metrics::client_limited(DAILY_BYTES);
+        if let Some(asked) = self.asked.clone() {
+            let client = Arc::clone(&self.client);
+            audit::of_request(asked, async { audit::limited(&client, DAILY_BYTES) }).await;
+        }
+        self.end(EndReason::QuotaExceeded)
     }
 
     fn id(&self) -> String {

@@ -112,6 +112,11 @@ impl Meter {
         Meter { gate: Arc::clone(&self.gate), _in_work: None }
     }
 
+    /// What a stream asks that ends by itself when nothing is left.
+    pub(crate) fn bytes_left(&self) -> BytesLeft {
+        BytesLeft { gate: Arc::clone(&self.gate) }
+    }
+
     /// So many bytes went by. False once the client's bytes of the day are used up.
     pub(crate) fn count(&self, bytes: u64) -> bool {
         let left = {
@@ -122,6 +127,20 @@ impl Meter {
         };
         self.gate.tell(false);
         left != Some(0)
+    }
+}
+
+/// Tells whether a client's bytes of the day are used up, and counts none.
+#[derive(Clone, Debug)]
+pub(crate) struct BytesLeft {
+    gate: Arc<Gate>,
+}
+
+impl BytesLeft {
+    /// False once they are.
+    pub(crate) fn is_any(&self) -> bool {
+        let now = self.gate.desk.now();
+        self.gate.tab().left(now).bytes_today != Some(0)
     }
 }
 

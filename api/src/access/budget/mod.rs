@@ -28,7 +28,7 @@ use crate::options::Limits;
 use desk::Desk;
 pub(crate) use fields::{Standing, write_fields};
 use gate::Gate;
-pub(crate) use gate::{Admission, Meter, Refusal};
+pub(crate) use gate::{Admission, BytesLeft, Meter, Refusal};
 pub(crate) use gate::{Limiter, limiter};
 
 /// Name of the policy over requests per time.

@@ -129,8 +129,7 @@ impl World {
         let usage = UsageStore::new(dynamodb.clone(), "test");
         let messages = DynamoMessages::new(dynamodb.clone(), "test");
         let wall = WallClock(Arc::new(AtomicI64::new(NOW_MS)));
-        let integrations = vec![integration("quakes"), integration("flights")];
-        let mut options = Options::new(Transport::PlainBehindLoadBalancer, integrations);
+        let mut options = Options::new(Transport::PlainBehindLoadBalancer, integrations());
         change(&mut options);
         let published = Published::default();
         let managing = managing::over(&dynamodb);
@@ -140,7 +139,7 @@ impl World {
             messages: elsewhere.unwrap_or_else(|| Arc::new(messages.clone())),
             access: access.clone(),
             usage: usage.clone(),
-            signer: Signer::new(&[5; 32]).unwrap(),
+            signer: signer(),
             documents: Arc::new(published.clone()),
             managing: managing.clone(),
             time: SharedTimeSource::new(wall.clone()),
@@ -174,6 +173,23 @@ impl World {
     /// The wall clock.
     pub(crate) fn time(&self) -> SharedTimeSource {
         SharedTimeSource::new(self.wall.clone())
+    }
+
+    /// Another task of the same API, over the same tables.
+    async fn another_task(&self) -> Service {
+        let backing = Backing {
+            messages: Arc::new(self.messages.clone()),
+            access: self.access.clone(),
+            usage: self.usage.clone(),
+            signer: signer(),
+            documents: Arc::new(self.published.clone()),
+            managing: self.managing.clone(),
+            time: self.time(),
+            publisher: None,
+            requests: self.requests.clone(),
+        };
+        let options = Options::new(Transport::PlainBehindLoadBalancer, integrations());
+        Service::bind(options, backing).await.unwrap().0
     }
 
     /// Both clocks go on by as much (the monotonic one must be paused).
@@ -283,6 +299,14 @@ pub(crate) fn dynamodb(aws: &LocalAws) -> aws_sdk_dynamodb::Client {
         .retry_config(RetryConfig::disabled())
         .http_client(aws.http_client());
     aws_sdk_dynamodb::Client::from_conf(config.build())
+}
+
+fn signer() -> Signer {
+    Signer::new(&[5; 32]).unwrap()
+}
+
+fn integrations() -> Vec<IntegrationInfo> {
+    vec![integration("quakes"), integration("flights")]
 }
 
 fn integration(name: &str) -> IntegrationInfo {

@@ -5,6 +5,7 @@ mod ends;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt;
@@ -48,9 +49,25 @@ struct Tailing {
     body: Body,
     text: String,
     last_id: String,
+    request_id: String,
 }
 
 impl Tailing {
+    /// Follows at this task, from the first block on.
+    async fn at(router: &Router, path: &str, key: &ApiKey, last_id: &str) -> Tailing {
+        let ask = Request::get(path).header("x-api-key", key.expose());
+        let ask = ask.header("last-event-id", last_id).body(Body::empty()).unwrap();
+        let response = router.clone().oneshot(ask).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        let request_id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+        let (body, text, last_id) = (response.into_body(), String::new(), String::new());
+        let mut tailing = Tailing { body, text, last_id, request_id };
+        let first = tailing.block().await.unwrap();
+        assert!(!first.id.is_empty() && first.data.is_empty(), "{first:?}");
+        tailing
+    }
+
     /// The next block; `None` at the end of the stream.
     async fn block(&mut self) -> Option<Block> {
         while !self.text.contains("\n\n") {
@@ -106,16 +123,7 @@ impl Tailing {
 impl World {
     /// Follows, from the first block on.
     async fn tail(&self, path: &str, key: &ApiKey, last_id: &str) -> Tailing {
-        let ask = Request::get(path).header("x-api-key", key.expose());
-        let ask = ask.header("last-event-id", last_id).body(Body::empty()).unwrap();
-        let response = self.router.clone().oneshot(ask).await.unwrap();
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        let body = response.into_body();
-        let mut tailing = Tailing { body, text: String::new(), last_id: String::new() };
-        let first = tailing.block().await.unwrap();
-        assert!(!first.id.is_empty() && first.data.is_empty(), "{first:?}");
-        tailing
+        Tailing::at(&self.router, path, key, last_id).await
     }
 
     async fn refused(&self, path: &str, key: &ApiKey, last_id: &str) -> Answer {

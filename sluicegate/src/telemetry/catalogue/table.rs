@@ -529,7 +529,7 @@ const API: &[Metric] = &[
         "sluicegate.api.tails_ended",
         &[Label::new(
             "reason",
-            Values::Of("gone access-ended draining max-age lagging unavailable"),
+            Values::Of("gone access-ended quota-exceeded draining max-age lagging unavailable"),
         )],
         "clients that follow no more",
     ),

@@ -1,5 +1,10 @@
 //! When a tail ends, what it costs, and what it leaves to others.
 
+use serde_json::Map;
+use store::ClientLimits;
+use tokio_util::sync::CancellationToken;
+
+use super::super::audit::Captured;
 use super::*;
 
 /// P7: a stream ends when access does.
@@ -23,6 +28,116 @@ async fn p7_a_stream_ends_within_two_seconds_when_access_ends() {
         assert_eq!(blocks.last().unwrap().json()["reason"], "access-ended");
         assert!(ended.elapsed() <= 2_600 * Duration::from_millis(1), "{:?}", ended.elapsed());
     }
+}
+
+/// P7 over three tasks that serve, each of which looks at another moment of the second: a stream at each ends, and each refuses
+/// requests.
+#[tokio::test(start_paused = true)]
+async fn p7_three_tasks_end_streams_and_refuse_requests_within_two_seconds() {
+    let (mut world, key) = world().await;
+    let tasks =
+        [world.service.take().unwrap(), world.another_task().await, world.another_task().await];
+    let stop = CancellationToken::new();
+    let (mut routers, mut tails, mut running) = (Vec::new(), Vec::new(), Vec::new());
+    for task in tasks {
+        let router = task.router();
+        running.push(tokio::spawn(task.run(stop.clone())));
+        tails.push(Tailing::at(&router, TAIL, &key, "").await);
+        routers.push(router);
+        sleep(Duration::from_millis(370)).await;
+    }
+    for round in 0..10 {
+        sleep(Duration::from_millis(3_000 + 90 * round)).await;
+        for router in &routers {
+            assert_eq!(who_am_i(router, &key).await, 200);
+        }
+    }
+    world.revoke(&key).await;
+    let revoked = Instant::now();
+    for router in &routers {
+        while who_am_i(router, &key).await == 200 {
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+    for tail in &mut tails {
+        assert_eq!(tail.end().await, "access-ended");
+    }
+    assert!(revoked.elapsed() <= 2 * SECOND, "{:?}", revoked.elapsed());
+    stop.cancel();
+    for task in running {
+        task.await.unwrap();
+    }
+}
+
+async fn who_am_i(router: &Router, key: &ApiKey) -> u16 {
+    let ask = Request::get("/v1/me").header("x-api-key", key.expose()).body(Body::empty());
+    router.clone().oneshot(ask.unwrap()).await.unwrap().status().as_u16()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_decision_that_ends_a_stream_is_in_the_audit_once() {
+    let (mut world, key) = world().await;
+    let (client, granted) = world.client("granted", vec![reads("quakes")]).await;
+    let (log, _guard) = Captured::start();
+    let mut revoked = world.tail(TAIL, &key, "").await;
+    let mut taken = world.tail(TAIL, &granted, "").await;
+    sleep(3 * SECOND).await;
+    let lines = log.audit();
+    assert_eq!(lines.len(), 2, "what goes on being allowed is written once: {lines:#?}");
+    world.revoke(&key).await;
+    assert_eq!(revoked.end().await, "access-ended");
+    world.change(&client, vec![reads("flights")]).await;
+    assert_eq!(taken.end().await, "access-ended");
+    let lines = log.audit();
+    let said: Vec<_> = lines.iter().map(said_of_whom).collect();
+    let key_ids = [key.id().as_str(), granted.id().as_str()];
+    let expected = [
+        ["unauthenticated", "revoked", revoked.request_id.as_str(), key_ids[0]],
+        ["denied", "no-grant", taken.request_id.as_str(), key_ids[1]],
+    ];
+    assert_eq!(said, expected, "{lines:#?}");
+}
+
+/// Decision, reason, request and key of a line.
+fn said_of_whom(line: &Map<String, Value>) -> [&str; 4] {
+    ["decision", "reason", "request_id", "key_id"].map(|field| line[field].as_str().unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_when_the_clients_bytes_of_the_day_are_used_up() {
+    const DAY_ENDS: Duration = Duration::from_secs(12 * 3_600);
+    let (mut world, _) = world().await;
+    let (client, key) = world.client("sparing", vec![reads("quakes")]).await;
+    let limits = Some(ClientLimits { bytes_per_day: Some(5_000), ..ClientLimits::default() });
+    world.access.put_client(&Client { limits, ..client }, &CHANGE).await.unwrap();
+    world.pass(DAY_ENDS - 60 * SECOND).await;
+    let (log, _guard) = Captured::start();
+    let mut tail = world.tail(TAIL, &key, "").await;
+    let mut beside = world.tail(TAIL, &key, "").await;
+    assert_eq!(log.audit().len(), 2);
+    let mut had = 0;
+    let reason = loop {
+        world.arrive(had, about("ci", had..had + 1)).await;
+        let event = tail.event().await;
+        if event.event == "end" {
+            break event.json()["reason"].as_str().unwrap().to_owned();
+        }
+        assert_eq!(event.n(), i64::from(had));
+        had += 1;
+        assert!(had < 20, "5,000 bytes are not so many messages");
+    };
+    assert_eq!((reason.as_str(), tail.block().await), ("quota-exceeded", None));
+    assert!(had > 3, "{had} of them had room");
+    while beside.block().await.is_some() {}
+    let lines = log.audit();
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    let ended = said_of_whom(&lines[0]);
+    assert_eq!(ended[..3], ["limited", "daily-bytes", tail.request_id.as_str()]);
+    let refused = world.refused(TAIL, &key, &tail.last_id).await;
+    assert_eq!(refused.problem(429)["violated-policies"][0], "daily-bytes");
+    world.pass(61 * SECOND).await;
+    let mut again = world.tail(TAIL, &key, &tail.last_id).await;
+    assert_eq!(again.event().await.n(), i64::from(had), "from where it was");
 }
 
 #[tokio::test(start_paused = true)]
