@@ -47,7 +47,8 @@ const SHORTEST_LEASE: Duration = Duration::from_secs(10);
             description = "A name for this request, in quotes, of 1 to 255 characters: sent again within a day it is answered again, and not done again"),
     ),
     request_body(description = "The message, or messages", content(
-        (serde_json::Value = "application/json"), (String = "application/x-ndjson"))),
+        (serde_json::Value = "application/json",
+            example = json!({ "type": "Feature", "properties": { "net": "us", "mag": 4.2, "time": 1_795_435_200_000_u64 } })), (String = "application/x-ndjson"))),
     responses(
         (status = 200, description = "At least one message was taken; `failed` of them were not", body = PublishJson,
             headers(("idempotent-replayed" = String, description = "`true` for the answer of an earlier request"))),
