@@ -36,5 +36,6 @@ pub use options::{
 };
 pub use publish::{Outcome, Outgoing, PublishLimits, Publisher, Refusal, Taken, Unfit};
 pub use routes::openapi::document as openapi;
+pub use routes::templates as routes;
 pub use server::{ClientCertificates, TlsError, TlsReloader};
 pub use service::{Backing, Error, Exit, Handle, Service, Stats};

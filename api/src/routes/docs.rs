@@ -23,12 +23,16 @@ const REFERRER_POLICY: HeaderName = header::REFERRER_POLICY;
 /// Only for this version, which a browser that asks again is told soon enough.
 const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
+/// The document, the page, its script and its style.
+pub(super) const PATHS: [&str; 4] = ["/openapi.json", "/docs", "/docs/page.js", "/docs/page.css"];
+
 pub(super) fn routes() -> Router<Arc<App>> {
+    let [description, page, script, style] = PATHS;
     Router::new()
-        .route("/openapi.json", get(document))
-        .route("/docs", get(|| async { fixed("text/html; charset=utf-8", HTML) }))
-        .route("/docs/page.js", get(|| async { fixed("text/javascript; charset=utf-8", SCRIPT) }))
-        .route("/docs/page.css", get(|| async { fixed("text/css; charset=utf-8", STYLE) }))
+        .route(description, get(document))
+        .route(page, get(|| async { fixed("text/html; charset=utf-8", HTML) }))
+        .route(script, get(|| async { fixed("text/javascript; charset=utf-8", SCRIPT) }))
+        .route(style, get(|| async { fixed("text/css; charset=utf-8", STYLE) }))
 }
 
 async fn document() -> Response {

@@ -15,10 +15,10 @@ use store::ClientId;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::App;
 use super::held::HeldBody;
 use super::prefer;
 use super::problem::Problem;
+use super::{App, UNMATCHED};
 use crate::access::Peer;
 use crate::options::Limits;
 use crate::{audit, metrics};
@@ -47,7 +47,7 @@ pub(crate) async fn envelope(
     let started = Instant::now();
     let method = request.method().clone();
     let matched = request.extensions().get::<MatchedPath>().cloned();
-    let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let route = matched.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
     let (id, time) = (app.next_request_id(), time_limit(&app.limits, route, &request));
     let context =
         Arc::new(RequestContext { id, client: OnceLock::new(), deadline: started + time });

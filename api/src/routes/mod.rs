@@ -25,6 +25,7 @@ mod tail;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -44,6 +45,17 @@ use crate::options::Limits;
 use crate::publish::Publishing;
 use crate::readiness::Readiness;
 use problem::Problem;
+
+/// The route of a request that none is for.
+const UNMATCHED: &str = "unmatched";
+
+/// Every `route` that a metric or a line of the log can name: templates of paths, and the lack of one.
+pub fn templates() -> Vec<String> {
+    let described = [guarded(), open()].map(|routes| routes.split_for_parts().1.paths.paths);
+    let described = described.into_iter().flat_map(BTreeMap::into_keys);
+    let fixed = docs::PATHS.into_iter().chain([UNMATCHED]).map(str::to_owned);
+    described.chain(fixed).collect()
+}
 
 /// What the routes share.
 pub(crate) struct App {

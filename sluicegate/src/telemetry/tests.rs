@@ -75,6 +75,32 @@ fn the_reasons_of_dead_letters_are_all_listed() {
 }
 
 #[test]
+fn the_api_has_no_more_routes_and_statuses_than_are_promised() {
+    let metric = catalogue::all().find(|metric| metric.name == "sluicegate.api.request_seconds");
+    let at_most = |name: &str| {
+        let label = metric.unwrap().labels.iter().find(|label| label.name == name);
+        match label.unwrap().values {
+            Values::AtMost(count, _) => count,
+            values => panic!("{values:?}"),
+        }
+    };
+    let routes: BTreeSet<_> = api::routes().into_iter().collect();
+    assert!(routes.contains("/v1/me") && routes.contains("/docs"), "{routes:?}");
+    assert!(routes.len() <= at_most("route"), "{routes:#?}");
+    let document: serde_json::Value = serde_json::from_str(&api::openapi()).unwrap();
+    let operations = document["paths"].as_object().unwrap().values();
+    let operations = operations.flat_map(|path| path.as_object().unwrap().values());
+    let mut statuses: BTreeSet<_> = operations
+        .flat_map(|operation| operation["responses"].as_object().unwrap().keys())
+        .map(String::as_str)
+        .collect();
+    // Of no operation, but of a path.
+    statuses.insert("405");
+    assert!(statuses.contains("429"), "{statuses:?}");
+    assert!(statuses.len() <= at_most("status"), "{statuses:?}");
+}
+
+#[test]
 fn bounds_of_histograms_rise() {
     for metric in catalogue::all() {
         if let Kind::Histogram(bounds) = metric.kind {

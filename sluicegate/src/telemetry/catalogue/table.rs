@@ -417,7 +417,7 @@ const API: &[Metric] = &[
         CALL_SECONDS,
         &[
             Label::new("route", Values::AtMost(24, "path templates, or `unmatched`")),
-            Label::new("status", Values::AtMost(16, "HTTP status codes")),
+            Label::new("status", Values::AtMost(24, "HTTP status codes")),
         ],
         "how long an answer took, until its body began",
     )),
