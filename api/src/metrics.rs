@@ -29,6 +29,11 @@ pub(crate) fn connection_closed(end: &'static str) {
     counter!("sluicegate.api.connections_ended", "end" => end).increment(1);
 }
 
+/// An HTTP/2 stream was reset, whose client took nothing of its answer.
+pub(crate) fn stream_reset() {
+    counter!("sluicegate.api.streams_reset").increment(1);
+}
+
 /// Somebody could not be recognised.
 pub(crate) fn authentication_failed(reason: &'static str) {
     counter!("sluicegate.api.authentications_failed", "reason" => reason).increment(1);

@@ -118,7 +118,7 @@ pub struct Limits {
     /// A connection so old is closed once its requests are answered, so that clients spread over
     /// new tasks.
     pub max_connection_age: Duration,
-    /// A client that takes no byte of its answer for so long is cut.
+    /// A client that takes no byte of its answer for so long is cut; over HTTP/2 that one stream is reset.
     pub write_stall_timeout: Duration,
     /// From the complete head to the complete answer, body upload included.
     pub request_timeout: Duration,

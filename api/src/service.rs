@@ -102,7 +102,7 @@ pub struct Handle {
 pub struct Stats {
     /// Open connections.
     pub connections: usize,
-    /// Requests in work, until the last byte of their answer was sent.
+    /// Requests in work, until the last byte of their answer was sent; of a small one, until it was made.
     pub requests_in_flight: usize,
 }
 

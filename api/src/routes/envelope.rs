@@ -27,6 +27,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Only for browsers that reached us by HTTPS; two years, as the preload lists ask.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=63072000; includeSubDomains");
 
+/// Up to this an answer is done when it is made.
+const DONE_BYTES: u64 = 16 * 1024;
+
 /// What is known of a request beside its own content.
 #[derive(Debug)]
 pub(crate) struct RequestContext {
@@ -60,7 +63,7 @@ pub(crate) async fn envelope(
             let max_body_bytes = super::max_body_bytes(route, &app.limits);
             let answer = run(max_body_bytes, time, request, next);
             let response = audit::of_request(asked, answer).await;
-            response.map(|body| HeldBody::wrap(body, permit))
+            hold(response, permit)
         }
     };
     let response = finish(response, &method, &context.id, app.hsts);
@@ -155,6 +158,15 @@ pub(crate) fn finish(mut response: Response, method: &Method, id: &str, hsts: bo
         headers.insert(REQUEST_ID, id);
     }
     if method == Method::HEAD { without_body(response) } else { response }
+}
+
+/// An answer that is whole and not large is no work any more: its place is free, whether its client takes it or not.
+fn hold(response: Response, place: Option<OwnedSemaphorePermit>) -> Response {
+    let length = axum::body::HttpBody::size_hint(response.body()).exact();
+    match length.is_some_and(|length| length <= DONE_BYTES) {
+        true => response,
+        false => response.map(|body| HeldBody::wrap(body, place)),
+    }
 }
 
 /// The answer to HEAD: the length that GET would have, and nothing of it.

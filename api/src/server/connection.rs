@@ -10,7 +10,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use store::Network;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,12 +22,16 @@ use tower::ServiceExt;
 use super::peer::client_address;
 use super::roster::{Activity, Working};
 use super::stall::StallGuard;
+use super::streams::{self, Streams};
 use crate::access::{Peer, thumbprint};
 use crate::options::{Limits, Transport};
 use crate::routes::held::HeldBody;
 
 /// What hyper itself takes of a head, above our own limits: within it we answer in our own words.
 const HYPER_HEAD_BYTES: usize = 64 * 1024;
+
+/// What of one HTTP/2 stream's answer may wait for the socket.
+const SEND_BYTES: usize = 64 * 1024;
 
 /// Why a connection ended; the label of its metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,12 +156,14 @@ where
 {
     let (sharing, begun) = (Arc::clone(shared), Arc::clone(activity));
     let service = service_fn(move |request| answer(&sharing, request, peer, begun.begin()));
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let streams = Streams { stall: shared.limits.write_stall_timeout };
+    let connection = http2::Builder::new(streams)
         .timer(TokioTimer::new())
         .keep_alive_interval(shared.limits.header_read_timeout)
         .keep_alive_timeout(shared.limits.write_stall_timeout)
         .max_concurrent_streams(shared.limits.max_streams_per_connection)
         .max_header_list_size(HYPER_HEAD_BYTES as u32)
+        .max_send_buf_size(SEND_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     watch(connection, activity, shared).await
 }
@@ -176,7 +182,7 @@ fn answer(
     let answering = shared.router.clone().oneshot(request);
     async move {
         let response = answering.await?;
-        Ok(response.map(|body| HeldBody::wrap(body, working)))
+        Ok(streams::taken(response.map(|body| HeldBody::wrap(body, working))))
     }
 }
 

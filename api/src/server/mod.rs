@@ -2,9 +2,12 @@
 //! messages. Start at [`Server`]; [`connection`] is the life of one connection.
 
 mod connection;
+#[cfg(test)]
+mod flood_tests;
 mod peer;
 mod roster;
 mod stall;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -2,6 +2,8 @@
 //! as every side waits.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use axum::Router;
@@ -13,47 +15,57 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::flood_tests;
 use super::{ClientCertificates, Server, TlsError, TlsReloader};
 use crate::options::{Limits, Transport};
 use crate::testing::{Certificate, Http};
 
-struct Running {
-    address: SocketAddr,
+pub(super) struct Running {
+    pub(super) address: SocketAddr,
     stop: CancellationToken,
     task: JoinHandle<usize>,
     /// Tells when a request to `/slow` has begun.
     begun: mpsc::Receiver<()>,
     /// Lets one request to `/slow` be answered.
     release: mpsc::Sender<()>,
+    /// Frames that `/endless` has made.
+    pub(super) made: Arc<AtomicUsize>,
 }
 
 impl Running {
-    async fn start(transport: Transport, limits: Limits) -> Self {
+    pub(super) async fn start(transport: Transport, limits: Limits) -> Self {
         let (begin, begun) = mpsc::channel(8);
         let (release, released) = mpsc::channel::<()>(8);
-        let released = std::sync::Arc::new(tokio::sync::Mutex::new(released));
+        let released = Arc::new(tokio::sync::Mutex::new(released));
         let slow = move || async move {
             begin.send(()).await.unwrap();
             released.lock().await.recv().await;
             "slow"
         };
+        let made = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&made);
+        let endless = move || {
+            let made = Arc::clone(&counted);
+            async move { flood_tests::endless(made) }
+        };
         let router = Router::new()
             .route("/", get(|| async { "fast" }))
             .route("/slow", get(slow))
+            .route("/endless", get(endless))
             .route("/large", get(|| async { vec![b'x'; 32 * 1024 * 1024] }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let server = Server::new(listener, transport, limits, vec![], router);
         let task = tokio::spawn(server.run(stop.clone()));
-        Self { address, stop, task, begun, release }
+        Self { address, stop, task, begun, release, made }
     }
 
     async fn plain(limits: Limits) -> Self {
         Self::start(Transport::PlainBehindLoadBalancer, limits).await
     }
 
-    async fn stop(self) -> usize {
+    pub(super) async fn stop(self) -> usize {
         self.stop.cancel();
         self.task.await.unwrap()
     }
@@ -64,7 +76,7 @@ fn with_clients(certificate: &Certificate, clients: ClientCertificates) -> TlsRe
     TlsReloader::from_pem(chain, key, clients).unwrap()
 }
 
-fn reloader(certificate: &Certificate) -> TlsReloader {
+pub(super) fn reloader(certificate: &Certificate) -> TlsReloader {
     with_clients(certificate, ClientCertificates::Ignored)
 }
 

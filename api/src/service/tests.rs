@@ -4,11 +4,13 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use http::Request;
+use store::ApiKey;
 use tokio_util::sync::CancellationToken;
 use tracing::field::{Field, Visit};
 
 use super::Exit;
 use crate::routes::tests::{World, message, reads};
+use crate::testing::raw::{HEADERS, RST_STREAM, Raw, request};
 use crate::testing::{Certificate, Http};
 use crate::{ClientCertificates, TlsReloader, Transport};
 
@@ -41,6 +43,71 @@ async fn a_client_reads_over_https_and_a_stop_ends_in_order() {
     assert_eq!(running.await.unwrap(), Exit::Shutdown { cut_connections: 0 });
     assert_eq!(world.handle.stats().connections, 0);
     assert!(client.get("/healthz").await.is_err());
+}
+
+/// A service over TLS with room for so many requests in work, its certificate, and what stops it.
+async fn with_room(
+    max_requests_in_flight: usize,
+) -> (World, Certificate, tokio::task::JoinHandle<Exit>, CancellationToken) {
+    let certificate = Certificate::new();
+    let (chain, key) = (certificate.chain_pem.as_bytes(), certificate.key_pem.as_bytes());
+    let reloader = TlsReloader::from_pem(chain, key, ClientCertificates::Ignored).unwrap();
+    let mut world = World::with(|options| {
+        options.transport = Transport::Tls(reloader);
+        options.limits.max_requests_in_flight = max_requests_in_flight;
+    })
+    .await;
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(world.service.take().unwrap().run(stop.clone()));
+    (world, certificate, running, stop)
+}
+
+impl World {
+    async fn asks_who_it_is(&self, certificate: &Certificate, key: &ApiKey) -> http::StatusCode {
+        let stream = certificate.connect(self.handle.address(), &["h2"]).await.unwrap();
+        let ask = Request::get("/v1/me").header("x-api-key", key.expose());
+        Http::over_tls(stream).await.send(ask).await.unwrap().status()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_that_never_come_are_given_up_in_time_and_hold_up_nobody() {
+    let (mut world, certificate, running, stop) = with_room(6).await;
+    let (_, key) = world.client("reader", vec![reads("quakes")]).await;
+    let mut raw = Raw::connect(&certificate, world.handle.address(), 65_535).await;
+    let began = tokio::time::Instant::now();
+    for stream in [1, 3, 5, 7, 9] {
+        let fields = [("x-api-key", key.expose()), ("content-type", "application/json")];
+        raw.send(&request(stream, 3, "/v1/subscriptions", &fields, false)).await.unwrap();
+    }
+    while world.handle.stats().requests_in_flight < 5 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.asks_who_it_is(&certificate, &key).await, 200);
+    for _ in 0..5 {
+        assert_eq!(raw.next_of(RST_STREAM).await.unwrap().code(), 0, "answered, and ended");
+    }
+    assert!(began.elapsed() >= crate::Limits::default().request_timeout);
+    assert_eq!(world.handle.stats().requests_in_flight, 0);
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_nobody_takes_keep_nobody_out() {
+    let (mut world, certificate, running, stop) = with_room(6).await;
+    let (_, key) = world.client("reader", vec![reads("quakes")]).await;
+    let mut raw = Raw::connect(&certificate, world.handle.address(), 0).await;
+    for number in 0..100 {
+        raw.send(&request(2 * number + 1, 2, "/v1/me", &[], true)).await.unwrap();
+    }
+    for _ in 0..100 {
+        assert!(raw.next_of(HEADERS).await.is_some());
+    }
+    assert_eq!(world.handle.stats().requests_in_flight, 0);
+    assert_eq!(world.asks_who_it_is(&certificate, &key).await, 200);
+    stop.cancel();
+    running.await.unwrap();
 }
 
 /// P7: the service looks by itself, so a revocation is seen before anyone asks.

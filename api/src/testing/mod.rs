@@ -2,6 +2,7 @@
 //! of tokens.
 
 pub(crate) mod forge;
+pub(crate) mod raw;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::routing::get;
-use http::{Method, Request};
+use http::{Method, Request, StatusCode};
 use local_aws::{Effect, Fault};
 
 use super::{World, message, reads};
@@ -87,12 +87,17 @@ async fn a_store_that_does_not_answer_costs_a_request_its_time_and_no_more() {
 
 #[tokio::test]
 async fn there_is_room_for_so_many_requests_and_always_for_health() {
-    let world = World::with(|options| options.limits.max_requests_in_flight = 1).await;
-    let held = {
-        use tower::ServiceExt;
-        let request = Request::get("/nowhere").body(axum::body::Body::empty()).unwrap();
-        world.router.clone().oneshot(request).await.unwrap()
+    use tower::ServiceExt;
+    let mut world = World::with(|options| options.limits.max_requests_in_flight = 1).await;
+    let (_, key) = world.client("reader", vec![reads("quakes")]).await;
+    let ask = |path: &str| {
+        let request = Request::get(path).header("x-api-key", key.expose());
+        world.router.clone().oneshot(request.body(axum::body::Body::empty()).unwrap())
     };
+    let small = ask("/v1/me").await.unwrap();
+    assert_eq!(world.handle.stats().requests_in_flight, 0, "what is whole and small is done");
+    let held = ask("/v1/integrations/quakes/tail").await.unwrap();
+    assert_eq!((small.status(), held.status()), (StatusCode::OK, StatusCode::OK));
     assert_eq!(world.handle.stats().requests_in_flight, 1, "until the body was sent");
     let refused = world.send(Request::get("/nowhere")).await;
     assert!(

@@ -437,6 +437,11 @@ const API: &[Metric] = &[
         "connections of clients that ended",
     ),
     counter(
+        "sluicegate.api.streams_reset",
+        &[],
+        "HTTP/2 streams whose clients took nothing of their answers",
+    ),
+    counter(
         "sluicegate.api.authentications_failed",
         &[Label::new(
             "reason",
