@@ -189,7 +189,9 @@ fn note(
 ) {
     metrics::request_answered(route, status, took);
     let client = context.client.get().map_or("-", ClientId::as_str);
-    let (duration_us, status) = (took.as_micros(), status.as_u16());
+    // As a number: logs write 128 bits as a text.
+    let duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    let status = status.as_u16();
     let (method, request_id) = (method_name(method), context.id.as_str());
     if super::health::is_health(route) {
         tracing::debug!(method, route, status, client, duration_us, request_id, "request");
