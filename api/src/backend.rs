@@ -4,13 +4,14 @@
 
 mod following;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use aws_smithy_async::time::SharedTimeSource;
 use store::{
-    Action, Class, Client, Cursor, Entity, Exposure, IntegrationName, Locator, Message,
+    Action, Class, Client, Cursor, Entity, Exposure, IntegrationName, Locator, Locators, Message,
     MessageQuery, MessageStore, Order, Signer, StoreError, authorise,
 };
 
@@ -43,10 +44,10 @@ impl Exposed {
     }
 
     /// A strong name of what is shown: the same id with other fields is another one.
-    pub(crate) fn version(&self) -> String {
+    pub(crate) fn version(&self) -> Cow<'_, str> {
         match self.view {
-            None => self.message.id.as_str().to_owned(),
-            Some(view) => format!("{}-{view:08x}", self.message.id),
+            None => self.message.id.as_str().into(),
+            Some(view) => format!("{}-{view:08x}", self.message.id).into(),
         }
     }
 
@@ -100,6 +101,7 @@ pub(crate) enum BackendError {
 pub(crate) struct Backend {
     messages: Arc<dyn MessageStore>,
     signer: Signer,
+    locators: Locators,
     integrations: BTreeMap<IntegrationName, IntegrationInfo>,
     time: SharedTimeSource,
     watches: Watches,
@@ -119,7 +121,8 @@ impl Backend {
         let watches = Watches::new(Arc::clone(&messages), time.clone(), limits.max_watched);
         let feeds = Feeds::new(Arc::clone(&messages), time.clone(), limits.max_tail_bytes);
         let max_page_bytes = limits.max_page_bytes;
-        Self { messages, signer, integrations, time, watches, feeds, max_page_bytes }
+        let locators = Locators::default();
+        Self { messages, signer, locators, integrations, time, watches, feeds, max_page_bytes }
     }
 
     /// The integrations that this client may do anything with.
@@ -181,12 +184,13 @@ impl Backend {
             let page = self.messages.query(&query).await.map_err(|error| note(&error))?;
             let mut found = page.messages.into_iter();
             while let Some(message) = found.next() {
-                let at = Locator::of(&message);
                 seen.extend(self.expose(client, message, &mut reader));
-                if seen.len() == wanted {
+                if let (true, Some(last)) = (seen.len() == wanted, seen.last()) {
                     let more = found.len() > 0 || page.next.is_some();
-                    let next = Cursor { after: at, order: query.order };
-                    return Ok((seen, more.then_some(next)));
+                    let next =
+                        || Cursor { after: self.locators.of(&last.message), order: query.order };
+                    let next = more.then(next);
+                    return Ok((seen, next));
                 }
             }
             query.after = page.next;
@@ -210,7 +214,8 @@ impl Backend {
             return self.one(client, found);
         }
         let query = MessageQuery::new(integration, entity, self.now_ms());
-        let (mut seen, _) = self.collect(client, query, 1).await?;
+        // Apart, so that what is decided without looking does not carry it.
+        let (mut seen, _) = Box::pin(self.collect(client, query, 1)).await?;
         seen.pop().ok_or(BackendError::NotFound)
     }
 
@@ -261,8 +266,7 @@ impl Backend {
         action: Action,
         integration: &str,
     ) -> Result<&IntegrationName, BackendError> {
-        let name = IntegrationName::parse(integration).ok();
-        let Some((name, _)) = name.and_then(|name| self.integrations.get_key_value(&name)) else {
+        let Some((name, _)) = self.integrations.get_key_value(integration) else {
             audit::no_such_integration(client, action);
             return Err(BackendError::NotFound);
         };
@@ -337,7 +341,7 @@ impl Backend {
                     Some(mask.fingerprint())
                 }
             };
-        let locator = Locator::of(&message).encode(&self.signer);
+        let locator = self.locators.of(&message).encode(&self.signer);
         Some(Exposed { message, locator, view })
     }
 

@@ -11,12 +11,39 @@ const DAY_MS: i64 = 86_400_000;
 /// and six digits or more.
 pub(crate) fn format(ms: i64) -> String {
     let (year, month, day) = civil(ms.div_euclid(DAY_MS));
-    let in_day = ms.rem_euclid(DAY_MS);
+    // Small and without a sign: what is divided often.
+    let small = |number: i64| u32::try_from(number).unwrap_or(0);
+    let in_day = small(ms.rem_euclid(DAY_MS));
     let (hour, minute) = (in_day / 3_600_000, in_day / 60_000 % 60);
     let (second, milli) = (in_day / 1_000 % 60, in_day % 1_000);
-    let year =
-        if (0..=9999).contains(&year) { format!("{year:04}") } else { format!("{year:+07}") };
-    format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+    let shown = small(year.rem_euclid(10_000));
+    // Two are written for every message that is read, and so without formatting.
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    let parts = [
+        (0, shown / 100),
+        (2, shown % 100),
+        (5, small(month)),
+        (8, small(day)),
+        (11, hour),
+        (14, minute),
+        (17, second),
+        (20, milli / 10),
+    ];
+    for (at, part) in parts {
+        text[at] = digit(part / 10);
+        text[at + 1] = digit(part % 10);
+    }
+    text[22] = digit(milli % 10);
+    let text = str::from_utf8(&text).unwrap_or_default();
+    match year {
+        0..=9999 => text.to_owned(),
+        year => format!("{year:+07}{}", &text[4..]),
+    }
+}
+
+/// The sign of a number below 10.
+fn digit(number: u32) -> u8 {
+    b'0' + (number % 10) as u8
 }
 
 /// Epoch milliseconds as digits with an optional sign, or an RFC 3339 time with any offset. Digits

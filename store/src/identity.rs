@@ -115,6 +115,13 @@ text_type!(IntegrationName);
 /// The name of the integration of operational events.
 const EVENTS: &str = "sluicegate.events";
 
+/// A map of names is asked by text, without a name being made of it: both compare and hash alike.
+impl std::borrow::Borrow<str> for IntegrationName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl IntegrationName {
     /// Checks and takes a name.
     pub fn parse(text: &str) -> Result<IntegrationName, IdentityError> {

@@ -51,8 +51,8 @@ pub use error::{Class, StoreError};
 pub use identity::{Entity, IdentityError, IntegrationName, MessageId, Position};
 pub use messages::{
     ARRIVALS_KEPT, ARRIVALS_SKEW, ARRIVALS_WITHIN, ArrivalRow, Arrivals, ArrivalsFrom,
-    ArrivalsPage, ArrivalsQuery, Cursor, DynamoMessages, Locator, MAX_PAGE, Message, MessagePage,
-    MessageQuery, MessageStore, Order, PutOutcome, PutReport, RetryReason, StoreItem,
+    ArrivalsPage, ArrivalsQuery, Cursor, DynamoMessages, Locator, Locators, MAX_PAGE, Message,
+    MessagePage, MessageQuery, MessageStore, Order, PutOutcome, PutReport, RetryReason, StoreItem,
     pack_arrivals, sort_time,
 };
 pub use pointer::{Pointer, PointerError};

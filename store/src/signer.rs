@@ -61,11 +61,24 @@ impl Signer {
 
     /// Content and signature as URL-safe text.
     pub fn seal(&self, domain: &str, content: &[u8]) -> String {
-        let mut bytes = Vec::with_capacity(TAG_BYTES + content.len());
+        self.seal_with(domain, content.len(), |bytes| bytes.extend_from_slice(content))
+    }
+
+    /// As [`Signer::seal`], for content that `write` makes: about `content_bytes` of it.
+    pub(crate) fn seal_with(
+        &self,
+        domain: &str,
+        content_bytes: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> String {
+        let mut bytes = Vec::with_capacity(TAG_BYTES + content_bytes);
+        bytes.extend_from_slice(&[0; TAG_BYTES]);
+        write(&mut bytes);
+        let (place, content) = bytes.split_at_mut(TAG_BYTES);
+        // There is a key from the constructor on.
         if let Some(key) = self.keys.first() {
-            bytes.extend_from_slice(&tag(key, domain, content));
+            place.copy_from_slice(&tag(key, domain, content));
         }
-        bytes.extend_from_slice(content);
         BASE64URL_NOPAD.encode(&bytes)
     }
 

@@ -7,7 +7,7 @@ const MAX_TAGS: usize = 64;
 
 /// The tag of what is shown of a message: the message never changes under its id, but not everybody sees all of it.
 pub(crate) fn tag(version: &str) -> String {
-    format!("\"{version}\"")
+    ["\"", version, "\""].concat()
 }
 
 /// Whether the client already has what `tag` stands for.

@@ -162,7 +162,7 @@ pub(super) fn revalidatable(base_url: &str, headers: &HeaderMap, exposed: &Expos
     };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, REVALIDATE);
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
+    if let Ok(tag) = HeaderValue::try_from(tag) {
         headers.insert(header::ETAG, tag);
     }
     response

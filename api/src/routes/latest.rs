@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::Response;
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, StatusCode};
 use store::Client;
 use tokio::time::Instant;
 
@@ -34,10 +34,11 @@ pub(crate) async fn latest(
     Extension(caller): Extension<Caller>,
     peer: Option<Extension<Peer>>,
     segments: Segments,
-    uri: Uri,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, Problem> {
     let (integration, entity) = read(segments)?;
+    // As they are: an extractor would copy each of them.
+    let (http::request::Parts { uri, headers, .. }, _) = request.into_parts();
     params::none(&uri)?;
     let asked = Asked { app: &app, integration: &integration, entity: &entity, headers: &headers };
     let wait = prefer::wait(&headers, app.limits.max_wait).filter(|wait| !wait.is_zero());
@@ -45,7 +46,9 @@ pub(crate) async fn latest(
     let place = wait.and_then(|wait| Some((wait, app.waiting.try_acquire().ok()?)));
     let Some((wait, _place)) = place else { return asked.look(&caller.client).await.answer() };
     let peer = peer.map(|Extension(peer)| peer).unwrap_or_default();
-    let mut answer = asked.wait(caller.client, &peer, Instant::now() + wait).await?;
+    // Apart, so that those who do not wait, which are most, do not carry what waiting needs.
+    let waited = Box::pin(asked.wait(caller.client, &peer, Instant::now() + wait));
+    let mut answer = waited.await?;
     answer.headers_mut().insert(prefer::PREFERENCE_APPLIED, prefer::applied(wait));
     Ok(answer)
 }

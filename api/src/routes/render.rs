@@ -11,6 +11,9 @@ use utoipa::{IntoResponses, ToSchema};
 use crate::backend::Exposed;
 use crate::timestamp;
 
+/// What a message has beside values of its own: names, quotes, its id and two times.
+const FRAME_BYTES: usize = 192;
+
 /// A message.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -63,11 +66,8 @@ pub(crate) enum Revalidated {
 
 /// The path of a message, behind `base`.
 fn link(base: &str, exposed: &Exposed) -> String {
-    format!(
-        "{base}/v1/integrations/{}/messages/{}",
-        exposed.message().integration,
-        exposed.locator()
-    )
+    let integration = exposed.message().integration.as_str();
+    [base, "/v1/integrations/", integration, "/messages/", exposed.locator()].concat()
 }
 
 fn message_json<'a>(base: &str, exposed: &'a Exposed) -> MessageJson<'a> {
@@ -87,21 +87,32 @@ fn message_json<'a>(base: &str, exposed: &'a Exposed) -> MessageJson<'a> {
 
 /// One message, as the body of an answer.
 pub(crate) fn message(base: &str, exposed: &Exposed) -> Response {
-    json(&message_json(base, exposed))
+    sized_json(&message_json(base, exposed), bytes_of(base, exposed))
 }
 
 /// One message as a JSON text.
 pub(crate) fn text(base: &str, exposed: &Exposed) -> Vec<u8> {
+    let mut text = Vec::with_capacity(bytes_of(base, exposed));
     // What has a JSON form in the body of an answer has one here.
-    serde_json::to_vec(&message_json(base, exposed)).unwrap_or_default()
+    let _ = serde_json::to_writer(&mut text, &message_json(base, exposed));
+    text
+}
+
+/// About what a message takes as JSON.
+fn bytes_of(base: &str, exposed: &Exposed) -> usize {
+    let message = exposed.message();
+    let named = 2 * message.integration.as_str().len() + message.entity.as_str().len();
+    FRAME_BYTES + named + base.len() + exposed.locator().len() + message.payload.len()
 }
 
 /// A page of messages, as the body of an answer.
 pub(crate) fn page(base: &str, messages: &[Exposed], next: Option<&str>) -> Response {
-    json(&PageJson {
+    let page = PageJson {
         messages: messages.iter().map(|exposed| message_json(base, exposed)).collect(),
         next,
-    })
+    };
+    let bytes: usize = messages.iter().map(|exposed| bytes_of(base, exposed)).sum();
+    sized_json(&page, FRAME_BYTES + bytes + next.map_or(0, str::len))
 }
 
 /// JSON that was written already, as an answer.
@@ -114,8 +125,14 @@ pub(crate) fn of_json(bytes: impl Into<Body>) -> Response {
 
 /// Any value as a JSON answer.
 pub(crate) fn json<T: Serialize>(value: &T) -> Response {
-    match serde_json::to_vec(value) {
-        Ok(bytes) => of_json(bytes),
+    sized_json(value, 128)
+}
+
+/// The same, of a value that takes about so many bytes.
+fn sized_json<T: Serialize>(value: &T, bytes: usize) -> Response {
+    let mut text = Vec::with_capacity(bytes);
+    match serde_json::to_writer(&mut text, value) {
+        Ok(()) => of_json(text),
         Err(error) => {
             tracing::error!(%error, "an answer has no JSON form");
             axum::response::IntoResponse::into_response(super::problem::Problem::internal())

@@ -67,7 +67,7 @@ impl DynamoMessages {
     }
 
     async fn put_small(&self, batch: &[StoreItem], small: &[usize]) -> Vec<PutOutcome> {
-        let mut keys = Keys::default();
+        let keys = Keys::default();
         let planned: Vec<Planned> = small
             .iter()
             .map(|i| &batch[*i].message)

@@ -6,7 +6,7 @@
 //! seven digits.
 
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 
@@ -124,24 +124,33 @@ impl Key {
 /// Makes the keys of many messages, most of which are of one stream.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    /// The stream's ARN and its hash.
-    stream: Option<(Arc<str>, String)>,
+    /// The first stream's ARN and its hash, which need not be made again.
+    stream: OnceLock<(Arc<str>, String)>,
 }
 
 impl Keys {
     /// As [`Key::of`].
-    pub(super) fn of(&mut self, message: &Message) -> Key {
-        let position = &message.position;
-        let stream = match self.stream.take() {
-            Some(known) if known.0 == position.stream_arn => known,
-            _ => (Arc::clone(&position.stream_arn), stream_hash(&position.stream_arn)),
-        };
-        let mut sort = String::with_capacity(SORT_KEY_BYTES);
-        push_time(&mut sort, sort_time(message.time_ms, message.arrived_at_ms));
-        push_position(&mut sort, &stream.1, position);
-        self.stream = Some(stream);
-        Key { partition: partition(&message.integration, &message.entity), sort }
+    pub(super) fn of(&self, message: &Message) -> Key {
+        let partition = partition(&message.integration, &message.entity);
+        Key { partition, sort: self.sort_of(message) }
     }
+
+    /// The sort key alone.
+    pub(super) fn sort_of(&self, message: &Message) -> String {
+        let arn = &message.position.stream_arn;
+        let (known, hash) = self.stream.get_or_init(|| (Arc::clone(arn), stream_hash(arn)));
+        match known == arn {
+            true => sort(message, hash),
+            false => sort(message, &stream_hash(arn)),
+        }
+    }
+}
+
+fn sort(message: &Message, stream: &str) -> String {
+    let mut sort = String::with_capacity(SORT_KEY_BYTES);
+    push_time(&mut sort, sort_time(message.time_ms, message.arrived_at_ms));
+    push_position(&mut sort, stream, &message.position);
+    sort
 }
 
 /// The partition of an entity. A name contains no `#`, so it reads back in one way.

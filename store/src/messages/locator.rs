@@ -3,7 +3,7 @@
 use crate::identity::{Entity, IntegrationName};
 use crate::signer::{Signer, TokenError};
 
-use super::keys::Key;
+use super::keys::Keys;
 use super::{Message, Order};
 
 const LOCATOR: &str = "sluicegate locator v1";
@@ -20,12 +20,7 @@ pub struct Locator {
 impl Locator {
     /// Where this message is, or would be, kept.
     pub fn of(message: &Message) -> Locator {
-        let key = Key::of(message);
-        Locator {
-            integration: message.integration.clone(),
-            entity: message.entity.clone(),
-            sort: key.sort,
-        }
+        Locators::default().of(message)
     }
 
     pub(super) fn from_parts(
@@ -52,7 +47,7 @@ impl Locator {
 
     /// As signed URL-safe text.
     pub fn encode(&self, signer: &Signer) -> String {
-        signer.seal(LOCATOR, self.to_text().as_bytes())
+        signer.seal_with(LOCATOR, self.text_bytes(), |content| self.write_to(content))
     }
 
     /// Reads what [`Locator::encode`] made.
@@ -63,8 +58,13 @@ impl Locator {
 
     /// `integration`, `sort` and `entity` divided by tabs; the entity goes last because it alone may
     /// contain one.
-    fn to_text(&self) -> String {
-        format!("{}\t{}\t{}", self.integration, self.sort, self.entity)
+    fn write_to(&self, content: &mut Vec<u8>) {
+        let parts = [self.integration.as_str(), "\t", &self.sort, "\t", self.entity.as_str()];
+        parts.iter().for_each(|part| content.extend_from_slice(part.as_bytes()));
+    }
+
+    fn text_bytes(&self) -> usize {
+        self.integration.as_str().len() + self.sort.len() + self.entity.as_str().len() + 2
     }
 
     fn from_text(content: &[u8]) -> Option<Locator> {
@@ -74,6 +74,23 @@ impl Locator {
         let sort = parts.next().filter(|s| !s.is_empty())?.to_owned();
         let entity = Entity::parse(parts.next()?).ok()?;
         Some(Locator { integration, entity, sort })
+    }
+}
+
+/// Makes the locators of many messages, most of which are of one stream.
+#[derive(Debug, Default)]
+pub struct Locators {
+    keys: Keys,
+}
+
+impl Locators {
+    /// As [`Locator::of`].
+    pub fn of(&self, message: &Message) -> Locator {
+        Locator {
+            integration: message.integration.clone(),
+            entity: message.entity.clone(),
+            sort: self.keys.sort_of(message),
+        }
     }
 }
 
@@ -90,10 +107,13 @@ impl Cursor {
     /// As signed URL-safe text.
     pub fn encode(&self, signer: &Signer) -> String {
         let order = match self.order {
-            Order::Newest => 'n',
-            Order::Oldest => 'o',
+            Order::Newest => b'n',
+            Order::Oldest => b'o',
         };
-        signer.seal(CURSOR, format!("{order}{}", self.after.to_text()).as_bytes())
+        signer.seal_with(CURSOR, 1 + self.after.text_bytes(), |content| {
+            content.push(order);
+            self.after.write_to(content);
+        })
     }
 
     /// Reads what [`Cursor::encode`] made.

@@ -27,7 +27,7 @@ pub use arrivals::{
 pub use dynamodb::DynamoMessages;
 pub use keys::sort_time;
 pub(crate) use keys::{Key, sort_key, time_part};
-pub use locator::{Cursor, Locator};
+pub use locator::{Cursor, Locator, Locators};
 
 use crate::error::StoreError;
 use crate::identity::{Entity, IntegrationName, MessageId, Position};

@@ -25,7 +25,8 @@ const KEPT_BYTES: usize = 256 * 1024;
 pub struct Reader {
     /// The message, which the tape's maker writes into.
     copy: Vec<u8>,
-    buffers: Buffers,
+    /// From the first message on: most readers are made for a look that is not needed.
+    buffers: Option<Buffers>,
     tape: Option<Tape<'static>>,
 }
 
@@ -46,9 +47,10 @@ impl Reader {
         }
         self.copy.clear();
         self.copy.extend_from_slice(message);
+        let buffers = self.buffers.get_or_insert_default();
         let tape = self.tape.take().unwrap_or(Tape(Vec::new()));
         let mut document = Document { tape: tape.reset(), home: &mut self.tape };
-        match simd_json::fill_tape(&mut self.copy, &mut self.buffers, &mut document.tape) {
+        match simd_json::fill_tape(&mut self.copy, buffers, &mut document.tape) {
             Ok(()) => Ok(document),
             Err(error) => Err(Unreadable { detail: error.to_string() }),
         }
