@@ -44,7 +44,7 @@ pub(crate) async fn run(args: DemoArgs, stop: CancellationToken) -> anyhow::Resu
     let log = RecentLines::default();
     telemetry::start_logs("warn", LogFormat::Human, LogTarget::Recent(log.clone()))
         .map_err(anyhow::Error::msg)?;
-    let mut stage = Stage::set(&args, log.clone()).await?;
+    let mut stage = Box::pin(Stage::set(&args, log.clone())).await?;
     say(&stage.welcome())?;
     let done = show(&mut stage, &args, &log, &stop).await;
     let last = stage.frame(Vec::new()).await;
