@@ -116,12 +116,16 @@ impl AccessStore {
         change: &Change<'_>,
     ) -> Result<(), StoreError> {
         let operation = "delete client";
+        let what = format!("client {id}");
+        // It was never stored; to the table 0 would mean that it must not exist.
+        if version == 0 {
+            return Err(StoreError::Conflict { operation, what });
+        }
         let changes = vec![
-            // A version that nothing has where 0 would be taken for "must not exist".
-            self.table.put(operation, tombstone(id, change.at_ms), version.max(1))?,
+            self.table.put(operation, tombstone(id, change.at_ms), version)?,
             self.table.put_any(operation, audit::to_item(change, "client.delete", id.as_str()))?,
         ];
-        self.table.commit(operation, &format!("client {id}"), changes).await
+        self.table.commit(operation, &what, changes).await
     }
 
     /// Deletes a client, whose keys then prove nothing and whose subscriptions deliver nothing; false

@@ -16,6 +16,8 @@ mod mask;
 mod network;
 mod oauth;
 mod operator;
+#[cfg(test)]
+mod pages_tests;
 mod record;
 mod rotation;
 #[cfg(test)]

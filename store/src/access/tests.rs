@@ -13,7 +13,7 @@ fn pepper() -> Pepper {
     Pepper::new(&[9; 32]).unwrap()
 }
 
-fn client(id: &str, grants: Vec<Grant>) -> Client {
+pub(super) fn client(id: &str, grants: Vec<Grant>) -> Client {
     Client {
         id: ClientId::parse(id).unwrap(),
         name: "Seismology".to_owned(),
@@ -34,11 +34,11 @@ fn grant(integration_name: Option<&str>, action: Action, prefix: Option<&str>) -
     Grant { entity_prefix: prefix.map(str::to_owned), ..Grant::new(scope, action) }
 }
 
-fn change(at_ms: i64) -> Change<'static> {
+pub(super) fn change(at_ms: i64) -> Change<'static> {
     Change { by: "operator ada", at_ms }
 }
 
-async fn store() -> AccessStore {
+pub(super) async fn store() -> AccessStore {
     let (_aws, client) = dynamodb().await;
     AccessStore::new(client, APP, pepper())
 }
