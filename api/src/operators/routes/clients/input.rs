@@ -61,6 +61,7 @@ pub(super) struct ClientPatch {
 #[schema(as = NewGrant)]
 struct GrantInput {
     /// An integration's name, or `*` for all.
+    #[schema(pattern = r"^(\*|[a-z0-9][a-z0-9_.-]{0,63})$")]
     integration: String,
     action: ActionInput,
     /// Only entities that begin with this.
@@ -108,7 +109,7 @@ struct LimitsInput {
     bytes_per_day: Option<Option<u64>>,
     /// The plan whose limits hold where the client has none of its own, by its name in the API's configuration.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9_-]{1,64}$")]
     plan: Option<Option<String>>,
 }
 
