@@ -15,6 +15,7 @@ use super::super::fleet::Redriven;
 use super::super::service::Desk;
 use super::failure::failed;
 use super::leases::unanswered;
+use crate::routes::described::TimeText;
 use crate::routes::problem::Problem;
 use crate::routes::{body, params, render};
 use crate::timestamp;
@@ -156,7 +157,7 @@ struct Place {
         ("integration" = Option<String>, Query, description = "Only those of this one"),
         ("reason" = Option<String>, Query, description = "Only those given up for this reason, such as `not-json`"),
         ("subscription" = Option<String>, Query, description = "Only deliveries to this one"),
-        ("since" = Option<String>, Query, description = "Only those given up since", format = DateTime),
+        ("since" = inline(Option<TimeText>), Query, description = "Only those given up since: RFC 3339, or milliseconds since 1970"),
         ("message" = Option<String>, Query, description = "Only those of this message"),
         ("limit" = Option<u32>, Query, description = "Letters in the page; 50 by default", minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query, description = "`next` of an earlier page of the same selection, unchanged"),
