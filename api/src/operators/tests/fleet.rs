@@ -22,7 +22,7 @@ pub(super) struct FakeFleet {
 }
 
 fn lease(n: usize) -> LeaseView {
-    let owner = (n % 3 > 0).then(|| format!("worker-{}", n % 3));
+    let owner = (!n.is_multiple_of(3)).then(|| format!("worker-{}", n % 3));
     LeaseView {
         key: format!("shardId-{n:012}"),
         shard: format!("shardId-{n:012}"),
