@@ -5,6 +5,8 @@
 //! leases. The app gives it stores, a signer, a clock, a certificate, a way to fetch issuers' keys
 //! and options; it reads no environment and makes no client.
 //!
+//! It runs as a [`Service`] of its own, or [`Hosted`] by something that brings requests one at a time.
+//!
 //! Three layers, each of which does not know the one before it: `server` (sockets, TLS, deadlines),
 //! `routes` (paths, parameters, problem details) over `access` (who asks, how much), and `backend`
 //! (what they may read) and `manage` (what they have pushed). Start at [`Service`], then `routes::router`, then `backend`.
@@ -14,6 +16,7 @@ mod access;
 mod audit;
 mod backend;
 mod cursor;
+mod hosted;
 mod manage;
 mod metrics;
 pub mod operators;
@@ -30,6 +33,7 @@ mod timestamp;
 mod watches;
 
 pub use access::oauth::{Algorithm, ClientClaim, DocumentError, Documents, Issuer, OAuthOptions};
+pub use hosted::{Arrival, Hosted};
 pub use manage::{DeliveryRules, Managing, RandomFill};
 pub use options::{
     AuditOptions, ClientLimits, IntegrationInfo, Limits, Options, Sharing, Transport,

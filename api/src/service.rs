@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_smithy_async::time::SharedTimeSource;
-use axum::Router;
 use serde::Serialize;
 use store::{AccessStore, MessageStore, RequestStore, Signer, UsageStore};
 use tokio::net::TcpListener;
@@ -24,7 +23,7 @@ use crate::options::{Limits, Options};
 use crate::publish::{Publisher, Publishing};
 use crate::readiness::Readiness;
 use crate::routes::health::UNSEEN_CHANGES;
-use crate::routes::{App, RequestIds, router};
+use crate::routes::{App, RequestIds, Streams, router};
 use crate::server::Server;
 
 #[cfg(test)]
@@ -82,7 +81,6 @@ pub enum Exit {
 /// A bound API. It answers once it [runs](Service::run).
 pub struct Service {
     server: Server,
-    router: Router,
     pub(crate) app: Arc<App>,
 }
 
@@ -116,10 +114,9 @@ impl Service {
         let address = listener.local_addr().map_err(failed)?;
         let (transport, limits) = (options.transport.clone(), options.limits.clone());
         let proxies = options.trusted_proxies.clone();
-        let app = app(options, backing);
-        let router = router(Arc::clone(&app));
+        let app = app(options, backing, Streams::Given);
         let max_in_flight = limits.max_requests_in_flight;
-        let server = Server::new(listener, transport, limits, proxies, router.clone());
+        let server = Server::new(listener, transport, limits, proxies, router(Arc::clone(&app)));
         let handle = Handle {
             address,
             readiness: app.readiness.clone(),
@@ -128,14 +125,8 @@ impl Service {
             max_in_flight,
             view: app.authenticator.view(),
         };
-        let service = Self { server, router, app };
+        let service = Self { server, app };
         Ok((service, handle))
-    }
-
-    /// The routes alone, for a host that brings its own connections. Such a host sees changes of
-    /// access by looking again whenever its view is two seconds old.
-    pub fn router(&self) -> Router {
-        self.router.clone()
     }
 
     /// Serves until `stop`, then lets the requests in work end within the shutdown deadline.
@@ -169,7 +160,7 @@ fn tails(limits: &Limits) -> usize {
     limits.max_tails.min((limits.max_requests_in_flight / 4).max(1))
 }
 
-fn app(options: Options, backing: Backing) -> Arc<App> {
+pub(crate) fn app(options: Options, backing: Backing, streams: Streams) -> Arc<App> {
     let limits = options.limits;
     let Backing { messages, access, usage, signer, documents, managing, time, publisher, requests } =
         backing;
@@ -200,6 +191,7 @@ fn app(options: Options, backing: Backing) -> Arc<App> {
         waiting: Arc::new(Semaphore::new(limits.max_requests_in_flight / 2)),
         tailing: Arc::new(Semaphore::new(tails(&limits))),
         draining: CancellationToken::new(),
+        streams,
         publishing,
         limits,
     })

@@ -61,6 +61,20 @@ impl Authenticator {
         Arc::clone(&self.view)
     }
 
+    /// Looks again at what may be too old to judge these headers by: for a host without the watch.
+    pub(crate) async fn freshen(&self, headers: &HeaderMap) {
+        // Whoever needs the view and cannot have it says so.
+        let _ = self.view.current().await;
+        if matches!(presented::credential(headers, true), Ok(Presented::Token(_))) {
+            self.bearers.freshen().await;
+        }
+    }
+
+    /// Writes when keys were last used, as far as that is not written yet.
+    pub(crate) async fn settle(&self) {
+        self.keys.settle().await;
+    }
+
     /// Whether changes of access have been visible lately.
     pub(crate) fn sees_changes(&self) -> bool {
         self.view.sees_changes()

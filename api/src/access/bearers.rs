@@ -69,6 +69,11 @@ impl Bearers {
         self.tokens.follow(stop).await;
     }
 
+    /// Looks at the issuers' keys again where that is due: for a host that does not follow them.
+    pub(super) async fn freshen(&self) {
+        self.tokens.freshen().await;
+    }
+
     /// The client that the token was given to, narrowed to its scopes, by what was true under this
     /// epoch.
     pub(super) async fn client(

@@ -42,6 +42,11 @@ impl Keys {
         self.uses.write(stop).await;
     }
 
+    /// Writes when keys were last used, now.
+    pub(super) async fn settle(&self) {
+        self.uses.settle().await;
+    }
+
     /// The client whose key this is, by what was true under this epoch.
     pub(super) async fn client(
         &self,

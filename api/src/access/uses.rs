@@ -33,12 +33,14 @@ pub(super) struct Uses {
     access: AccessStore,
     /// Taken once a minute for each key, and by the writer for a moment; never held over an await.
     pending: Mutex<HashMap<KeyId, i64>>,
-    capacity: usize,
+    /// Every change of access makes the holders of keys anew, and with them what they noted. Held by the one round under way.
+    written: tokio::sync::Mutex<Generations<KeyId, i64>>,
 }
 
 impl Uses {
     pub(super) fn new(access: AccessStore, capacity: usize) -> Self {
-        Self { access, pending: Mutex::default(), capacity }
+        let written = tokio::sync::Mutex::new(Generations::new(capacity));
+        Self { access, pending: Mutex::default(), written }
     }
 
     /// A key was used just now.
@@ -56,15 +58,13 @@ impl Uses {
 
     /// Writes what was noted until `stop`, and what is left then.
     pub(super) async fn write(&self, stop: CancellationToken) {
-        // Every change of access makes the holders of keys anew, and with them what they noted.
-        let mut written = Generations::new(self.capacity);
         let mut failing = false;
         loop {
             let stopped = tokio::select! { biased;
                 () = stop.cancelled() => true,
                 () = tokio::time::sleep(ROUND) => false,
             };
-            let failed = self.round(&mut written).await;
+            let failed = self.round().await;
             if let (Some(error), false) = (&failed, failing) {
                 tracing::warn!(%error, "when keys were last used cannot be written");
             }
@@ -75,8 +75,16 @@ impl Uses {
         }
     }
 
+    /// Writes what was noted, now.
+    pub(super) async fn settle(&self) {
+        if let Some(error) = self.round().await {
+            tracing::warn!(%error, "when keys were last used cannot be written");
+        }
+    }
+
     /// Writes what waits; gives one of the errors.
-    async fn round(&self, written: &mut Generations<KeyId, i64>) -> Option<String> {
+    async fn round(&self) -> Option<String> {
+        let mut written = self.written.lock().await;
         let pending = {
             let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *pending)

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::held::HeldBody;
 use super::prefer;
 use super::problem::Problem;
-use super::{App, UNMATCHED};
+use super::{App, UNMATCHED, WholeBy};
 use crate::access::Peer;
 use crate::options::Limits;
 use crate::{audit, metrics};
@@ -123,7 +123,11 @@ pub(crate) fn check_size(
 /// The time that a request has.
 fn time_limit(limits: &Limits, route: &str, request: &Request) -> Duration {
     let waits = super::may_wait(route).then(|| prefer::wait(request.headers(), limits.max_wait));
-    limits.request_timeout + waits.flatten().unwrap_or_default()
+    let limit = limits.request_timeout + waits.flatten().unwrap_or_default();
+    match request.extensions().get::<WholeBy>() {
+        Some(WholeBy(at)) => limit.min(at.saturating_duration_since(Instant::now())),
+        None => limit,
+    }
 }
 
 /// The route's answer, or one for its silence, or for its panic.

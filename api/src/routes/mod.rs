@@ -14,7 +14,7 @@ mod latest;
 mod metered;
 pub(crate) mod openapi;
 pub(crate) mod params;
-mod prefer;
+pub(crate) mod prefer;
 pub(crate) mod problem;
 mod publish;
 pub(crate) mod render;
@@ -33,6 +33,7 @@ use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -79,9 +80,24 @@ pub(crate) struct App {
     pub(crate) tailing: Arc<Semaphore>,
     /// Cancelled: what waits is answered as things stand.
     pub(crate) draining: CancellationToken,
+    /// Whether anybody may follow an integration here.
+    pub(crate) streams: Streams,
     /// `None`: nothing can be published.
     pub(crate) publishing: Option<Publishing>,
 }
+
+/// Whether answers without an end can be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Streams {
+    /// They can.
+    Given,
+    /// They cannot: what brings the requests takes answers whole.
+    Refused,
+}
+
+/// By when an answer must be there as a whole, where something other than the limits says so.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WholeBy(pub(crate) Instant);
 
 impl App {
     fn next_request_id(&self) -> String {

@@ -20,6 +20,7 @@ const INVALID_MESSAGE: &str = "urn:sluicegate:problem:invalid-message";
 const TAIL_OFF: &str = "urn:sluicegate:problem:tail-off";
 const CURSOR_EXPIRED: &str = "urn:sluicegate:problem:cursor-expired";
 const REQUEST_IN_WORK: &str = "urn:sluicegate:problem:request-in-work";
+const NOT_HERE: &str = "urn:sluicegate:problem:not-served-here";
 const KEY_REUSED: &str = "urn:sluicegate:problem:idempotency-key-reused";
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 
@@ -232,6 +233,14 @@ impl Problem {
         problem.kind = QUOTA_EXCEEDED;
         problem.title = "Quota exceeded";
         problem.extensions.insert("violated-policies".into(), policies.to_vec().into());
+        problem
+    }
+
+    /// 501: the request is fine, but cannot be answered by what hosts the API here; another host of it can.
+    pub(crate) fn not_here(detail: impl Into<String>) -> Self {
+        let mut problem = Self::plain(StatusCode::NOT_IMPLEMENTED).detail(detail);
+        problem.kind = NOT_HERE;
+        problem.title = "Not served here";
         problem
     }
 

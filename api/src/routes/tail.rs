@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::authenticated::Caller;
 use super::problem::Problem;
-use super::{App, params, render, sse};
+use super::{App, Streams, params, render, sse};
 use crate::access::{BytesLeft, DAILY_BYTES, Peer, Refused};
 use crate::backend::{FollowFrom, Followed};
 use crate::server::Closing;
@@ -50,6 +50,7 @@ const RETRY_MS: u32 = 1_000;
         (status = 200, description = "Messages as they are stored, without an end", content_type = "text/event-stream", body = String),
         (status = 409, description = "This integration is not set up to be followed", content_type = "application/problem+json", body = ref("#/components/schemas/Problem")),
         (status = 410, description = "The cursor is older than the hour in which a tail can be resumed", content_type = "application/problem+json", body = ref("#/components/schemas/Problem")),
+        (status = 501, description = "This host takes answers whole: follow at the service that streams", content_type = "application/problem+json", body = ref("#/components/schemas/Problem")),
     ))]
 pub(crate) async fn tail(
     State(app): State<Arc<App>>,
@@ -64,6 +65,10 @@ pub(crate) async fn tail(
         .map_err(|_| Problem::bad_request("a path segment is not UTF-8 after percent-decoding"))?;
     let asked = TailParams::read(&uri)?;
     let followed = app.backend.followed(&caller.client, &integration, asked.entity.as_deref())?;
+    if app.streams == Streams::Refused {
+        let detail = "answers are given whole here: follow at the service that streams, or ask for latest with Prefer: wait";
+        return Err(Problem::not_here(detail));
+    }
     let from = from(&headers, asked)?;
     let place = Arc::clone(&app.tailing).try_acquire_owned().map_err(|_| {
         Problem::reduced_capacity("too many clients follow here now", Duration::from_secs(1))

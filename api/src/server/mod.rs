@@ -28,6 +28,7 @@ use crate::metrics;
 use crate::options::{Limits, Transport};
 pub(crate) use connection::Closing;
 use connection::{Shared, drive};
+pub(crate) use peer::client_address;
 use roster::Roster;
 
 /// Pause after a failed accept (mostly: no file descriptors left), so that it is no busy loop.

@@ -11,7 +11,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The last address that is not one of our proxies, going back from the connection along
 /// `X-Forwarded-For`: what stands before it was written by whoever that is. `None` if a proxy of ours
 /// passed on something that is no address.
-pub(super) fn client_address(
+pub(crate) fn client_address(
     connection: IpAddr,
     headers: &HeaderMap,
     proxies: &[Network],

@@ -90,7 +90,14 @@ impl Desk {
         None
     }
 
-    /// Waits for the charges under way.
+    /// Waits for the charges under way. Each has its limit.
+    pub(super) async fn told(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.tasks.reopen();
+    }
+
+    /// Waits for the charges under way, for the last time.
     pub(super) async fn close(&self) {
         self.tasks.close();
         if tokio::time::timeout(TIMEOUT, self.tasks.wait()).await.is_err() {

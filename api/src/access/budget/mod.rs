@@ -82,6 +82,16 @@ impl Gates {
         }
     }
 
+    /// Tells the other tasks all that was used here, and waits until that is done, or cannot be.
+    pub(crate) async fn settle(&self) {
+        // The second time for what was used while the first was told.
+        for _ in 0..2 {
+            let gates: Vec<Arc<Gate>> = self.lock().values().cloned().collect();
+            gates.iter().for_each(Gate::tell_all);
+            self.desk.told().await;
+        }
+    }
+
     fn gate(&self, client: &Client) -> Arc<Gate> {
         let limits = allowance::of(client, &self.limits);
         let mut gates = self.lock();

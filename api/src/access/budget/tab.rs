@@ -207,7 +207,8 @@ impl Tab {
         let is_free = match self.line {
             Line::Free => true,
             Line::Sending { .. } => false,
-            Line::Failed { until } => now.monotonic >= until,
+            // Whoever has all told may have no other moment for it.
+            Line::Failed { until } => all || now.monotonic >= until,
         };
         let is_enough = due.requests >= worth.requests || due.bytes >= worth.bytes;
         self.terms.patience.is_some() && is_free && is_enough

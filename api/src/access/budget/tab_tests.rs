@@ -113,7 +113,8 @@ async fn without_an_answer_in_time_the_task_goes_by_itself_and_makes_up_for_a_sl
     let_in(&mut tab, at.now(), 30);
     tab.not_charged(at.now());
     assert_eq!(tab.look(at.now()), Look::Alone);
-    assert!(!tab.is_worth_telling(at.now(), true), "after a pause");
+    assert!(!tab.is_worth_telling(at.now(), false), "after a pause");
+    assert!(tab.is_worth_telling(at.now(), true), "or when there is no other moment");
     at.pass(500);
     assert!(tab.is_worth_telling(at.now(), false));
     let (day, charge) = tab.begin_charge(at.now());

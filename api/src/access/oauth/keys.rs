@@ -63,8 +63,8 @@ pub(crate) struct IssuerKeys {
     held: ArcSwapOption<Held>,
     /// Held by the one fetch under way.
     flight: Arc<tokio::sync::Mutex<()>>,
-    /// When the last fetch began. Held for a copy only.
-    last_try: Mutex<Option<Instant>>,
+    /// When the last fetch began, by both clocks. Held for a copy only.
+    last_try: Mutex<Option<(Instant, SystemTime)>>,
     waiting: Semaphore,
 }
 
@@ -93,9 +93,16 @@ impl IssuerKeys {
     /// The keys, unless they are too old.
     pub(crate) fn usable(&self) -> Option<Arc<Held>> {
         let held = self.held.load_full()?;
-        // Of a process that was frozen the monotonic clock may have stood still.
-        let wall = self.time.now().duration_since(held.fetched_wall).unwrap_or_default();
-        (held.fetched.elapsed().max(wall) <= self.max_stale).then_some(held)
+        (self.age(&held) <= self.max_stale).then_some(held)
+    }
+
+    fn age(&self, held: &Held) -> Duration {
+        self.since(held.fetched, held.fetched_wall)
+    }
+
+    /// Of a process that was frozen the monotonic clock may have stood still.
+    fn since(&self, at: Instant, wall: SystemTime) -> Duration {
+        at.elapsed().max(self.time.now().duration_since(wall).unwrap_or_default())
     }
 
     /// The keys with the one that a token names among them, fetched for it if need be.
@@ -130,7 +137,16 @@ impl IssuerKeys {
 
     fn tried_lately(&self) -> bool {
         let last = *self.last_try.lock().unwrap_or_else(PoisonError::into_inner);
-        last.is_some_and(|at| at.elapsed() < self.min_refresh_interval)
+        last.is_some_and(|(at, wall)| self.since(at, wall) < self.min_refresh_interval)
+    }
+
+    /// Fetches the keys if that is due, as [`IssuerKeys::follow`] would have done it, and waits for it.
+    pub(crate) async fn freshen(self: &Arc<Self>) {
+        let held = self.held.load_full();
+        if held.is_none_or(|held| self.age(&held) >= self.refresh_interval) {
+            // What there is not then is missed where it is needed.
+            let _ = self.look_again().await;
+        }
     }
 
     /// Keeps the keys fresh until `stop`.
@@ -154,8 +170,9 @@ impl IssuerKeys {
 
     /// One try; true if there are new, or the same, keys.
     async fn fetch(self: Arc<Self>, _flight: OwnedMutexGuard<()>) -> bool {
-        *self.last_try.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let (fetched, fetched_wall) = (Instant::now(), self.time.now());
+        *self.last_try.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((fetched, fetched_wall));
         let answer = tokio::time::timeout(self.fetch_timeout, self.key_set()).await;
         let timeout = || DocumentError(format!("no answer within {:?}", self.fetch_timeout));
         let outcome = answer.unwrap_or_else(|_| Err(timeout()));

@@ -91,6 +91,11 @@ impl Tokens {
         join_all(self.issuers.iter().map(follow)).await;
     }
 
+    /// Fetches the keys of each issuer of which that is due, and waits for it.
+    pub(crate) async fn freshen(&self) {
+        join_all(self.issuers.iter().map(IssuerKeys::freshen)).await;
+    }
+
     /// Verifies a token. What is cheap is judged first, so that only a token that could be good makes
     /// us fetch a key.
     pub(crate) async fn verify(&self, text: &str, now_ms: i64) -> Result<Verified, Rejected> {

@@ -4,6 +4,7 @@ mod access;
 mod audit;
 mod edges;
 mod grants;
+mod hosted;
 mod managing;
 mod publishing;
 mod reading;
@@ -63,6 +64,8 @@ pub(crate) struct World {
     messages: DynamoMessages,
     managing: crate::Managing,
     router: Router,
+    /// What another process of the same API is made of.
+    made_of: (Options, Backing),
     pub(crate) handle: Handle,
     wall: WallClock,
     /// What issuers of tokens publish.
@@ -146,8 +149,9 @@ impl World {
             publisher: Some(Arc::new(publisher.clone())),
             requests: requests.clone(),
         };
+        let made_of = (options.clone(), backing.clone());
         let (service, handle) = Service::bind(options, backing).await.unwrap();
-        let router = service.router();
+        let router = crate::routes::router(Arc::clone(&service.app));
         Self {
             service: Some(service),
             aws,
@@ -156,6 +160,7 @@ impl World {
             messages,
             managing,
             router,
+            made_of,
             handle,
             wall,
             published,

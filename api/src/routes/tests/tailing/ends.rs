@@ -40,7 +40,7 @@ async fn p7_three_tasks_end_streams_and_refuse_requests_within_two_seconds() {
     let stop = CancellationToken::new();
     let (mut routers, mut tails, mut running) = (Vec::new(), Vec::new(), Vec::new());
     for task in tasks {
-        let router = task.router();
+        let router = crate::routes::router(std::sync::Arc::clone(&task.app));
         running.push(tokio::spawn(task.run(stop.clone())));
         tails.push(Tailing::at(&router, TAIL, &key, "").await);
         routers.push(router);
