@@ -30,7 +30,8 @@ const LONG_ABOUT: &str = "\
 Sluicegate reads JSON messages from Kinesis Data Streams, keeps recent ones queryable behind an
 HTTPS API, and pushes them to subscribers. Neither side ever holds up the other.
 
-Without a command it runs the demo: the whole platform on this machine, on real data.";
+Without a command it runs the demo: the whole platform on this machine, on real data. In AWS Lambda it
+is the API, by `api` and without a command alike.";
 
 /// What to run.
 #[derive(Debug, Subcommand)]
@@ -105,7 +106,7 @@ pub(crate) struct DemoArgs {
 }
 
 /// Where the configuration comes from.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct ConfigArgs {
     /// The configuration file (TOML). `SLUICEGATE_*` variables and --set override it.
     #[arg(long, short, value_name = "FILE")]

@@ -40,16 +40,22 @@ pub(crate) fn configuration(
 }
 
 /// The environment's variables; one that is not UTF-8 cannot be a key of ours, or a value of one.
-fn environment() -> impl Iterator<Item = (String, String)> {
+pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
 }
 
-/// Starts logs and metrics as configured.
-fn telemetry(config: &Config, service: &'static str) -> anyhow::Result<Option<MetricsExport>> {
+/// Starts logs as configured.
+pub(crate) fn start_logs(config: &Config) -> anyhow::Result<()> {
     let telemetry = &config.telemetry;
     telemetry::start_logs(&telemetry.log_level, telemetry.log_format, LogTarget::Stderr)
-        .map_err(anyhow::Error::msg)?;
+        .map_err(anyhow::Error::msg)
+}
+
+/// Starts logs and metrics as configured.
+fn telemetry(config: &Config, service: &'static str) -> anyhow::Result<Option<MetricsExport>> {
+    start_logs(config)?;
+    let telemetry = &config.telemetry;
     let Some(endpoint) = &telemetry.otlp_endpoint else { return Ok(None) };
     Ok(Some(MetricsExport::start(endpoint, service, telemetry.metrics_interval)?))
 }

@@ -19,6 +19,7 @@ mod destinations;
 mod documents;
 mod filter;
 mod init;
+mod lambda;
 mod leases;
 mod load;
 mod messages;
@@ -40,7 +41,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, ConfigArgs};
 
 /// Exit code for a command line or configuration that is refused; clap uses the same.
 const USAGE: u8 = 2;
@@ -63,7 +64,12 @@ async fn run(cli: Cli) -> ExitCode {
         Ok(stop) => stop,
         Err(error) => return fail(&anyhow::Error::new(error).context("signals cannot be heard")),
     };
+    let is_bare = std::env::args_os().len() == 1;
     let ended = match cli.command {
+        None if is_bare && lambda::is_here() => {
+            Box::pin(lambda::run(ConfigArgs::default(), stop)).await
+        }
+        Some(Command::Api(args)) if lambda::is_here() => Box::pin(lambda::run(args, stop)).await,
         None => Box::pin(demo::run(cli.demo, stop)).await,
         Some(Command::Demo(args)) => Box::pin(demo::run(args, stop)).await,
         Some(Command::Processor(args)) => Box::pin(commands::processor(args, stop)).await,

@@ -47,7 +47,13 @@ fn command(args: &[&str]) -> Command {
 
 impl Sluicegate {
     pub fn start(args: &[&str]) -> Sluicegate {
-        let mut child = command(args).spawn().expect("the binary starts");
+        Sluicegate::start_with(args, &[])
+    }
+
+    /// The same with more in its environment.
+    pub fn start_with(args: &[&str], environment: &[(String, String)]) -> Sluicegate {
+        let environment = environment.iter().map(|(name, value)| (name, value));
+        let mut child = command(args).envs(environment).spawn().expect("the binary starts");
         let stdout = lines(child.stdout.take().expect("piped"));
         let stderr = lines(child.stderr.take().expect("piped"));
         Sluicegate { child, stdout, stderr, log: Vec::new() }

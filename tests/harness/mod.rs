@@ -1,10 +1,11 @@
 //! What the wire tests share: the real binary as child processes on loopback, the real SDK clients,
-//! a webhook receiver that verifies with the standard's own library, and waiting for conditions.
+//! a webhook receiver that verifies with the standard's own library, Lambda's runtime API, and waiting for conditions.
 
 pub mod aws;
 pub mod child;
 pub mod platform;
 pub mod receiver;
+pub mod runtime_api;
 
 use std::time::Duration;
 

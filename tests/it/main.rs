@@ -20,6 +20,7 @@ mod filters;
 mod fleet;
 mod isolation;
 mod kill;
+mod lambda;
 mod leases;
 mod limits;
 mod malformed;

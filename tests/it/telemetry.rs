@@ -1,6 +1,6 @@
 //! Metrics reach a collector: names, units and values while real records walk, as documented.
 
-mod collector;
+pub mod collector;
 
 use std::collections::BTreeMap;
 

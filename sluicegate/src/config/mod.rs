@@ -12,6 +12,7 @@ mod api;
 mod client_limits;
 mod context;
 mod delivery;
+mod hosted;
 mod integrations;
 mod oauth;
 mod operators;
@@ -87,6 +88,8 @@ pub(crate) enum Service {
     Processor,
     /// `sluicegate api`
     Api,
+    /// The API as a function of AWS Lambda.
+    Lambda,
 }
 
 impl Config {
@@ -177,6 +180,7 @@ impl Config {
                 ));
             }
             Service::Processor => {}
+            Service::Lambda => self.secrets.require(&mut problems),
             Service::Api => {
                 self.secrets.require(&mut problems);
                 if self.api.transport.is_none() {
@@ -189,6 +193,11 @@ impl Config {
             true => Ok(()),
             false => Err(ConfigError::new(None, "", problems)),
         }
+    }
+
+    /// Keys that somebody set and that mean nothing where Lambda brings the requests.
+    pub(crate) fn said_in_vain_to_a_function(&self) -> Vec<String> {
+        hosted::in_vain(&self.effective)
     }
 
     /// The configuration as it is understood, as TOML that gives the same configuration again,

@@ -148,6 +148,8 @@ async fn failure(answer: Response<Incoming>) -> Failure {
         Some(detail) => format!("{} {title}: {detail}", status.as_u16()),
         None => format!("{} {title}", status.as_u16()),
     };
-    let again = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+    // What is not served at an address will not be there a moment later either.
+    let later = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED;
+    let again = later || status == StatusCode::TOO_MANY_REQUESTS;
     if again { Failure::NotNow(words, wait) } else { Failure::Refused(words) }
 }

@@ -24,7 +24,7 @@ const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 const SCOPE: &str = "sluicegate";
 
 /// Metrics that are exported until [`MetricsExport::stop`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct MetricsExport {
     provider: SdkMeterProvider,
 }
@@ -86,6 +86,13 @@ impl MetricsExport {
         read: impl Fn() -> Vec<ShardStatus> + Clone + Send + Sync + 'static,
     ) {
         shards::watch(&self.provider.meter(SCOPE), read);
+    }
+
+    /// Exports now. Blocks for at most the exporter's timeout.
+    pub(crate) fn flush(&self) {
+        if let Err(error) = self.provider.force_flush() {
+            tracing::warn!(%error, "metrics could not be exported: they come with the next ones");
+        }
     }
 
     /// Exports what is left and ends. Blocks for at most the exporter's timeout.
