@@ -190,13 +190,14 @@ impl Course {
     }
 
     fn outcome(self) -> Outcome {
-        let Tally { attempts, parked, dead } = self.world.ledger().deliveries.tally();
+        let ledger = self.world.ledger();
+        let Tally { attempts, parked, dead } = ledger.deliveries.tally();
         Outcome {
-            records: self.world.ledger().records.len(),
+            records: ledger.records.len(),
             attempts,
             parked,
             dead,
-            notes: self.world.ledger().notes.written(),
+            notes: ledger.notes.written(),
             calls: self.world.aws.calls().iter().map(|call| call.calls).sum(),
             lasted: self.world.now(),
             ..self.outcome
