@@ -81,14 +81,6 @@ fn large(count: usize) -> Vec<(String, Vec<u8>)> {
     (0..count).map(large).collect()
 }
 
-/// Headers that say the same of every answer to the same question; others count connections, time and requests.
-fn that_matter(answer: &Answer) -> Vec<(&str, &str)> {
-    let differs =
-        ["connection", "content-length", "date", "keep-alive", "x-request-id", "ratelimit"];
-    let matter = answer.headers.iter().filter(|(name, _)| !differs.contains(&name.as_str()));
-    matter.map(|(name, value)| (name.as_str(), value.as_str())).collect()
-}
-
 /// What is asked of the service and of the function.
 fn questions(key: &str, next: &str, link: &str, tag: &str) -> Vec<Ask> {
     let mut asks = vec![
@@ -161,7 +153,11 @@ async fn every_sender_gets_the_answers_that_the_service_gives_over_a_socket() {
         for sender in SENDERS {
             let answer = function.ask(sender, ask).await;
             assert_eq!(answer.status, expected.status, "{sender:?} {ask:?}: {answer:?}");
-            assert_eq!(that_matter(&answer), that_matter(&expected), "{sender:?} {ask:?}");
+            assert_eq!(
+                answer.headers_that_matter(),
+                expected.headers_that_matter(),
+                "{sender:?} {ask:?}"
+            );
             assert_eq!(answer.body, expected.body, "{sender:?} {ask:?}");
             assert!(answer.header("x-request-id").starts_with("req_"));
             let limited = expected.headers.contains_key("ratelimit");
@@ -180,7 +176,6 @@ async fn every_sender_gets_the_answers_that_the_service_gives_over_a_socket() {
     let not_modified = function.ask(Sender::LoadBalancer, &keyed(not_modified)).await;
     assert_eq!((not_modified.status, not_modified.body.len()), (304, 0));
     pages_fit_a_load_balancer(&function, &platform.api_key).await;
-    println!("{} questions of {} senders", asks.len(), SENDERS.len());
     assert_eq!(service.terminate().await.code, Some(0));
     assert_eq!(processor.stop().await.code, Some(0));
     assert_eq!(function.child.terminate().await.code, Some(0), "between two invocations");
@@ -259,11 +254,9 @@ async fn p7_a_key_that_was_revoked_while_the_function_was_frozen_is_refused_at_o
     assert_eq!(run(&revoke).await.code, Some(0));
     // The promise is about two seconds; a machine that is slow has used them up already.
     sleep_until(seen + Duration::from_secs(2)).await;
-    let frozen = function.lambda.asked();
     let ask = Ask::get("/v1/me").with("x-api-key", &platform.api_key).event(Sender::HttpApi);
     let (invoked, ()) = tokio::join!(function.lambda.invoke(&ask), function.child.signal("CONT"));
-    assert_eq!(Answer::of(invoked, Sender::HttpApi).status, 401);
-    assert_eq!(function.lambda.asked().saturating_sub(frozen), 0, "at the first event");
+    assert_eq!(Answer::of(invoked, Sender::HttpApi).status, 401, "at the first event");
     assert_eq!(function.child.terminate().await.code, Some(0));
 }
 

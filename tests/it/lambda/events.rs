@@ -182,6 +182,14 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{self:?}"))
     }
 
+    /// Those that say the same of every answer to the same question; others count connections, time and requests.
+    pub fn headers_that_matter(&self) -> Vec<(&str, &str)> {
+        let differs =
+            ["connection", "content-length", "date", "keep-alive", "x-request-id", "ratelimit"];
+        let matter = self.headers.iter().filter(|(name, _)| !differs.contains(&name.as_str()));
+        matter.map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    }
+
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
