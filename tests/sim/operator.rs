@@ -125,7 +125,9 @@ async fn stored(operator: &Operator) -> Vec<String> {
         let scan = scan.consistent_read(true).set_exclusive_start_key(start);
         let page = scan.send().await.expect("the operator has no faults");
         for item in page.items.unwrap_or_default() {
-            let payload = item["payload"].as_b().expect("bytes").as_ref().to_vec();
+            // Notes of where messages are have none.
+            let Some(payload) = item.get("payload") else { continue };
+            let payload = payload.as_b().expect("bytes").as_ref().to_vec();
             payloads.push(String::from_utf8(payload).expect("UTF-8"));
         }
         start = page.last_evaluated_key;
