@@ -1,4 +1,6 @@
-//! The operators' ports of the real binary: a client made over one of them, and its keys at a live API.
+//! The operators' ports of the real binary: a client made over one of them, and its keys at a live API; leases and dead letters.
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -9,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::harness::child::{Sluicegate, run};
 use crate::harness::eventually;
-use crate::harness::platform::Platform;
+use crate::harness::platform::{Platform, Processor};
 
 /// Both services with an operator, and her token.
 struct Ports {
@@ -51,6 +53,21 @@ impl Ports {
     async fn ask(&self, port: &str, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         let bearer = format!("Bearer {}", self.token);
         send(method, &format!("{port}{path}"), ("authorization", &bearer), body).await
+    }
+
+    /// All leases, once so many workers own some and every lease has an owner.
+    async fn leases_of_all(&self, workers: usize) -> Vec<Value> {
+        eventually(&format!("{workers} workers own all leases"), async || {
+            let (_, page) = self.ask(&self.api_port, "GET", "/v1/admin/leases", None).await;
+            let leases = page["leases"].as_array().cloned().unwrap_or_default();
+            let owners: BTreeSet<_> = leases.iter().filter_map(|l| l["owner"].as_str()).collect();
+            let all_owned = leases.iter().all(|lease| lease["state"] == "owned");
+            if owners.len() != workers || !all_owned {
+                return Err(page.to_string());
+            }
+            Ok(leases.clone())
+        })
+        .await
     }
 
     /// What the API answers to whoever has this key.
@@ -174,4 +191,56 @@ async fn both_services_tell_how_they_are_and_let_nobody_in_without_a_token() {
     // Nothing of it is where clients ask.
     let (status, _) = ports.ask(&ports.clients, "GET", "/v1/admin/clients", None).await;
     assert_eq!(status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_and_dead_letters_are_seen_and_acted_upon_over_the_port_of_the_api() {
+    let platform = Platform::with_shards(Some(4)).await;
+    let ports = Ports::start(&platform).await;
+    let at_api = &ports.api_port;
+    platform.aws.put("earthquakes", &[("key".to_owned(), b"not JSON".to_vec())]).await;
+    eventually("the broken record is a dead letter", async || {
+        let (_, page) = ports.ask(at_api, "GET", "/v1/admin/dead-letters", None).await;
+        match page["deadLetters"].as_array().map(Vec::as_slice) {
+            Some([letter]) if letter["payload"] == "not JSON" && letter["reason"] == "not-json" => {
+                Ok(())
+            }
+            _ => Err(page.to_string()),
+        }
+    })
+    .await;
+    let redrive = "/v1/admin/dead-letters/redrive";
+    let (status, report) = ports.ask(at_api, "POST", redrive, Some(json!({ "all": true }))).await;
+    assert_eq!((status, &report["selected"], &report["sent"]), (200, &json!(1), &json!(0)));
+    assert!(text(&report["stay"][0]["why"]).contains("still not-json"), "{report}");
+
+    let first = ports.leases_of_all(1).await;
+    let mine = text(&first[0]["owner"]);
+    let path = format!("/v1/admin/leases/{}", text(&first[0]["key"]));
+    let (status, why) = ports.ask(at_api, "GET", &path, None).await;
+    assert_eq!((status, &why["state"]), (200, &json!("owned")), "{why}");
+    assert!(text(&why["answer"]).contains(&mine), "{why}");
+    let (status, alone) = ports.ask(at_api, "POST", &format!("{path}/release"), None).await;
+    assert!(status == 409 && text(&alone["detail"]).contains("no other worker"), "{alone}");
+
+    // With another worker each has some; one of the first one's is asked for, and goes where it was asked to go.
+    let other = Processor::start_as(&platform, "worker-2").await;
+    let leases = ports.leases_of_all(2).await;
+    let kept = leases.iter().find(|lease| lease["owner"] == *mine).expect("one that it kept");
+    let theirs = leases.iter().find(|lease| lease["owner"] != *mine).expect("one that it gave");
+    let key = text(&kept["key"]);
+    let to = json!({ "to": theirs["owner"] });
+    let release = format!("/v1/admin/leases/{key}/release");
+    let (status, asked) = ports.ask(at_api, "POST", &release, Some(to)).await;
+    assert_eq!((status, &asked["owner"], &asked["to"]), (202, &json!(mine), &theirs["owner"]));
+    eventually("the lease is handed over", async || {
+        let path = format!("/v1/admin/leases/{key}");
+        let (_, why) = ports.ask(at_api, "GET", &path, None).await;
+        let moved = why["counter"].as_u64() > kept["counter"].as_u64();
+        if moved { Ok(()) } else { Err(why.to_string()) }
+    })
+    .await;
+    assert_eq!(other.stop().await.code, Some(0));
+    let (api, processor) = (ports.api.terminate().await, ports.processor.terminate().await);
+    assert_eq!((api.code, processor.code), (Some(0), Some(0)));
 }
