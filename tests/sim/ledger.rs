@@ -26,6 +26,8 @@ pub struct Record {
     pub stored_at: Option<Duration>,
     /// Never stored: the stream did not keep it for long enough, as was written down.
     pub lost: bool,
+    /// The stream did not keep it until the store's lane came by, as was written down.
+    pub passed_by: bool,
     /// Under which entity and which key it is stored.
     pub place: Option<(String, String)>,
     /// No message: it is owed a dead letter, and nobody is sent it.
@@ -33,10 +35,10 @@ pub struct Record {
 }
 
 impl Record {
-    /// Stored, and in one of these notes if there must be such; or not to be stored.
+    /// Stored, and in one of these notes if there must be such; or passed by, which is written down.
     fn is_stored(&self, notes: Option<&Notes>) -> bool {
         let is_noted = |notes: &Notes| self.place.as_ref().is_none_or(|place| notes.has(place));
-        self.stored_at.is_some() && notes.is_none_or(is_noted)
+        self.stored_at.is_some() && (self.passed_by || notes.is_none_or(is_noted))
     }
 }
 
@@ -95,6 +97,7 @@ impl Ledger {
             put_at: at,
             stored_at: None,
             lost: false,
+            passed_by: false,
             place: None,
             malformed,
         });

@@ -45,7 +45,7 @@ impl Ledger {
                     .breaks(at, format!("{by} loses record {index}, which the stream still has"));
             }
             match lane {
-                0 => self.records[index].lost |= self.kept(at, index),
+                0 => self.pass_by(at, index),
                 _ => self.deliveries.lost(index),
             }
         }
@@ -94,8 +94,15 @@ impl Ledger {
         let (Some(gone), Some([records, _])) = (gone, self.unsettled.get(shard)) else { return };
         let trimmed = records.values().filter(|index| self.records[**index].put_at < gone);
         for index in trimmed.copied().collect::<Vec<_>>() {
-            self.records[index].lost |= self.kept(at, index);
+            self.pass_by(at, index);
             self.deliveries.lost(index);
         }
+    }
+
+    /// The store's lane goes by a record that the stream does not have any more. If somebody stored it before, it is lost to those alone
+    /// who tail: nobody noted it.
+    fn pass_by(&mut self, at: Duration, index: usize) {
+        self.records[index].passed_by = true;
+        self.records[index].lost |= self.kept(at, index);
     }
 }
