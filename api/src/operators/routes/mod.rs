@@ -5,6 +5,7 @@ mod dead_letters;
 mod failure;
 mod keys;
 mod leases;
+mod letter;
 mod oauth;
 pub(super) mod openapi;
 mod process;
