@@ -42,10 +42,11 @@ pub use access::{
 pub use deliveries::{
     ATTEMPT_RETENTION, AdriftRange, AttemptRecord, CHAIN_WRITES, Chain, ChainHead, ChainKey,
     ChainPage, ChainWrite, ChainedDelivery, Claim, ClaimedDelivery, ClosedRange,
-    DEAD_LETTER_RETENTION, DUE_BUCKETS, DeadLetter, DeadLetterPage, DeadReason, DeliveryCase,
-    DeliveryFate, DeliveryKey, DeliveryStore, DueDelivery, GivenUp, GivenUpPage, Holder,
-    MARK_RETENTION, MadeDue, Mark, OpenRange, Parked, ParkedCount, ParkedDelivery, ParkedPage,
-    ParkedSummary, RANGE_BUCKETS, RangeKey, RangeStart, Tenure, Trace, due_bucket, write_target,
+    DEAD_LETTER_RETENTION, DUE_BUCKETS, DeadLetter, DeadLetterFilter, DeadLetterPage, DeadReason,
+    DeliveryCase, DeliveryFate, DeliveryKey, DeliveryStore, DueDelivery, GivenUp, GivenUpPage,
+    Holder, MARK_RETENTION, MadeDue, Mark, OpenRange, Parked, ParkedCount, ParkedDelivery,
+    ParkedPage, ParkedSummary, RANGE_BUCKETS, RangeKey, RangeStart, Tenure, Trace, due_bucket,
+    write_target,
 };
 pub use error::{Class, StoreError};
 pub use identity::{Entity, IdentityError, IntegrationName, MessageId, Position};

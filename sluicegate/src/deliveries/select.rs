@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use store::{DeadLetter, DeadReason, DeliveryStore, IntegrationName, MessageId, StoreError};
+use store::{DeadLetter, DeadLetterFilter, DeliveryStore, IntegrationName, StoreError};
 
 use super::args::SelectArgs;
 use crate::config::Config;
@@ -14,9 +14,7 @@ const PAGE: usize = 100;
 #[derive(Debug)]
 pub(super) struct Selection {
     integrations: Vec<IntegrationName>,
-    reasons: Vec<DeadReason>,
-    since_ms: Option<i64>,
-    message: Option<MessageId>,
+    filter: DeadLetterFilter,
 }
 
 impl Selection {
@@ -28,16 +26,13 @@ impl Selection {
                 true => configured(),
                 false => args.integration.clone(),
             },
-            reasons: args.reason.clone(),
-            since_ms: args.since.map(|since| since.ms(now_ms)),
-            message: args.message.clone(),
+            filter: DeadLetterFilter {
+                reasons: args.reason.clone(),
+                since_ms: args.since.map(|since| since.ms(now_ms)),
+                message: args.message.clone(),
+                subscription: None,
+            },
         }
-    }
-
-    fn takes(&self, letter: &DeadLetter) -> bool {
-        (self.reasons.is_empty() || self.reasons.contains(&letter.reason))
-            && self.since_ms.is_none_or(|since| letter.at_ms >= since)
-            && self.message.as_ref().is_none_or(|id| *id == MessageId::derive(&letter.position))
     }
 }
 
@@ -66,7 +61,7 @@ impl<'a> Pages<'a> {
             self.left.pop_front();
         }
         let mut letters = page.letters;
-        letters.retain(|letter| self.selection.takes(letter));
+        letters.retain(|letter| self.selection.filter.takes(letter));
         Ok(Some(letters))
     }
 }

@@ -208,6 +208,29 @@ pub struct DeadLetter {
     pub at_ms: i64,
 }
 
+/// Which dead letters are meant: those for which everything holds that is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeadLetterFilter {
+    /// Given up for one of these; none: for any.
+    pub reasons: Vec<DeadReason>,
+    /// Deliveries to this subscription.
+    pub subscription: Option<SubscriptionId>,
+    /// Given up then or later, in ms since 1970.
+    pub since_ms: Option<i64>,
+    /// Of this message.
+    pub message: Option<MessageId>,
+}
+
+impl DeadLetterFilter {
+    /// Whether this one is meant.
+    pub fn takes(&self, letter: &DeadLetter) -> bool {
+        (self.reasons.is_empty() || self.reasons.contains(&letter.reason))
+            && self.since_ms.is_none_or(|since| letter.at_ms >= since)
+            && self.subscription.as_ref().is_none_or(|id| letter.subscription.as_ref() == Some(id))
+            && self.message.as_ref().is_none_or(|id| *id == MessageId::derive(&letter.position))
+    }
+}
+
 /// Some dead letters, the newest arrival first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterPage {

@@ -8,7 +8,7 @@ use axum::response::Response;
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, Uri};
 use serde::{Deserialize, Serialize};
-use store::{DeadLetter, DeadReason, IntegrationName, MessageId, SubscriptionId};
+use store::{DeadLetter, DeadLetterFilter, DeadReason, IntegrationName, MessageId, SubscriptionId};
 use utoipa::ToSchema;
 
 use super::super::fleet::Redriven;
@@ -103,13 +103,9 @@ struct StayView {
 }
 
 /// Which letters are meant.
-#[derive(Default)]
 struct Selection {
     integrations: Vec<IntegrationName>,
-    reason: Option<DeadReason>,
-    subscription: Option<SubscriptionId>,
-    since_ms: Option<i64>,
-    message: Option<MessageId>,
+    filter: DeadLetterFilter,
 }
 
 /// Where a page begins: at the first integration, or behind a letter of one.
@@ -195,7 +191,7 @@ async fn some(
             desk.now_ms(),
         );
         let page = found.await.map_err(failed)?;
-        let meant = page.letters.into_iter().filter(|letter| selection.takes(letter));
+        let meant = page.letters.into_iter().filter(|letter| selection.filter.takes(letter));
         for letter in meant {
             bytes += letter.payload.len();
             letters.push(letter);
@@ -253,11 +249,11 @@ impl Selection {
             |found| wrong("integration", found, "the name of an integration"),
         )?;
         let codes: Vec<&str> = DeadReason::ALL.iter().map(|reason| reason.code()).collect();
-        Ok(Selection {
-            integrations: one.map_or(configured, |one| vec![one]),
-            reason: read(get("reason"), DeadReason::from_code, |found| {
-                wrong("reason", found, &format!("one of {}", codes.join(", ")))
-            })?,
+        let reason = read(get("reason"), DeadReason::from_code, |found| {
+            wrong("reason", found, &format!("one of {}", codes.join(", ")))
+        })?;
+        let filter = DeadLetterFilter {
+            reasons: reason.into_iter().collect(),
             subscription: read(
                 get("subscription"),
                 |text| SubscriptionId::parse(text).ok(),
@@ -273,14 +269,8 @@ impl Selection {
                 |text| MessageId::parse(text).ok(),
                 |found| wrong("message", found, "the id of a message, such as msg_..."),
             )?,
-        })
-    }
-
-    fn takes(&self, letter: &DeadLetter) -> bool {
-        self.reason.is_none_or(|reason| reason == letter.reason)
-            && self.since_ms.is_none_or(|since| letter.at_ms >= since)
-            && self.subscription.as_ref().is_none_or(|id| letter.subscription.as_ref() == Some(id))
-            && self.message.as_ref().is_none_or(|id| *id == MessageId::derive(&letter.position))
+        };
+        Ok(Selection { integrations: one.map_or(configured, |one| vec![one]), filter })
     }
 }
 
