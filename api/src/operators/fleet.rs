@@ -5,6 +5,20 @@ use serde::Serialize;
 use store::{DeadLetter, IntegrationName};
 use utoipa::ToSchema;
 
+/// How leases may stand: the words of [`LeaseView::state`].
+pub const LEASE_STATES: [&str; 10] = [
+    "owned",
+    "moving",
+    "draining",
+    "silent",
+    "foreign",
+    "orphan",
+    "waiting",
+    "finished",
+    "trimmed",
+    "not-configured",
+];
+
 /// The fleet from outside: who owns which shard, how far each is, and why.
 pub trait Fleet: Send + Sync + 'static {
     /// How things stand. It takes as long as a heartbeat needs to be seen moving; looks at the same time are one, and one that has

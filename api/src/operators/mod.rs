@@ -21,8 +21,8 @@ mod tests;
 mod tokens;
 
 pub use fleet::{
-    AskedView, Fleet, FleetView, LeaseLaneView, LeaseView, Redrive, Redriven, Unanswered, WhyView,
-    WorkerView,
+    AskedView, Fleet, FleetView, LEASE_STATES, LeaseLaneView, LeaseView, Redrive, Redriven,
+    Unanswered, WhyView, WorkerView,
 };
 pub use options::Options;
 pub use routes::openapi::document as openapi;

@@ -60,6 +60,20 @@ pub enum State {
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [State; 10] = [
+        Self::Owned,
+        Self::Moving,
+        Self::Draining,
+        Self::Silent,
+        Self::Foreign,
+        Self::Orphan,
+        Self::Waiting,
+        Self::Finished,
+        Self::Trimmed,
+        Self::NotConfigured,
+    ];
+
     /// The word.
     pub fn word(self) -> &'static str {
         match self {

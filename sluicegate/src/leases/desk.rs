@@ -179,3 +179,14 @@ fn lease(row: &LeaseRow) -> LeaseView {
         reason: row.reason.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use api::operators::LEASE_STATES;
+    use lease_manager::operate::State;
+
+    #[test]
+    fn the_port_knows_how_leases_may_stand() {
+        assert_eq!(State::ALL.map(State::word), LEASE_STATES);
+    }
+}

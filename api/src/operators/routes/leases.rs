@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::super::fleet::{AskedView, LeaseView, Unanswered, WhyView, WorkerView};
+use super::super::fleet::{AskedView, LEASE_STATES, LeaseView, Unanswered, WhyView, WorkerView};
 use super::super::service::Desk;
 use super::{Segment, segment};
 use crate::routes::problem::Problem;
@@ -18,19 +18,6 @@ use crate::timestamp;
 
 /// Longest name of a lease that is looked for, in bytes.
 const MAX_NAME_BYTES: usize = 256;
-/// How leases may stand.
-const STATES: [&str; 10] = [
-    "owned",
-    "moving",
-    "draining",
-    "silent",
-    "foreign",
-    "orphan",
-    "waiting",
-    "finished",
-    "trimmed",
-    "not-configured",
-];
 
 /// One look at the fleet.
 #[derive(Serialize, ToSchema)]
@@ -76,8 +63,8 @@ pub(super) struct ReleaseInput {
 pub(super) async fn list(State(desk): State<Arc<Desk>>, uri: Uri) -> Result<Response, Problem> {
     let page = params::ListParams::read(&uri, &["state", "owner"])?;
     let state = page.get("state");
-    if let Some(state) = state.filter(|state| !STATES.contains(state)) {
-        return Err(Problem::invalid_parameter("state", state, &STATES.join(", ")));
+    if let Some(state) = state.filter(|state| !LEASE_STATES.contains(state)) {
+        return Err(Problem::invalid_parameter("state", state, &LEASE_STATES.join(", ")));
     }
     let owner = page.get("owner");
     let after = page.cursor.as_deref();
